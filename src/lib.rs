@@ -1,1 +1,32 @@
+//! relaykeeper decides, for any Postfix or Sendmail, which mail is relayed, for whom, and how much of it.
+//!
+//! ```text
+//!   Postfix, Sendmail                          Postfix
+//!        │ milter                                 │ policy delegation
+//!        ▼                                        ▼
+//!     milter/ ───────────► session/ ◄─────── policy_service/
+//!                       a transaction's life
+//!                             │
+//!             ┌───────────────┼──────────────────┐
+//!             ▼               ▼                  ▼
+//!          policy/         ledger/            report/
+//!     facts → verdict   windows, unique    log lines, references
+//!     (a pure function)  recipients,
+//!             │          reservations
+//!             ▼               │
+//!        directory/           ▼
+//!     customers, domains,  ledger/store/
+//!     users, ranges        what is on disk
+//!             ▲
+//!          config/          envelope/: addresses, domains, replies: what all the rest speaks in
+//!     text → checked model  listen/: sockets;  clock: the one source of time;  cli/: one file a command
+//! ```
+//!
+//! The way of a recipient: [`milter`] or [`policy_service`] turn what the MTA says into calls on a
+//! [`session::Transaction`]; it asks [`policy`] who the customer is and what the rules say, has the
+//! [`ledger`] reserve against all limits in one step, and hands the verdict back, whose reply and log
+//! line both come from the one [`policy::Verdict`].
 
+pub mod config;
+pub mod directory;
+pub mod envelope;

@@ -1,0 +1,212 @@
+//! The main file, checked. What a key means: relaykeeper.toml(5).
+
+use crate::directory::{Action, Limit};
+use ipnet::IpNet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `relaykeeper.toml`, every value checked and every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub listen: Listen,
+    pub relay: Relay,
+    pub log: Log,
+    pub store: Store,
+    pub policy: PolicyOptions,
+    pub limits: LimitRules,
+    pub connection: ConnectionLimits,
+    pub mail: Mail,
+}
+
+/// `[listen]`. The addresses are checked for their spelling; whether they can be bound shows at the start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    pub milter: Vec<String>,
+    pub policy: Vec<String>,
+    pub socketmap: Vec<String>,
+    pub http: Option<String>,
+    pub control: Option<String>,
+    /// Permission bits of unix sockets.
+    pub socket_mode: u32,
+    pub socket_group: Option<String>,
+}
+
+/// `[relay]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relay {
+    /// In lower case.
+    pub hostname: String,
+    /// The folder of customer files, absolute.
+    pub customers: PathBuf,
+    pub on_failure: OnFailure,
+    /// How long a stop waits for transactions.
+    pub drain: Duration,
+    pub reservation_timeout: Duration,
+    pub exempt_clients: Vec<IpNet>,
+    /// In canonical form, as in [`crate::envelope::canonical_domain`].
+    pub exempt_recipient_domains: Vec<String>,
+    pub sender_forms: Vec<SenderForm>,
+    pub identify_by_address: bool,
+    pub sender_must_match_login: bool,
+    /// At least 1; in IPv6 a /64 counts as one address.
+    pub max_range_addresses: u64,
+}
+
+/// What happens to mail when no decision can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    Defer,
+    Accept,
+}
+
+/// Spellings of a user's address that are that user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SenderForm {
+    /// `user+tag@` is `user@`.
+    Plus,
+    /// `prvs=TAG=user@` is `user@`.
+    Batv,
+    /// `SRS0=HASH=TT=DOMAIN=user@relay` is as it is: the forwarder is the sender.
+    Srs,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub to: LogTarget,
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    Syslog,
+    Stderr,
+    Journald,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq)]
+pub enum Store {
+    Embedded { path: PathBuf, sync: Sync },
+    Redis { urls: Vec<String>, on_outage: OnOutage, path: PathBuf },
+}
+
+/// When a count is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Before the reply.
+    Full,
+    /// Within a second.
+    Normal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOutage {
+    Local,
+    Defer,
+    Accept,
+}
+
+/// `[policy]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyOptions {
+    pub count_at: CountAt,
+    pub on_rewrite: OnRewrite,
+}
+
+/// When a message seen by the policy service only counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountAt {
+    EndOfMessage,
+    Rcpt,
+    /// At the end of the message; but until an MTA has sent its first END-OF-MESSAGE, its abandoned instances count.
+    Auto,
+}
+
+/// What the policy service, which cannot rewrite, says to mail whose sender has to be rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRewrite {
+    Continue,
+    Defer,
+    Reject,
+    /// `Continue` where a milter session is open for the client, else `Defer`.
+    Auto,
+}
+
+/// One limit as configured: a number or so many per licence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitRule {
+    pub max: MaxRule,
+    pub action: Action,
+    pub shadow: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxRule {
+    Unlimited,
+    Number(u64),
+    PerLicense { per_license: u64, cap: Option<u64> },
+}
+
+impl LimitRule {
+    pub fn in_force(&self, licenses: u32) -> Limit {
+        let max = match self.max {
+            MaxRule::Unlimited => None,
+            MaxRule::Number(max) => Some(max),
+            MaxRule::PerLicense { per_license, cap } => {
+                Some(per_license.saturating_mul(licenses.into()).min(cap.unwrap_or(u64::MAX)))
+            }
+        };
+        Limit { max, action: self.action, shadow: self.shadow }
+    }
+}
+
+/// `[limits]`, or a customer's with the installation's filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitRules {
+    pub transaction_recipients: LimitRule,
+    pub user_messages: LimitRule,
+    pub user_uniques: LimitRule,
+    pub login_messages: LimitRule,
+    pub login_uniques: LimitRule,
+    pub customer_day: LimitRule,
+    pub customer_peak: LimitRule,
+    pub unpaid_day: LimitRule,
+    pub unpaid_peak: LimitRule,
+    pub message_bytes: LimitRule,
+    pub attachments_bytes: LimitRule,
+    /// Percent, ascending, each 1 to 100.
+    pub warn_at: Vec<u8>,
+}
+
+/// `[limits] connection.*`: per client address, for the whole installation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionLimits {
+    pub per_minute: LimitRule,
+    pub simultaneous: LimitRule,
+    pub generic_helo_per_minute: LimitRule,
+    /// IPv6 clients are told apart by this many leading bits, 1 to 128.
+    pub ipv6_prefix: u8,
+    pub exempt: Vec<IpNet>,
+}
+
+/// `[mail]`: how relaykeeper sends its own mail.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mail {
+    pub from: Option<String>,
+    pub route: MailRoute,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum MailRoute {
+    Sendmail(PathBuf),
+    Smtp(String),
+}

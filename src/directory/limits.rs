@@ -1,0 +1,118 @@
+//! Limits in force for a customer, worked out once when the directory is built.
+
+use std::fmt;
+
+/// The limits that the ledger counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum LimitName {
+    UserMessages,
+    UserUniques,
+    CustomerDay,
+    CustomerPeak,
+    LoginMessages,
+    LoginUniques,
+}
+
+/// A rolling window of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Window {
+    Day,
+    TenMinutes,
+}
+
+impl Window {
+    pub const fn seconds(self) -> u32 {
+        match self {
+            Window::Day => 86_400,
+            Window::TenMinutes => 600,
+        }
+    }
+}
+
+impl LimitName {
+    pub const COUNT: usize = 6;
+    /// In the order in which a refusal is looked for: the narrowest first.
+    pub const ALL: [LimitName; LimitName::COUNT] = [
+        LimitName::UserMessages,
+        LimitName::UserUniques,
+        LimitName::LoginMessages,
+        LimitName::LoginUniques,
+        LimitName::CustomerPeak,
+        LimitName::CustomerDay,
+    ];
+
+    pub const fn window(self) -> Window {
+        match self {
+            LimitName::CustomerPeak => Window::TenMinutes,
+            _ => Window::Day,
+        }
+    }
+
+    /// As in the configuration and in `quota show --json`.
+    pub const fn key(self) -> &'static str {
+        match self {
+            LimitName::UserMessages => "user.messages_per_day",
+            LimitName::UserUniques => "user.unique_recipients_per_day",
+            LimitName::CustomerDay => "customer.recipients_per_day",
+            LimitName::CustomerPeak => "customer.recipients_per_10_min",
+            LimitName::LoginMessages => "login.messages_per_day",
+            LimitName::LoginUniques => "login.unique_recipients_per_day",
+        }
+    }
+}
+
+impl fmt::Display for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.key())
+    }
+}
+
+/// What a client is told when a limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Action {
+    /// Class 4: the client keeps the mail queued.
+    #[default]
+    Defer,
+    /// Class 5, where the service's own reply is of class 5.
+    Reject,
+}
+
+/// A limit in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limit {
+    /// `None` is unlimited.
+    pub max: Option<u64>,
+    pub action: Action,
+    /// Decided, logged and counted as "would have refused", never enforced.
+    pub shadow: bool,
+}
+
+impl Limit {
+    pub const UNLIMITED: Limit = Limit { max: None, action: Action::Defer, shadow: false };
+
+    pub const fn of(max: u64) -> Limit {
+        Limit { max: Some(max), action: Action::Defer, shadow: false }
+    }
+}
+
+/// All limits of one customer: the installation's, the customer's own, licences and billing taken into account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomerLimits {
+    pub transaction_recipients: Limit,
+    counted: [Limit; LimitName::COUNT],
+}
+
+impl CustomerLimits {
+    pub fn new(transaction_recipients: Limit, counted: impl Fn(LimitName) -> Limit) -> CustomerLimits {
+        let mut limits = CustomerLimits { transaction_recipients, counted: [Limit::UNLIMITED; LimitName::COUNT] };
+        for name in LimitName::ALL {
+            limits.counted[name as usize] = counted(name);
+        }
+        limits
+    }
+
+    pub fn counted(&self, name: LimitName) -> &Limit {
+        &self.counted[name as usize]
+    }
+}

@@ -1,0 +1,13 @@
+//! What a transaction is made of: domains, addresses, host names and replies, parsed once and in one form from then on.
+
+mod address;
+mod client;
+mod domain;
+mod helo;
+mod reply;
+
+pub use address::{Address, AddressError, MAX_ADDRESS, Sender};
+pub use client::{canonical_ip, parse_client};
+pub use domain::{Domain, DomainError, canonical_domain, claims_of, is_public_suffix};
+pub use helo::identifying_helo;
+pub use reply::{MAX_REPLY_LINE, Reply, ReplyClass};
