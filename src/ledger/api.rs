@@ -1,0 +1,137 @@
+//! What a ledger is asked and what it answers, whichever store is behind it.
+
+use crate::clock::Moment;
+use crate::directory::LimitName;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// On whose accounts a transaction goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parties {
+    pub customer: Arc<str>,
+    /// The registered user that the envelope sender is; per-user limits apply to it.
+    pub user: Option<Arc<str>>,
+    /// The SMTP AUTH login, in lower case; `login.*` limits apply to it.
+    pub login: Option<Arc<str>>,
+}
+
+/// Names one open transaction. Never used twice by one daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReservationId(pub u64);
+
+/// A recipient as the ledger remembers it: a keyed hash of the canonical address. The key is the store's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecipientKey(pub u64);
+
+/// The recipients of an accepted message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept<'a> {
+    pub named: &'a [RecipientKey],
+    /// Further recipients of which only the number is known (an END-OF-MESSAGE without its RCPTs): they count for the
+    /// customer, and as one message for the user, but their addresses cannot be remembered.
+    pub unnamed: u32,
+}
+
+impl Kept<'_> {
+    /// All recipients, named and unnamed.
+    pub fn len(&self) -> u64 {
+        self.named.len() as u64 + u64::from(self.unnamed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Whether it fits. Lists are empty in most answers, and no answer allocates when they are short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// When this was decided, on the ledger's own time line.
+    pub at: Moment,
+    /// The limits that refuse, in the order of [`LimitName::ALL`]. Empty: it fits, and is reserved (or counted).
+    pub over: SmallVec<[Standing; 1]>,
+    /// Shadow limits that would have refused.
+    pub shadow_over: SmallVec<[Standing; 1]>,
+}
+
+impl Answer {
+    pub fn fits(&self) -> bool {
+        self.over.is_empty()
+    }
+}
+
+/// How things stand with one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub limit: LimitName,
+    pub max: u64,
+    /// Counted within the window.
+    pub used: u64,
+    /// Held by other open transactions.
+    pub reserved: u64,
+    /// What this transaction would hold in all if it were let through, this request included.
+    pub own: u64,
+    /// When `own` would fit if nothing else were sent; `None` when it can never fit (`own` > `max`).
+    pub fits_at: Option<Moment>,
+}
+
+impl Standing {
+    /// The message can never fit: it asks for more than the maximum by itself.
+    pub fn never_fits(&self) -> bool {
+        self.own > self.max
+    }
+
+    /// Only reservations that are still open stand in the way; they may yet be given back.
+    pub fn only_reservations(&self) -> bool {
+        self.used + self.own <= self.max
+    }
+}
+
+/// A user or a customer, for `quota show` and `quota reset`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    pub kind: SubjectKind,
+    pub customer: Arc<str>,
+    /// The user's address or the login; the customer's name for the customer itself.
+    pub name: Arc<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SubjectKind {
+    Customer,
+    User,
+    Login,
+}
+
+impl SubjectKind {
+    pub const fn key(self) -> &'static str {
+        match self {
+            SubjectKind::Customer => "customer",
+            SubjectKind::User => "user",
+            SubjectKind::Login => "login",
+        }
+    }
+}
+
+/// Usage of one limit as an administrator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitUsage {
+    pub limit: LimitName,
+    pub used: u64,
+    pub reserved: u64,
+    /// `None` is unlimited.
+    pub max: Option<u64>,
+    /// When one more would fit; `None` when it fits now (or never will: `max` is 0).
+    pub resets_at: Option<Moment>,
+}
+
+/// Why the ledger cannot answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// It is still reading what it had counted.
+    #[error("the store is still loading")]
+    Loading,
+    /// The store cannot take a count now: disk full, I/O error, server away. Trying later may help.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(Arc<str>),
+}
