@@ -32,3 +32,4 @@ pub mod config;
 pub mod directory;
 pub mod envelope;
 pub mod ledger;
+pub mod policy;

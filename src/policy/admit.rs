@@ -1,0 +1,121 @@
+//! The rules of a transaction that do not depend on its recipients: exemption, identification, setting, rewriting.
+
+use super::facts::{Facts, Rules};
+use super::identify::{IdentifiedBy, identify};
+use super::refusal::Refusal;
+use super::setting::find_entrance;
+use super::trace::Trace;
+use super::verdict::{Exemption, Outcome, Verdict};
+use super::{sender, words};
+use crate::directory::{Customer, LimitName};
+use crate::envelope::Address;
+use crate::ledger::Parties;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// What the rules say of a transaction, before its recipients are known.
+#[derive(Clone, Debug)]
+pub enum Admission {
+    Exempt(Exemption),
+    Admitted(Admitted),
+    Refused {
+        refusal: Refusal,
+        customer: Option<Arc<str>>,
+        identified_by: Option<IdentifiedBy>,
+        user: Option<Arc<str>>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    pub customer: Arc<Customer>,
+    pub identified_by: IdentifiedBy,
+    pub setting: Arc<str>,
+    pub parties: Parties,
+    pub rewrite_sender_to: Option<Address>,
+    pub shadow: Option<Refusal>,
+}
+
+/// Decides by the rules of the relay service, sections 1 to 3.
+pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
+    if is_exempt(facts, rules) {
+        trace.note("exempt", "pass", || {
+            format!("{} is in exempt_clients and did not log in", words::client(facts.client))
+        });
+        return Admission::Exempt(Exemption::Client);
+    }
+    let identified = match identify(facts, rules, trace) {
+        Ok(identified) => identified,
+        Err(refusal) => return Admission::Refused { refusal, customer: None, identified_by: None, user: None },
+    };
+    let customer = identified.customer;
+    let sender = sender::standing(facts.sender, customer, rules);
+    let user = sender.user.map(|user| user.address.clone());
+    let entrance = match find_entrance(facts, customer, identified.domain, &sender, rules, trace) {
+        Ok(entrance) => entrance,
+        Err(refusal) => {
+            let (customer, by) = (customer.name.clone(), identified.by);
+            return Admission::Refused { refusal, customer: Some(customer), identified_by: Some(by), user };
+        }
+    };
+    let foreign = facts.sender.address().is_some() && !sender.own_domain && sender.user.is_none();
+    let rewrite_sender_to =
+        if foreign { Address::parse(&format!("postmaster@{}", identified.domain)).ok() } else { None };
+    match &rewrite_sender_to {
+        Some(new) => trace.note("rewrite", "change", || {
+            format!("{} is outside the customer's domains: it becomes {new}", facts.sender)
+        }),
+        None => trace.note("rewrite", "keep", || format!("the sender {} stays as it is", facts.sender)),
+    }
+    match &user {
+        Some(user) => trace.note("user", "found", || format!("the sender is the registered user {user}")),
+        None => {
+            trace.note("user", "none", || "the sender is no registered user: limits per user do not apply".to_owned())
+        }
+    }
+    Admission::Admitted(Admitted {
+        customer: customer.clone(),
+        identified_by: identified.by,
+        setting: entrance.setting.name.as_str().into(),
+        parties: Parties { customer: customer.name.clone(), user, login: counted_login(facts, customer) },
+        rewrite_sender_to,
+        shadow: entrance.shadow,
+    })
+}
+
+fn is_exempt(facts: &Facts, rules: &Rules) -> bool {
+    let Some(client) = facts.client else { return false };
+    !facts.has_login() && rules.relay.exempt_clients.iter().any(|net| net.contains(&client))
+}
+
+/// Logins are counted only where a limit asks for it: most are the same as their user.
+fn counted_login(facts: &Facts, customer: &Customer) -> Option<Arc<str>> {
+    let limited = [LimitName::LoginMessages, LimitName::LoginUniques]
+        .iter()
+        .any(|&name| customer.limits.counted(name).max.is_some());
+    (limited && facts.has_login()).then(|| facts.login.to_lowercase().into())
+}
+
+impl Admission {
+    /// The verdict with `outcome`, saying whose mail it is as far as that is known.
+    pub fn verdict(&self, outcome: Outcome) -> Verdict {
+        match self {
+            Admission::Exempt(_) => Verdict::of(outcome),
+            Admission::Refused { customer, identified_by, user, .. } => Verdict {
+                customer: customer.clone(),
+                identified_by: *identified_by,
+                user: user.clone(),
+                ..Verdict::of(outcome)
+            },
+            Admission::Admitted(admitted) => Verdict {
+                customer: Some(admitted.parties.customer.clone()),
+                identified_by: Some(admitted.identified_by),
+                setting: Some(admitted.setting.clone()),
+                user: admitted.parties.user.clone(),
+                rewrite_sender_to: admitted.rewrite_sender_to.clone(),
+                shadow: admitted.shadow.iter().cloned().collect::<SmallVec<_>>(),
+                outcome,
+            },
+        }
+    }
+}

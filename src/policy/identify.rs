@@ -1,0 +1,180 @@
+//! Whose mail is it? (relay service, section 2)
+
+use super::facts::{Facts, Rules};
+use super::refusal::{LookedUp, Refusal, Via};
+use super::trace::Trace;
+use crate::directory::{Customer, Owner};
+use crate::envelope::identifying_helo;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// What identified the customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IdentifiedBy {
+    Login,
+    Sender,
+    Helo,
+    /// `identify_by_address`
+    Address,
+}
+
+impl IdentifiedBy {
+    /// As in logs and JSON.
+    pub const fn key(self) -> &'static str {
+        match self {
+            IdentifiedBy::Login => "login",
+            IdentifiedBy::Sender => "sender",
+            IdentifiedBy::Helo => "helo",
+            IdentifiedBy::Address => "address",
+        }
+    }
+}
+
+/// The customer that decides, and how it was found.
+#[derive(Clone, Debug)]
+pub(super) struct Identified<'a> {
+    pub customer: &'a Arc<Customer>,
+    pub by: IdentifiedBy,
+    /// The registered domain that matched; where a bare login or the address matched, the customer's own choice.
+    pub domain: &'a str,
+}
+
+const STEP: &str = "identify";
+
+pub(super) fn identify<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Refusal> {
+    if facts.has_login() { by_login(facts, rules, trace) } else { by_candidates(facts, rules, trace) }
+}
+
+/// With a login, the login decides alone: an exact `logins` entry first, else its domain.
+fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Refusal> {
+    let login = facts.login.to_lowercase();
+    if let Some((customer, user)) = rules.directory.owner_of_login(&login) {
+        let address = customer.users.get(user).map_or("", |user| &user.address);
+        trace.note(STEP, "login", || format!("the login {login} belongs to {address} of customer {}", customer.name));
+        let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let domain =
+            rules.directory.owner_of_domain(domain).map_or_else(|| first_domain(customer), |claim| claim.domain);
+        return Ok(Identified { customer, by: IdentifiedBy::Login, domain });
+    }
+    let domain = login.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let domain = crate::envelope::canonical_domain(domain);
+    let looked_up =
+        LookedUp { via: Via::Login, name: if domain.is_empty() { login.as_str().into() } else { (&*domain).into() } };
+    let claim = if domain.is_empty() { None } else { rules.directory.owner_of_domain(&domain) };
+    match claim.map(|claim| (claim.owner, claim.domain)) {
+        Some((Owner::Customer(customer), domain)) => {
+            trace.note(STEP, "login", || format!("the login {login} lies in {domain} of customer {}", customer.name));
+            Ok(Identified { customer, by: IdentifiedBy::Login, domain })
+        }
+        Some((Owner::Unusable, domain)) => Err(unusable(domain, trace)),
+        None => Err(nobody(facts, rules, SmallVec::from_iter([looked_up]), trace)),
+    }
+}
+
+/// Without a login, a candidate wins when one of its settings has an enabled range that holds the client's address.
+fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Refusal> {
+    let sender_domain = facts.sender.domain();
+    let helo = identifying_helo(facts.helo, &rules.relay.hostname);
+    let candidates = [
+        (Via::Sender, IdentifiedBy::Sender, (!sender_domain.is_empty()).then_some(sender_domain)),
+        (Via::Helo, IdentifiedBy::Helo, helo.as_deref()),
+    ];
+    let mut looked_up = SmallVec::new();
+    let mut first_registered: Option<(&Arc<Customer>, &str)> = None;
+    for (via, by, name) in candidates {
+        let Some(name) = name else {
+            trace.note(STEP, "skip", || nothing_from(via, facts));
+            continue;
+        };
+        looked_up.push(LookedUp { via, name: name.into() });
+        let Some(claim) = rules.directory.owner_of_domain(name) else {
+            trace.note(STEP, "no", || format!("{name} ({via}) is not registered"));
+            continue;
+        };
+        let domain = claim.domain;
+        let Owner::Customer(customer) = claim.owner else { return Err(unusable(domain, trace)) };
+        if facts.client.is_some_and(|client| customer.holds_client(client)) {
+            trace.note(STEP, by.key(), || {
+                format!(
+                    "{name} ({via}) is {domain} of customer {}, and {} lies in its ranges",
+                    customer.name,
+                    client(facts)
+                )
+            });
+            return Ok(Identified { customer, by, domain });
+        }
+        trace.note(STEP, "no", || {
+            format!(
+                "{name} ({via}) is {domain} of customer {}, but {} lies in none of its enabled ranges",
+                customer.name,
+                client(facts)
+            )
+        });
+        first_registered.get_or_insert((customer, domain));
+    }
+    if let Some(identified) = by_address(facts, rules, trace) {
+        return Ok(identified);
+    }
+    match first_registered {
+        None => Err(nobody(facts, rules, looked_up, trace)),
+        Some((customer, _)) if could_log_in(customer) => {
+            trace.note(STEP, "refuse", || format!("customer {} lets in who logs in, from any address", customer.name));
+            Err(Refusal::AuthRequired)
+        }
+        Some((customer, domain)) => {
+            trace.note(STEP, "refuse", || format!("customer {} lets in its own addresses only", customer.name));
+            Err(Refusal::NotInRanges { client: facts.client, domain: domain.into() })
+        }
+    }
+}
+
+fn by_address<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Option<Identified<'a>> {
+    if !rules.relay.identify_by_address {
+        return None;
+    }
+    let customer = match rules.directory.holders_of_client(facts.client?, 2)[..] {
+        [only] => only,
+        [] => return None,
+        _ => {
+            trace.note(STEP, "no", || format!("{} lies in the ranges of several customers", client(facts)));
+            return None;
+        }
+    };
+    trace.note(STEP, "address", || format!("{} lies in the ranges of customer {} alone", client(facts), customer.name));
+    Some(Identified { customer, by: IdentifiedBy::Address, domain: first_domain(customer) })
+}
+
+/// Whether a client outside all ranges would get in with a login.
+fn could_log_in(customer: &Customer) -> bool {
+    customer.settings.iter().any(|setting| setting.enabled && setting.require_auth && setting.ranges.is_empty())
+}
+
+fn first_domain(customer: &Customer) -> &str {
+    customer.domains.first().map_or("", |domain| domain.as_str())
+}
+
+fn unusable(domain: &str, trace: &mut Trace) -> Refusal {
+    trace.note(STEP, "refuse", || format!("the configuration of the customer that owns {domain} cannot be used now"));
+    Refusal::CustomerUnusable { domain: domain.into() }
+}
+
+fn nobody(facts: &Facts, rules: &Rules, looked_up: SmallVec<[LookedUp; 2]>, trace: &mut Trace) -> Refusal {
+    if rules.directory.is_incomplete() {
+        trace.note(STEP, "refuse", || "no such customer, but a customer's file cannot be read now".to_owned());
+        return Refusal::DirectoryIncomplete;
+    }
+    trace.note(STEP, "refuse", || "no customer was found by AUTH, MAIL FROM or HELO".to_owned());
+    Refusal::UnknownCustomer { client: facts.client, looked_up, helo: facts.helo.into() }
+}
+
+fn nothing_from(via: Via, facts: &Facts) -> String {
+    match via {
+        Via::Helo if facts.helo.is_empty() => "no HELO name was given".to_owned(),
+        Via::Helo => format!("the HELO name {} is generic and identifies nobody", super::words::shown(facts.helo)),
+        _ => "the sender has no domain".to_owned(),
+    }
+}
+
+fn client(facts: &Facts) -> String {
+    super::words::client(facts.client)
+}

@@ -1,0 +1,24 @@
+//! The decision: facts, directory, ledger state and time in; verdict with reasons out.
+//!
+//! Nothing here knows a socket, a clock or a runtime. A transaction is first [admitted](admit) or refused by the rules,
+//! once; then each recipient passes the [gate](Admission::gate), and what is left to ask goes to the ledger, whose
+//! answer [concludes](conclude) the verdict. Milter, policy service, `explain` and `simulate` all go this way.
+
+mod admit;
+mod facts;
+mod identify;
+mod recipient;
+mod refusal;
+mod sender;
+mod setting;
+mod trace;
+mod verdict;
+mod words;
+
+pub use admit::{Admission, Admitted, admit};
+pub use facts::{Facts, Rules};
+pub use identify::IdentifiedBy;
+pub use recipient::{Gate, RecipientFacts, conclude};
+pub use refusal::{LimitRefusal, LookedUp, Refusal, Via};
+pub use trace::{Step, Trace};
+pub use verdict::{Exemption, Outcome, Verdict};

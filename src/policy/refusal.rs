@@ -1,0 +1,172 @@
+//! Why a transaction is refused: the reason itself. Its words are in [`super::words`].
+
+use crate::directory::{Action, AllowedSenders, LimitName};
+use crate::envelope::{ReplyClass, Sender};
+use smallvec::SmallVec;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A reason to refuse (relay service, sections 5 and 12).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// No customer was found by AUTH, sender or HELO.
+    UnknownCustomer {
+        client: Option<IpAddr>,
+        looked_up: SmallVec<[LookedUp; 2]>,
+        helo: Box<str>,
+    },
+    /// The customer was found, but the client's address is not in its ranges.
+    NotInRanges {
+        client: Option<IpAddr>,
+        domain: Box<str>,
+    },
+    /// The customer has no setting that is switched on.
+    NoSetting {
+        client: Option<IpAddr>,
+        domain: Box<str>,
+    },
+    AuthRequired,
+    TlsRequired,
+    SenderNotAllowed {
+        sender: Sender,
+        setting: String,
+        allowed: AllowedSenders,
+        login: Box<str>,
+    },
+    /// The empty sender takes one recipient per transaction.
+    EmptySenderRecipients,
+    TooManyRecipients {
+        max: u64,
+    },
+    Limit(LimitRefusal),
+    /// The customer's file is bad, and there is no good copy of it.
+    CustomerUnusable {
+        domain: Box<str>,
+    },
+    /// Nobody is registered, but a customer's file cannot be read.
+    DirectoryIncomplete,
+    /// The sender has to be rewritten, which the policy protocol cannot do.
+    CannotRewrite {
+        sender: Sender,
+        reject: bool,
+    },
+    /// The address breaks every bound.
+    BadAddress {
+        what: &'static str,
+        why: &'static str,
+    },
+    /// The store is away, or something went wrong here.
+    CannotDecide {
+        why: Box<str>,
+    },
+}
+
+/// A limit is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitRefusal {
+    pub limit: LimitName,
+    pub max: u64,
+    pub action: Action,
+    /// The customer's name, the user's address or the login.
+    pub whose: Arc<str>,
+    /// The message asks for more than the maximum by itself.
+    pub never_fits: bool,
+    /// Only reservations that are still open stand in the way.
+    pub only_reservations: bool,
+    /// When it would fit: milliseconds since 1970 on the wall clock.
+    pub retry_at_ms: Option<i64>,
+}
+
+/// A name that was looked up among the registered domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    pub via: Via,
+    pub name: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    Login,
+    Sender,
+    Helo,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Via::Login => "AUTH",
+            Via::Sender => "MAIL FROM",
+            Via::Helo => "HELO",
+        })
+    }
+}
+
+impl Refusal {
+    /// As `reason=` in logs.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Refusal::UnknownCustomer { .. } => "unknown-customer",
+            Refusal::NotInRanges { .. } => "address-not-in-ranges",
+            Refusal::NoSetting { .. } => "no-setting",
+            Refusal::AuthRequired => "auth-required",
+            Refusal::TlsRequired => "tls-required",
+            Refusal::SenderNotAllowed { .. } => "sender-not-allowed",
+            Refusal::EmptySenderRecipients => "empty-sender-recipients",
+            Refusal::TooManyRecipients { .. } => "transaction-recipients",
+            Refusal::Limit(limit) => match limit.limit {
+                LimitName::UserMessages => "user-message-limit",
+                LimitName::UserUniques => "user-recipient-limit",
+                LimitName::LoginMessages => "login-message-limit",
+                LimitName::LoginUniques => "login-recipient-limit",
+                LimitName::CustomerDay => "customer-day-limit",
+                LimitName::CustomerPeak => "customer-peak-limit",
+            },
+            Refusal::CustomerUnusable { .. } => "customer-unusable",
+            Refusal::DirectoryIncomplete => "directory-incomplete",
+            Refusal::CannotRewrite { .. } => "cannot-rewrite",
+            Refusal::BadAddress { .. } => "bad-address",
+            Refusal::CannotDecide { .. } => "cannot-decide",
+        }
+    }
+
+    /// Code and enhanced status (subject, detail) of the reply.
+    pub fn codes(&self) -> (u16, (u16, u16)) {
+        match self {
+            Refusal::UnknownCustomer { .. } => (550, (7, 0)),
+            Refusal::NotInRanges { .. } | Refusal::NoSetting { .. } | Refusal::SenderNotAllowed { .. } => (550, (7, 1)),
+            Refusal::AuthRequired | Refusal::TlsRequired => (530, (7, 0)),
+            Refusal::EmptySenderRecipients | Refusal::TooManyRecipients { .. } => (452, (5, 3)),
+            Refusal::Limit(limit) => limit.codes(),
+            Refusal::CannotRewrite { reject: true, .. } => (550, (7, 1)),
+            Refusal::CannotRewrite { reject: false, .. } => (450, (7, 1)),
+            Refusal::BadAddress { .. } => (501, (1, 3)),
+            Refusal::CustomerUnusable { .. } | Refusal::DirectoryIncomplete | Refusal::CannotDecide { .. } => {
+                (451, (3, 0))
+            }
+        }
+    }
+
+    pub fn class(&self) -> ReplyClass {
+        if self.codes().0 < 500 { ReplyClass::Transient } else { ReplyClass::Permanent }
+    }
+
+    /// Whether this is no judgement on the mail but trouble of ours, for which `on_failure` decides.
+    pub fn is_failure(&self) -> bool {
+        self.codes().0 == 451
+    }
+}
+
+impl LimitRefusal {
+    fn codes(&self) -> (u16, (u16, u16)) {
+        // Open reservations may be given back any moment: never a final answer. What can never fit is always one.
+        let permanent = self.never_fits || (self.action == Action::Reject && !self.only_reservations);
+        let class = if permanent { 550 } else { 450 };
+        match self.limit {
+            LimitName::CustomerDay => (class, (7, 1)),
+            // The service's own reply to the peak limit is of class 4, also where others reject.
+            LimitName::CustomerPeak => (if self.never_fits { 550 } else { 450 }, (2, 1)),
+            _ => (class, (4, 5)),
+        }
+    }
+}

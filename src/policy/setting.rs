@@ -1,0 +1,119 @@
+//! Does a setting of the customer admit the transaction? (relay service, section 1)
+
+use super::facts::{Facts, Rules};
+use super::refusal::Refusal;
+use super::sender::{Standing, matches_login};
+use super::trace::Trace;
+use crate::directory::{AllowedSenders, Customer, Setting};
+use crate::envelope::Sender;
+
+const STEP: &str = "setting";
+
+/// Demands in the order in which they are checked: a setting that fails a later one was nearer to admitting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Demand {
+    Address,
+    Auth,
+    Tls,
+    Sender,
+}
+
+/// The setting that lets the transaction in.
+#[derive(Debug)]
+pub(super) struct Entrance<'a> {
+    pub setting: &'a Setting,
+    /// What it would have said if it were not in shadow.
+    pub shadow: Option<Refusal>,
+}
+
+/// The first setting that admits; else the reason of the one that failed latest (ties: file order).
+pub(super) fn find_entrance<'a>(
+    facts: &Facts,
+    customer: &'a Customer,
+    domain: &str,
+    sender: &Standing,
+    rules: &Rules,
+    trace: &mut Trace,
+) -> Result<Entrance<'a>, Refusal> {
+    let mut nearest: Option<(Demand, &Setting)> = None;
+    let mut nearest_shadow: Option<(Demand, &Setting)> = None;
+    for setting in &customer.settings {
+        if !setting.enabled {
+            trace.note(STEP, "off", || format!("\"{}\" is switched off", setting.name));
+            continue;
+        }
+        let Err(demand) = check(setting, facts, customer, sender, rules) else {
+            trace.note(STEP, "admit", || format!("\"{}\" admits it", setting.name));
+            return Ok(Entrance { setting, shadow: None });
+        };
+        trace.note(STEP, "no", || format!("\"{}\": {}", setting.name, why_not(demand, setting, facts)));
+        if nearest.is_none_or(|(latest, _)| demand > latest) {
+            nearest = Some((demand, setting));
+        }
+        // A shadow setting never opens the relay to addresses that are not the customer's.
+        let may_shadow = setting.shadow && demand > Demand::Address;
+        if may_shadow && nearest_shadow.is_none_or(|(latest, _)| demand > latest) {
+            nearest_shadow = Some((demand, setting));
+        }
+    }
+    if let Some((demand, setting)) = nearest_shadow {
+        trace.note(STEP, "shadow", || format!("\"{}\" is in shadow: its refusal is not enforced", setting.name));
+        return Ok(Entrance { setting, shadow: Some(refusal(demand, setting, facts, domain)) });
+    }
+    Err(match nearest {
+        Some((demand, setting)) => refusal(demand, setting, facts, domain),
+        None => Refusal::NoSetting { client: facts.client, domain: domain.into() },
+    })
+}
+
+fn check(
+    setting: &Setting,
+    facts: &Facts,
+    customer: &Customer,
+    sender: &Standing,
+    rules: &Rules,
+) -> Result<(), Demand> {
+    let from_own_address = facts.client.is_some_and(|client| setting.enabled_ranges.contains(client));
+    if !setting.ranges.is_empty() && !from_own_address {
+        return Err(Demand::Address);
+    }
+    if setting.require_auth && !facts.has_login() {
+        return Err(Demand::Auth);
+    }
+    // A login counts only if nobody on the way could read it.
+    if (setting.require_tls || setting.require_auth) && !facts.has_tls() {
+        return Err(Demand::Tls);
+    }
+    let allowed = match setting.allowed_senders {
+        _ if *facts.sender == Sender::Empty => true,
+        AllowedSenders::Any => true,
+        AllowedSenders::OwnDomains => sender.own_domain || sender.user.is_some(),
+        AllowedSenders::RegisteredUsers => sender.user.is_some(),
+    };
+    let matches = !rules.relay.sender_must_match_login || matches_login(facts, customer, sender.user, rules);
+    if allowed && matches { Ok(()) } else { Err(Demand::Sender) }
+}
+
+fn refusal(demand: Demand, setting: &Setting, facts: &Facts, domain: &str) -> Refusal {
+    match demand {
+        Demand::Address => Refusal::NotInRanges { client: facts.client, domain: domain.into() },
+        Demand::Auth => Refusal::AuthRequired,
+        Demand::Tls => Refusal::TlsRequired,
+        Demand::Sender => Refusal::SenderNotAllowed {
+            sender: facts.sender.clone(),
+            setting: setting.name.clone(),
+            allowed: setting.allowed_senders,
+            login: facts.login.into(),
+        },
+    }
+}
+
+fn why_not(demand: Demand, setting: &Setting, facts: &Facts) -> String {
+    match demand {
+        Demand::Address => format!("{} lies in none of its enabled ranges", super::words::client(facts.client)),
+        Demand::Auth => "it requires AUTH, and the client did not log in".to_owned(),
+        Demand::Tls if setting.require_auth => "AUTH counts over TLS only, and the mail came without".to_owned(),
+        Demand::Tls => "it requires TLS, and the mail came without".to_owned(),
+        Demand::Sender => format!("it does not allow the sender {} ({})", facts.sender, setting.allowed_senders.key()),
+    }
+}

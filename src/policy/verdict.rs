@@ -1,0 +1,88 @@
+//! What comes out of a decision. All that anybody reads about it is made from this one value.
+
+use super::identify::IdentifiedBy;
+use super::refusal::Refusal;
+use crate::envelope::{Address, ReplyClass};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// The verdict on one recipient of a transaction, or on the transaction as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    pub outcome: Outcome,
+    /// Whose mail it is.
+    pub customer: Option<Arc<str>>,
+    pub identified_by: Option<IdentifiedBy>,
+    /// The setting that admitted it.
+    pub setting: Option<Arc<str>>,
+    /// The registered user that the envelope sender is.
+    pub user: Option<Arc<str>>,
+    /// The envelope sender has to become this one.
+    pub rewrite_sender_to: Option<Address>,
+    /// What shadow limits and settings would have refused.
+    pub shadow: SmallVec<[Refusal; 1]>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Accept,
+    /// Not ours to judge: passed, counted nowhere.
+    Exempt(Exemption),
+    Refuse(Box<Refusal>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exemption {
+    /// `exempt_clients`, without a login.
+    Client,
+    /// `exempt_recipient_domains`.
+    RecipientDomain,
+    /// The store or the configuration is out of order, and `on_failure = "accept"`.
+    OnFailure,
+}
+
+impl Verdict {
+    /// A verdict about nobody in particular yet.
+    pub fn of(outcome: Outcome) -> Verdict {
+        Verdict {
+            outcome,
+            customer: None,
+            identified_by: None,
+            setting: None,
+            user: None,
+            rewrite_sender_to: None,
+            shadow: SmallVec::new(),
+        }
+    }
+
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match &self.outcome {
+            Outcome::Refuse(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    pub fn passes(&self) -> bool {
+        self.refusal().is_none()
+    }
+
+    /// `accept`, `defer` or `reject`, as in logs and JSON.
+    pub fn word(&self) -> &'static str {
+        match self.refusal().map(Refusal::class) {
+            None => "accept",
+            Some(ReplyClass::Transient) => "defer",
+            Some(ReplyClass::Permanent) => "reject",
+        }
+    }
+}
+
+impl Exemption {
+    /// As `reason=` in logs.
+    pub fn key(self) -> &'static str {
+        match self {
+            Exemption::Client => "exempt-client",
+            Exemption::RecipientDomain => "exempt-recipient-domain",
+            Exemption::OnFailure => "on-failure",
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The words of a refusal, for the person who reads it: what, why, what to change or when to retry, reference.
+//! The first words are those of the relay service: clients match on them.
+
+use super::refusal::{LimitRefusal, LookedUp, Refusal};
+use crate::directory::{AllowedSenders, LimitName, Window};
+use crate::envelope::{Reply, Sender};
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+
+impl Refusal {
+    /// The SMTP reply, with the reference by which the operator finds the whole decision.
+    pub fn reply(&self, reference: impl fmt::Display) -> Reply {
+        let (code, status) = self.codes();
+        Reply::new(code, status, &format!("{self} [{reference}]"))
+    }
+}
+
+/// The text of the reply, without codes and reference.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::UnknownCustomer { client: address, looked_up, helo } => {
+                write!(f, "Mail relay denied [{}]: {}", client(*address), names(looked_up, helo))?;
+                f.write_str("; use a registered sender domain or HELO name from a registered address, or log in")
+            }
+            Refusal::NotInRanges { client: address, domain } => {
+                let address = client(*address);
+                write!(
+                    f,
+                    "Invalid credentials for relay [{address}]: {address} is not among the addresses of {}",
+                    shown(domain)
+                )?;
+                f.write_str("; send from a registered address or have this one added")
+            }
+            Refusal::NoSetting { client: address, domain } => {
+                write!(
+                    f,
+                    "Invalid credentials for relay [{}]: relaying for {} is switched off",
+                    client(*address),
+                    shown(domain)
+                )
+            }
+            Refusal::AuthRequired => f.write_str("Authentication required: log in with SMTP AUTH over TLS"),
+            Refusal::TlsRequired => {
+                f.write_str("Must issue a STARTTLS command first: mail is relayed here over TLS only")
+            }
+            Refusal::SenderNotAllowed { sender, setting, allowed, login } => {
+                sender_words(f, sender, setting, *allowed, login)
+            }
+            Refusal::EmptySenderRecipients => {
+                f.write_str("One recipient per transaction with an empty sender: send to the others one by one")
+            }
+            Refusal::TooManyRecipients { max } => {
+                write!(
+                    f,
+                    "Your message has too many recipients: {max} in one transaction; send the rest in a further one"
+                )
+            }
+            Refusal::Limit(limit) => limit.fmt(f),
+            Refusal::CustomerUnusable { domain } => {
+                write!(f, "Cannot decide: the configuration for {} is out of order; try again later", shown(domain))
+            }
+            Refusal::DirectoryIncomplete => {
+                f.write_str("Cannot decide: a part of the customers' configuration is out of order; try again later")
+            }
+            Refusal::CannotRewrite { sender, .. } => {
+                write!(
+                    f,
+                    "Sender {} is outside the customer's domains and cannot be rewritten here",
+                    shown(&sender.to_string())
+                )?;
+                f.write_str("; use an address in one of the customer's domains")
+            }
+            Refusal::BadAddress { what, why } => write!(f, "Bad {what} address: {why}"),
+            Refusal::CannotDecide { why } => write!(f, "Cannot decide: {why}; try again later"),
+        }
+    }
+}
+
+impl fmt::Display for LimitRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first_words, what) = match self.limit {
+            LimitName::UserMessages => ("Daily SMTP relay limit exceeded for user", "messages"),
+            LimitName::UserUniques => ("Daily SMTP relay limit exceeded for user", "different recipients"),
+            LimitName::LoginMessages => ("Daily SMTP relay limit exceeded for login", "messages"),
+            LimitName::LoginUniques => ("Daily SMTP relay limit exceeded for login", "different recipients"),
+            LimitName::CustomerDay => ("Daily SMTP relay limit exceeded for customer", "recipients"),
+            LimitName::CustomerPeak => ("Peak SMTP relay limit exceeded for customer", "recipients"),
+        };
+        let window = match self.limit.window() {
+            Window::Day => "24 hours",
+            Window::TenMinutes => "10 minutes",
+        };
+        write!(f, "{first_words}: {} {what} in {window} ({})", self.max, shown(&self.whose))?;
+        match self.retry_at_ms {
+            _ if self.never_fits => f.write_str("; this message alone is over it: send to fewer recipients at a time"),
+            _ if self.only_reservations => f.write_str("; messages under way take up the rest: try again in a minute"),
+            Some(ms) => write!(f, "; try again after {}", clock_time(ms)),
+            None => f.write_str("; try again later"),
+        }
+    }
+}
+
+/// Whatever a client named, bounded: long names are cut.
+pub(super) fn shown(name: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 64;
+    match name.char_indices().nth(LONGEST) {
+        None => Cow::Borrowed(name),
+        Some((end, _)) => Cow::Owned(format!("{}...", &name[..end])),
+    }
+}
+
+pub(super) fn client(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+}
+
+/// `14:33 UTC`, rounded up to the minute. No window is longer than a day: the next 14:33 is the one that is meant.
+fn clock_time(ms: i64) -> String {
+    let up_to_the_minute = ms.div_euclid(60_000) + i64::from(ms.rem_euclid(60_000) > 0);
+    match jiff::Timestamp::from_second(up_to_the_minute * 60) {
+        Ok(time) => time.strftime("%H:%M UTC").to_string(),
+        Err(_) => "a day".to_owned(),
+    }
+}
+
+fn names(looked_up: &[LookedUp], helo: &str) -> String {
+    if looked_up.is_empty() {
+        let helo = if helo.is_empty() {
+            "no HELO name was given".to_owned()
+        } else {
+            format!("HELO {} is generic", shown(helo))
+        };
+        return format!("the sender has no domain, and {helo}");
+    }
+    let names: Vec<String> = looked_up.iter().map(|name| format!("{} ({})", shown(&name.name), name.via)).collect();
+    format!("no customer is registered for {}", names.join(" or "))
+}
+
+fn sender_words(
+    f: &mut fmt::Formatter<'_>,
+    sender: &Sender,
+    setting: &str,
+    allowed: AllowedSenders,
+    login: &str,
+) -> fmt::Result {
+    let sender = sender.to_string();
+    write!(f, "Sender {} not allowed: the setting \"{}\" ", shown(&sender), shown(setting))?;
+    match allowed {
+        AllowedSenders::RegisteredUsers => f.write_str("allows registered users and their aliases only")?,
+        AllowedSenders::OwnDomains => f.write_str("allows senders in the customer's own domains only")?,
+        AllowedSenders::Any => f.write_str("allows any sender that belongs to the login")?,
+    }
+    if !login.is_empty() {
+        write!(f, " (logged in as {})", shown(login))?;
+    }
+    f.write_str("; change the sender or have it registered")
+}
