@@ -33,3 +33,4 @@ pub mod directory;
 pub mod envelope;
 pub mod ledger;
 pub mod policy;
+pub mod report;

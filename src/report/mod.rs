@@ -1,0 +1,8 @@
+//! What relaykeeper tells its operator: log lines, and the references by which a decision is found again.
+//!
+//! A [`LogLine`] is built where something happens, handed to the [`Logger`], and written by a thread of its own
+//! to the [`sink`] that the configuration chose. Nothing here ever makes a decision wait.
+
+pub mod reference;
+
+pub use reference::Reference;
