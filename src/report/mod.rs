@@ -3,6 +3,10 @@
 //! A [`LogLine`] is built where something happens, handed to the [`Logger`], and written by a thread of its own
 //! to the [`sink`] that the configuration chose. Nothing here ever makes a decision wait.
 
+pub mod level;
+pub mod line;
 pub mod reference;
 
+pub use level::Level;
+pub use line::LogLine;
 pub use reference::Reference;
