@@ -5,8 +5,12 @@
 
 pub mod level;
 pub mod line;
+pub mod log;
 pub mod reference;
+pub mod sink;
 
 pub use level::Level;
 pub use line::LogLine;
+pub use log::Logger;
 pub use reference::Reference;
+pub use sink::Destination;
