@@ -6,11 +6,13 @@
 pub mod level;
 pub mod line;
 pub mod log;
+pub mod once_per;
 pub mod reference;
 pub mod sink;
 
 pub use level::Level;
 pub use line::LogLine;
 pub use log::Logger;
+pub use once_per::OncePer;
 pub use reference::Reference;
 pub use sink::Destination;
