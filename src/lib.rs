@@ -32,5 +32,6 @@ pub mod config;
 pub mod directory;
 pub mod envelope;
 pub mod ledger;
+pub mod listen;
 pub mod policy;
 pub mod report;

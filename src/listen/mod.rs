@@ -1,0 +1,5 @@
+//! Sockets: where relaykeeper listens, and the connections that come in there.
+
+pub mod address;
+
+pub use address::{InvalidAddress, ListenAddress};
