@@ -33,5 +33,8 @@ pub mod directory;
 pub mod envelope;
 pub mod ledger;
 pub mod listen;
+pub mod milter;
 pub mod policy;
+pub mod policy_service;
 pub mod report;
+pub mod session;

@@ -1,7 +1,7 @@
 //! Why a transaction is refused: the reason itself. Its words are in [`super::words`].
 
 use crate::directory::{Action, AllowedSenders, LimitName};
-use crate::envelope::{ReplyClass, Sender};
+use crate::envelope::{AddressError, ReplyClass, Sender};
 use smallvec::SmallVec;
 use std::fmt;
 use std::net::IpAddr;

@@ -72,7 +72,7 @@ impl fmt::Display for Refusal {
                 )?;
                 f.write_str("; use an address in one of the customer's domains")
             }
-            Refusal::BadAddress { what, why } => write!(f, "Bad {what} address: {why}"),
+            Refusal::BadAddress { what, error } => write!(f, "Bad {what} address syntax: {error}"),
             Refusal::CannotDecide { why } => write!(f, "Cannot decide: {why}; try again later"),
         }
     }

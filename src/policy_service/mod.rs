@@ -1,0 +1,9 @@
+//! Postfix's policy delegation protocol (SMTPD_POLICY_README): requests of `name=value` lines, answered with one action.
+
+mod answer;
+mod instances;
+mod request;
+mod service;
+
+pub use request::{BadRequest, MAX_REQUEST, Request};
+pub use service::PolicyService;

@@ -1,0 +1,122 @@
+//! One request, as Postfix sends it: `name=value` lines, then an empty one.
+
+use std::fmt;
+
+/// The longest request, in bytes. Postfix 3.7 sends about 800, and bounds each value by `line_length_limit` (2048).
+pub const MAX_REQUEST: usize = 32 * 1024;
+
+/// The attributes that matter here. Those that are missing are empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request<'a> {
+    pub protocol_state: &'a str,
+    pub client_address: &'a str,
+    pub client_port: &'a str,
+    pub server_address: &'a str,
+    pub helo_name: &'a str,
+    pub sender: &'a str,
+    pub recipient: &'a str,
+    pub recipient_count: &'a str,
+    pub queue_id: &'a str,
+    pub instance: &'a str,
+    pub sasl_username: &'a str,
+    pub encryption_protocol: &'a str,
+    pub policy_context: &'a str,
+}
+
+/// Why a request gets no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    #[error("a line is not of the form name=value")]
+    NotAnAttribute,
+    #[error("it is not a request=smtpd_access_policy")]
+    NotAPolicyRequest,
+    #[error("it is longer than {MAX_REQUEST} bytes")]
+    TooLong,
+    #[error("the attribute {0} is missing")]
+    Missing(&'static str),
+    #[error("it was not completed in time")]
+    TooSlow,
+    #[error("the connection was closed in its midst")]
+    CutOff,
+    #[error("too many smtpd processes at once")]
+    TooManyInstances,
+}
+
+impl<'a> Request<'a> {
+    /// Parses the lines of a request, without the empty one at its end.
+    pub fn parse(text: &'a str) -> Result<Request<'a>, BadRequest> {
+        let mut request = Request::default();
+        let mut kind = "";
+        for line in text.lines() {
+            let (name, value) = line.split_once('=').ok_or(BadRequest::NotAnAttribute)?;
+            let place = match name {
+                "request" => &mut kind,
+                "protocol_state" => &mut request.protocol_state,
+                "client_address" => &mut request.client_address,
+                "client_port" => &mut request.client_port,
+                "server_address" => &mut request.server_address,
+                "helo_name" => &mut request.helo_name,
+                "sender" => &mut request.sender,
+                "recipient" => &mut request.recipient,
+                "recipient_count" => &mut request.recipient_count,
+                "queue_id" => &mut request.queue_id,
+                "instance" => &mut request.instance,
+                "sasl_username" => &mut request.sasl_username,
+                "encryption_protocol" => &mut request.encryption_protocol,
+                "policy_context" => &mut request.policy_context,
+                // Postfix adds attributes with time.
+                _ => continue,
+            };
+            *place = value;
+        }
+        match kind {
+            "smtpd_access_policy" => Ok(request),
+            _ => Err(BadRequest::NotAPolicyRequest),
+        }
+    }
+
+    /// The number of recipients that Postfix accepted: told at DATA and END-OF-MESSAGE.
+    pub fn recipients(&self) -> u64 {
+        self.recipient_count.parse().unwrap_or(0)
+    }
+
+    /// The smtpd process, the first part of `pid.time.microseconds.count`.
+    pub fn smtpd(&self) -> &'a str {
+        self.instance.split_once('.').map_or(self.instance, |(pid, _)| pid)
+    }
+}
+
+/// `queue_id` is empty until one recipient is accepted.
+pub fn known(queue_id: &str) -> Option<&str> {
+    Some(queue_id).filter(|id| !id.is_empty())
+}
+
+/// For the log: the state and the instance say which request it was.
+impl fmt::Display for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.protocol_state, self.instance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_postfix() {
+        let text = "request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=192.0.2.7\nclient_port=4711\n\
+                    sender=a=b@acme.example\nrecipient=x@dest.example\nrecipient_count=0\ninstance=1a2b.67.8.0\nnew_one=1\n";
+        let request = Request::parse(text).unwrap();
+        assert_eq!(request.sender, "a=b@acme.example");
+        assert_eq!(request.smtpd(), "1a2b");
+        assert_eq!(request.recipients(), 0);
+        assert_eq!(request.helo_name, "");
+    }
+
+    #[test]
+    fn garbage_is_told_apart() {
+        assert_eq!(Request::parse("GET / HTTP/1.1"), Err(BadRequest::NotAnAttribute));
+        assert_eq!(Request::parse("request=other\n"), Err(BadRequest::NotAPolicyRequest));
+        assert_eq!(Request::parse(""), Err(BadRequest::NotAPolicyRequest));
+    }
+}

@@ -1,0 +1,199 @@
+//! From a connection's bytes to answers.
+
+use super::answer::Answer;
+use super::instances::{Instances, Peer, Slot, State};
+use super::request::{BadRequest, MAX_REQUEST, Request, known};
+use crate::config::OnRewrite;
+use crate::envelope::{Sender, parse_client};
+use crate::report::OncePer;
+use crate::session::{Accepted, Engine, Envelope, FrontEnd, Rewriting, SmtpSession, Transaction};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Postfix closes a connection after 300 s idle or 1,000 s (`smtpd_policy_service_max_idle`, `…_max_ttl`).
+const IDLE: Duration = Duration::from_secs(1_200);
+
+/// How long a request may take from its first byte to its last.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// How often silent instances are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// The policy service, whatever socket it is on.
+pub struct PolicyService {
+    engine: Arc<Engine>,
+    instances: Instances,
+    garbage: OncePer<Peer>,
+}
+
+impl PolicyService {
+    pub fn new(engine: Arc<Engine>) -> Arc<PolicyService> {
+        let garbage = OncePer::new(Duration::from_secs(60), 1_024);
+        Arc::new(PolicyService { instances: Instances::new(engine.clone()), engine, garbage })
+    }
+
+    /// Answers one connection until it is closed. In trouble there is no answer and the connection is closed
+    /// (SMTPD_POLICY_README).
+    pub async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+        if let Err(trouble) = self.converse(&mut stream, peer).await
+            && let Some(suppressed) = self.garbage.check(peer, Instant::now())
+        {
+            let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
+            let more = if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() };
+            self.engine.log.warn(format_args!("dropped a policy connection from {peer}: {trouble}{more}"));
+        }
+    }
+
+    /// Ends instances that have been silent for too long, for as long as the daemon runs.
+    pub async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let timeout = self.engine.snapshot().settings.relay.reservation_timeout;
+            self.instances.sweep(timeout).await;
+        }
+    }
+
+    /// At the end of the daemon.
+    pub async fn finish(&self) {
+        self.instances.finish_all().await;
+    }
+
+    async fn converse(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin), peer: Peer) -> Result<(), BadRequest> {
+        let mut buffer = Vec::with_capacity(2 * 1024);
+        let mut out = String::new();
+        let mut searched = 0;
+        loop {
+            while let Some(end) = find_end(&buffer, searched) {
+                let text = String::from_utf8_lossy(&buffer[..end]);
+                let answer = self.answer(&Request::parse(&text)?, peer).await?;
+                answer.write(&mut out);
+                buffer.drain(..end + 2);
+                searched = 0;
+            }
+            searched = buffer.len().saturating_sub(1);
+            if !out.is_empty() {
+                if stream.write_all(out.as_bytes()).await.is_err() {
+                    return Ok(());
+                }
+                out.clear();
+            }
+            if buffer.len() >= MAX_REQUEST {
+                return Err(BadRequest::TooLong);
+            }
+            let patience = if buffer.is_empty() { IDLE } else { REQUEST_TIME };
+            match tokio::time::timeout(patience, stream.read_buf(&mut buffer)).await {
+                Ok(Ok(0)) | Ok(Err(_)) if buffer.is_empty() => return Ok(()),
+                Ok(Ok(0)) | Ok(Err(_)) => return Err(BadRequest::CutOff),
+                Err(_) if buffer.is_empty() => return Ok(()),
+                Err(_) => return Err(BadRequest::TooSlow),
+                Ok(Ok(_)) => {}
+            }
+        }
+    }
+
+    async fn answer(&self, request: &Request<'_>, peer: Peer) -> Result<Answer, BadRequest> {
+        match request.protocol_state {
+            "RCPT" => self.at_recipient(request, peer).await,
+            "END-OF-MESSAGE" => self.at_end(request, peer).await,
+            _ => Ok(Answer::Dunno),
+        }
+    }
+
+    async fn at_recipient(&self, request: &Request<'_>, peer: Peer) -> Result<Answer, BadRequest> {
+        let relay_context = request.policy_context == "relay";
+        let counted_elsewhere = self.milter_session(request);
+        let slot = self.slot(request, peer)?;
+        let mut slot = slot.lock().await;
+        let transaction = self.transaction(&mut slot, request, peer, counted_elsewhere.is_some()).await;
+        let queue_id = known(request.queue_id);
+        let decision = match counted_elsewhere {
+            Some(theirs) => transaction.recipient_counted_elsewhere(request.recipient, queue_id, theirs).await,
+            None => transaction.recipient(request.recipient, queue_id).await,
+        };
+        Ok(Answer::to_recipient(decision, relay_context))
+    }
+
+    async fn at_end(&self, request: &Request<'_>, peer: Peer) -> Result<Answer, BadRequest> {
+        self.instances.saw_end(peer);
+        let slot = self.slot(request, peer)?;
+        let mut slot = slot.lock().await;
+        if let State::Ended(answer) = &slot.state
+            && *slot.instance == *request.instance
+        {
+            return Ok(answer.clone());
+        }
+        let counted_elsewhere = self.milter_session(request).is_some();
+        let transaction = self.transaction(&mut slot, request, peer, counted_elsewhere).await;
+        let answer = if counted_elsewhere {
+            Answer::Dunno
+        } else {
+            let lone = Some(request.recipient).filter(|recipient| !recipient.is_empty());
+            let accepted = Accepted::Count { recipients: request.recipients(), lone };
+            Answer::to_message(transaction.end(accepted, known(request.queue_id)).await)
+        };
+        slot.state = State::Ended(answer.clone());
+        Ok(answer)
+    }
+
+    fn slot(&self, request: &Request, peer: Peer) -> Result<Arc<tokio::sync::Mutex<Slot>>, BadRequest> {
+        if request.instance.is_empty() {
+            return Err(BadRequest::Missing("instance"));
+        }
+        self.instances.slot(peer, request.smtpd())
+    }
+
+    /// The transaction that the request belongs to, begun if it is new.
+    async fn transaction<'a>(
+        &self,
+        slot: &'a mut Slot,
+        request: &Request<'_>,
+        peer: Peer,
+        counted_elsewhere: bool,
+    ) -> &'a mut Transaction {
+        slot.touched = Some(Instant::now());
+        let same = *slot.instance == *request.instance && matches!(slot.state, State::Open(_));
+        if !same {
+            self.instances.finish(peer, slot, "given-up").await;
+            slot.instance = request.instance.into();
+            slot.state = State::Open(self.begin(request, counted_elsewhere));
+        }
+        match &mut slot.state {
+            State::Open(transaction) => transaction,
+            State::Nothing | State::Ended(_) => unreachable!("opened above"),
+        }
+    }
+
+    fn begin(&self, request: &Request, counted_elsewhere: bool) -> Transaction {
+        let envelope = Envelope {
+            client: parse_client(request.client_address),
+            helo: request.helo_name.into(),
+            tls: request.encryption_protocol.into(),
+            login: request.sasl_username.into(),
+            sender: Sender::parse(request.sender),
+        };
+        let rewriting = match self.engine.snapshot().settings.policy.on_rewrite {
+            OnRewrite::Continue => Rewriting::Possible,
+            OnRewrite::Auto if counted_elsewhere => Rewriting::Possible,
+            OnRewrite::Auto | OnRewrite::Defer => Rewriting::Impossible { reject: false },
+            OnRewrite::Reject => Rewriting::Impossible { reject: true },
+        };
+        Transaction::begin(&self.engine, FrontEnd::Policy, envelope, rewriting)
+    }
+
+    /// Whether a milter session is open for the same SMTP session, and what it has reserved.
+    fn milter_session(&self, request: &Request) -> Option<Option<crate::ledger::ReservationId>> {
+        if self.engine.sessions.is_empty() {
+            return None;
+        }
+        let port = request.client_port.parse().ok()?;
+        let session =
+            SmtpSession::new(parse_client(request.client_address), port, parse_client(request.server_address))?;
+        self.engine.sessions.find(&session)
+    }
+}
+
+/// Where the empty line is that ends the first request; before `from` it has been looked for already.
+fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
+    buffer[from..].windows(2).position(|pair| pair == b"\n\n").map(|at| from + at)
+}

@@ -1,0 +1,60 @@
+//! How many decisions of each kind, since the start.
+
+use crate::policy::{Outcome, Verdict};
+use crate::report::Logger;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Counters for `status`.
+#[derive(Debug, Default)]
+pub struct Tally {
+    recipients: AtomicU64,
+    messages: AtomicU64,
+    exempt: AtomicU64,
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
+    warned_no_end: AtomicBool,
+}
+
+impl Tally {
+    /// Counts a verdict; `at_end`: on a whole message.
+    pub fn count(&self, verdict: &Verdict, at_end: bool) {
+        let counter = match &verdict.outcome {
+            Outcome::Refuse(refusal) => {
+                *self.refusals.lock().entry(refusal.key()).or_default() += 1;
+                return;
+            }
+            Outcome::Exempt(_) => &self.exempt,
+            Outcome::Accept if at_end => &self.messages,
+            Outcome::Accept => &self.recipients,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn recipients(&self) -> u64 {
+        self.recipients.load(Ordering::Relaxed)
+    }
+
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Relaxed)
+    }
+
+    pub fn exempt(&self) -> u64 {
+        self.exempt.load(Ordering::Relaxed)
+    }
+
+    /// By reason.
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.refusals.lock().clone()
+    }
+
+    /// Says once that counts rest on guesses, because no MTA asks at the end of a message.
+    pub fn warn_no_end_of_message(&self, log: &Logger) {
+        if !self.warned_no_end.swap(true, Ordering::Relaxed) {
+            log.warn(
+                "no END-OF-MESSAGE request has come yet: messages count although nobody says whether they were accepted; \
+                 add check_policy_service to smtpd_end_of_data_restrictions",
+            );
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What all transactions share: the configuration in force, the ledger, the log.
+
+use super::correlation::OpenSessions;
+use crate::config::Settings;
+use crate::directory::Directory;
+use crate::ledger::Ledger;
+use crate::policy::Rules;
+use crate::report::Logger;
+use crate::report::tally::Tally;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// The configuration that a transaction begins with, and keeps.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub settings: Settings,
+    pub directory: Directory,
+}
+
+impl Snapshot {
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { relay: &self.settings.relay, directory: &self.directory }
+    }
+}
+
+/// The heart of the daemon.
+pub struct Engine {
+    snapshot: ArcSwap<Snapshot>,
+    pub ledger: Ledger,
+    pub log: Logger,
+    /// SMTP sessions that have a milter session open.
+    pub sessions: OpenSessions,
+    pub tally: Tally,
+    open_transactions: AtomicUsize,
+    none_open: Notify,
+}
+
+impl Engine {
+    pub fn new(snapshot: Snapshot, ledger: Ledger, log: Logger) -> Arc<Engine> {
+        Arc::new(Engine {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            ledger,
+            log,
+            sessions: OpenSessions::default(),
+            tally: Tally::default(),
+            open_transactions: AtomicUsize::new(0),
+            none_open: Notify::new(),
+        })
+    }
+
+    /// The configuration in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Puts another configuration in force; transactions that are open keep theirs.
+    pub fn replace_snapshot(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Resolves when no transaction is open.
+    pub async fn idle(&self) {
+        loop {
+            let none_open = self.none_open.notified();
+            if self.open_transactions() == 0 {
+                return;
+            }
+            none_open.await;
+        }
+    }
+
+    pub fn open_transactions(&self) -> usize {
+        self.open_transactions.load(Ordering::Acquire)
+    }
+
+    pub(super) fn transaction_opened(&self) {
+        self.open_transactions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn transaction_closed(&self) {
+        if self.open_transactions.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.none_open.notify_waiters();
+        }
+    }
+}
