@@ -34,6 +34,7 @@ pub mod envelope;
 pub mod ledger;
 pub mod listen;
 pub mod milter;
+pub mod milter;
 pub mod policy;
 pub mod policy_service;
 pub mod report;

@@ -1,0 +1,130 @@
+//! One line of glue for each callback: from indymilter's values to the session's, and back to a status.
+
+use super::session::{MacroValues, MilterSession};
+use crate::envelope::{Reply, ReplyClass};
+use crate::session::{Decision, Engine};
+use indymilter::{
+    Actions, Callbacks, Context, ContextActions, EomContext, MacroStage, Macros, NegotiateContext, ProtoOpts,
+    SetErrorReply, SmtpReply, SocketInfo, Status,
+};
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+/// The macros asked for at each stage: few, because all are copied at the end of each message.
+const WANTED: [(MacroStage, &CStr); 5] = [
+    (MacroStage::Connect, c"{daemon_addr}"),
+    (MacroStage::Helo, c"{tls_version}"),
+    (MacroStage::Mail, c"i {auth_authen} {tls_version}"),
+    (MacroStage::Rcpt, c"i"),
+    (MacroStage::Eom, c"i"),
+];
+
+/// `policy_too`: a policy service may be asked about the same SMTP sessions. Then CONNECT is answered, and so is known
+/// here before any policy request about the session can come.
+pub(super) fn callbacks(engine: Arc<Engine>, policy_too: bool) -> Callbacks<MilterSession> {
+    let after_connect = if policy_too { Status::Continue } else { Status::Noreply };
+    Callbacks::new()
+        .on_negotiate(move |cx, actions, opts| {
+            negotiate(cx, actions, opts, policy_too);
+            Box::pin(async { Status::Continue })
+        })
+        .on_connect(move |cx, _host, socket: SocketInfo| {
+            cx.data = Some(MilterSession::connect(&engine, &socket, values(&cx.macros)));
+            Box::pin(async move { after_connect })
+        })
+        .on_helo(|cx, name| {
+            if let Some(session) = &mut cx.data {
+                session.helo(&name.to_string_lossy(), values(&cx.macros));
+            }
+            Box::pin(async { Status::Noreply })
+        })
+        .on_mail(|cx, arguments| {
+            if let Some(session) = &mut cx.data {
+                session.mail(&first(&arguments), values(&cx.macros));
+            }
+            Box::pin(async { Status::Noreply })
+        })
+        .on_rcpt(|cx, arguments| Box::pin(recipient(cx, arguments)))
+        .on_eom(|cx| Box::pin(end(cx)))
+        .on_abort(|cx| {
+            if let Some(session) = &mut cx.data {
+                session.abandon("given-up");
+            }
+            Box::pin(async { Status::Continue })
+        })
+        .on_close(|cx| {
+            cx.data = None;
+            Box::pin(async { Status::Continue })
+        })
+}
+
+fn negotiate(cx: &mut NegotiateContext<MilterSession>, actions: Actions, opts: ProtoOpts, policy_too: bool) {
+    let mut wanted = ProtoOpts::NO_DATA
+        | ProtoOpts::NO_HEADER
+        | ProtoOpts::NO_EOH
+        | ProtoOpts::NO_BODY
+        | ProtoOpts::NO_UNKNOWN
+        | ProtoOpts::NOREPLY_HELO
+        | ProtoOpts::NOREPLY_MAIL;
+    wanted.set(ProtoOpts::NOREPLY_CONNECT, !policy_too);
+    // What the MTA does not know (protocol versions before 6) it will send, and be answered, as ever.
+    cx.requested_opts = wanted & opts;
+    cx.requested_actions = Actions::CHANGE_SENDER & actions;
+    for (stage, macros) in WANTED {
+        cx.requested_macros.insert(stage, macros.to_owned());
+    }
+}
+
+async fn recipient(cx: &mut Context<MilterSession>, arguments: Vec<CString>) -> Status {
+    let Some(session) = &mut cx.data else { return Status::Tempfail };
+    match session.recipient(&first(&arguments), values(&cx.macros).queue_id).await {
+        Some(decision) => answer(decision, &mut cx.reply),
+        None => Status::Tempfail,
+    }
+}
+
+async fn end(cx: &mut EomContext<MilterSession>) -> Status {
+    let Some(session) = &mut cx.data else { return Status::Tempfail };
+    // Before the message counts: where the MTA cannot be told, the message must not be accepted.
+    if let Some(sender) = session.rewrite_sender_to()
+        && cx.actions.change_sender(sender.as_str(), None::<CString>).await.is_err()
+    {
+        session.abandon("cannot-rewrite");
+        return Status::Tempfail;
+    }
+    match session.end(values(&cx.macros).queue_id).await {
+        Some(decision) => answer(decision, &mut cx.reply),
+        None => Status::Tempfail,
+    }
+}
+
+/// The status always fits the class of the reply: one that does not would stay behind and come up later.
+fn answer(decision: Decision, place: &mut SmtpReply) -> Status {
+    let Some(reply) = decision.reply else { return Status::Continue };
+    set_reply(&reply, place);
+    match reply.class() {
+        ReplyClass::Transient => Status::Tempfail,
+        ReplyClass::Permanent => Status::Reject,
+    }
+}
+
+fn set_reply(reply: &Reply, place: &mut SmtpReply) {
+    let (code, status) = (reply.code().to_string(), reply.enhanced_status());
+    // Our replies are printable and bounded; should one be refused all the same, the status alone will do.
+    let _ = place.set_error_reply(&code, Some(&status), [reply.milter_text()]);
+}
+
+fn first(arguments: &[CString]) -> Cow<'_, str> {
+    arguments.first().map_or_else(Cow::default, |argument| argument.to_string_lossy())
+}
+
+fn values(macros: &Macros) -> MacroValues<'_> {
+    let value = |name: &CStr| macros.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
+    MacroValues {
+        queue_id: value(c"i"),
+        login: value(c"{auth_authen}"),
+        tls: value(c"{tls_version}"),
+        server: value(c"{daemon_addr}"),
+    }
+}

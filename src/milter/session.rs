@@ -1,0 +1,136 @@
+//! The state of one milter session, which is one SMTP session: what was said at CONNECT and HELO, and the transaction
+//! that is open.
+
+use crate::envelope::{Address, Sender, canonical_ip, parse_client};
+use crate::session::{
+    Accepted, Decision, Engine, Envelope, FrontEnd, OpenSession, Rewriting, SmtpSession, Transaction,
+};
+use indymilter::SocketInfo;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The longest HELO name and login that are looked at; an SMTP line has 512 octets (RFC 5321, 4.5.3.1.4).
+const MAX_NAME: usize = 512;
+
+/// What macros tell, where they tell it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MacroValues<'a> {
+    /// `i`
+    pub queue_id: Option<&'a str>,
+    /// `{auth_authen}`
+    pub login: Option<&'a str>,
+    /// `{tls_version}`
+    pub tls: Option<&'a str>,
+    /// `{daemon_addr}`
+    pub server: Option<&'a str>,
+}
+
+pub(super) struct MilterSession {
+    engine: Arc<Engine>,
+    client: Option<IpAddr>,
+    helo: Box<str>,
+    tls: Box<str>,
+    /// The policy service finds the session by this.
+    open: Option<OpenSession>,
+    transaction: Option<Transaction>,
+    /// Sendmail tells it at MAIL only, Postfix after the first recipient.
+    queue_id: Option<Box<str>>,
+}
+
+impl MilterSession {
+    pub fn connect(engine: &Arc<Engine>, socket: &SocketInfo, macros: MacroValues) -> MilterSession {
+        let (client, port) = match socket {
+            SocketInfo::Inet(address) => (Some(canonical_ip(address.ip())), address.port()),
+            // sendmail(1) and other local ways in.
+            SocketInfo::Unix(_) => (Some(IpAddr::from([127, 0, 0, 1])), 0),
+            SocketInfo::Unknown => (None, 0),
+        };
+        let server = macros.server.and_then(parse_client);
+        let open = SmtpSession::new(client, port, server).map(|session| engine.sessions.open(session));
+        MilterSession {
+            engine: engine.clone(),
+            client,
+            helo: Box::default(),
+            tls: Box::default(),
+            open,
+            transaction: None,
+            queue_id: None,
+        }
+    }
+
+    /// HELO comes again after STARTTLS, and then tells of TLS. It ends an open transaction (RFC 5321, 4.1.4).
+    pub fn helo(&mut self, name: &str, macros: MacroValues) {
+        self.abandon("new-helo");
+        self.helo = bounded(name).into();
+        self.learn_tls(macros);
+    }
+
+    pub fn mail(&mut self, sender: &str, macros: MacroValues) {
+        self.abandon("new-mail");
+        self.learn_tls(macros);
+        self.queue_id = macros.queue_id.map(Into::into);
+        let envelope = Envelope {
+            client: self.client,
+            helo: self.helo.clone(),
+            tls: self.tls.clone(),
+            login: bounded(macros.login.unwrap_or_default()).into(),
+            sender: Sender::parse(sender),
+        };
+        let transaction = Transaction::begin(&self.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
+        if let Some(open) = &self.open {
+            open.holds(Some(transaction.reservation()));
+        }
+        self.transaction = Some(transaction);
+    }
+
+    /// `None` when a recipient is named before a sender, which no MTA does.
+    pub async fn recipient(&mut self, recipient: &str, queue_id: Option<&str>) -> Option<Decision> {
+        self.learn_queue_id(queue_id);
+        let transaction = self.transaction.as_mut()?;
+        Some(transaction.recipient(recipient, self.queue_id.as_deref()).await)
+    }
+
+    pub fn rewrite_sender_to(&self) -> Option<&Address> {
+        self.transaction.as_ref()?.rewrite_sender_to()
+    }
+
+    /// The end of the message: accepted, if it fits.
+    pub async fn end(&mut self, queue_id: Option<&str>) -> Option<Decision> {
+        self.learn_queue_id(queue_id);
+        let mut transaction = self.transaction.take()?;
+        let decision = transaction.end(Accepted::All, self.queue_id.as_deref()).await;
+        self.forget_transaction();
+        Some(decision)
+    }
+
+    /// The transaction is over without a message.
+    pub fn abandon(&mut self, why: &'static str) {
+        if let Some(mut transaction) = self.transaction.take() {
+            transaction.abandon(why);
+            self.forget_transaction();
+        }
+    }
+
+    fn forget_transaction(&mut self) {
+        self.queue_id = None;
+        if let Some(open) = &self.open {
+            open.holds(None);
+        }
+    }
+
+    fn learn_tls(&mut self, macros: MacroValues) {
+        if let Some(tls) = macros.tls {
+            self.tls = bounded(tls).into();
+        }
+    }
+
+    fn learn_queue_id(&mut self, queue_id: Option<&str>) {
+        if queue_id.is_some() && self.queue_id.as_deref() != queue_id {
+            self.queue_id = queue_id.map(Into::into);
+        }
+    }
+}
+
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_NAME)]
+}
