@@ -28,12 +28,14 @@
 //! line both come from the one [`policy::Verdict`].
 
 pub mod clock;
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod directory;
 pub mod envelope;
 pub mod ledger;
 pub mod listen;
-pub mod milter;
 pub mod milter;
 pub mod policy;
 pub mod policy_service;

@@ -1,1 +1,7 @@
-fn main() {}
+use clap::Parser;
+use relaykeeper::cli::{self, Arguments};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(Arguments::parse())
+}

@@ -4,8 +4,8 @@ use super::session::{MacroValues, MilterSession};
 use crate::envelope::{Reply, ReplyClass};
 use crate::session::{Decision, Engine};
 use indymilter::{
-    Actions, Callbacks, Context, ContextActions, EomContext, MacroStage, Macros, NegotiateContext, ProtoOpts,
-    SetErrorReply, SmtpReply, SocketInfo, Status,
+    Actions, CallbackFuture, Callbacks, Context, ContextActions, EomContext, MacroStage, Macros, NegotiateContext,
+    ProtoOpts, SetErrorReply, SmtpReply, SocketInfo, Status,
 };
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
@@ -20,35 +20,43 @@ const WANTED: [(MacroStage, &CStr); 5] = [
     (MacroStage::Eom, c"i"),
 ];
 
+/// What indymilter keeps for each session.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// The steps that this MTA wants no answer to.
+    unanswered: ProtoOpts,
+    session: Option<MilterSession>,
+}
+
 /// `policy_too`: a policy service may be asked about the same SMTP sessions. Then CONNECT is answered, and so is known
 /// here before any policy request about the session can come.
-pub(super) fn callbacks(engine: Arc<Engine>, policy_too: bool) -> Callbacks<MilterSession> {
-    let after_connect = if policy_too { Status::Continue } else { Status::Noreply };
+pub(super) fn callbacks(engine: Arc<Engine>, policy_too: bool) -> Callbacks<Kept> {
     Callbacks::new()
         .on_negotiate(move |cx, actions, opts| {
             negotiate(cx, actions, opts, policy_too);
             Box::pin(async { Status::Continue })
         })
         .on_connect(move |cx, _host, socket: SocketInfo| {
-            cx.data = Some(MilterSession::connect(&engine, &socket, values(&cx.macros)));
-            Box::pin(async move { after_connect })
+            let session = MilterSession::connect(&engine, &socket, values(&cx.macros));
+            cx.data.get_or_insert_default().session = Some(session);
+            no_objection(cx, ProtoOpts::NOREPLY_CONNECT)
         })
         .on_helo(|cx, name| {
-            if let Some(session) = &mut cx.data {
+            if let Some(session) = cx.data.as_mut().and_then(|kept| kept.session.as_mut()) {
                 session.helo(&name.to_string_lossy(), values(&cx.macros));
             }
-            Box::pin(async { Status::Noreply })
+            no_objection(cx, ProtoOpts::NOREPLY_HELO)
         })
         .on_mail(|cx, arguments| {
-            if let Some(session) = &mut cx.data {
+            if let Some(session) = cx.data.as_mut().and_then(|kept| kept.session.as_mut()) {
                 session.mail(&first(&arguments), values(&cx.macros));
             }
-            Box::pin(async { Status::Noreply })
+            no_objection(cx, ProtoOpts::NOREPLY_MAIL)
         })
         .on_rcpt(|cx, arguments| Box::pin(recipient(cx, arguments)))
         .on_eom(|cx| Box::pin(end(cx)))
         .on_abort(|cx| {
-            if let Some(session) = &mut cx.data {
+            if let Some(session) = cx.data.as_mut().and_then(|kept| kept.session.as_mut()) {
                 session.abandon("given-up");
             }
             Box::pin(async { Status::Continue })
@@ -59,7 +67,7 @@ pub(super) fn callbacks(engine: Arc<Engine>, policy_too: bool) -> Callbacks<Milt
         })
 }
 
-fn negotiate(cx: &mut NegotiateContext<MilterSession>, actions: Actions, opts: ProtoOpts, policy_too: bool) {
+fn negotiate(cx: &mut NegotiateContext<Kept>, actions: Actions, opts: ProtoOpts, policy_too: bool) {
     let mut wanted = ProtoOpts::NO_DATA
         | ProtoOpts::NO_HEADER
         | ProtoOpts::NO_EOH
@@ -68,24 +76,30 @@ fn negotiate(cx: &mut NegotiateContext<MilterSession>, actions: Actions, opts: P
         | ProtoOpts::NOREPLY_HELO
         | ProtoOpts::NOREPLY_MAIL;
     wanted.set(ProtoOpts::NOREPLY_CONNECT, !policy_too);
-    // What the MTA does not know (protocol versions before 6) it will send, and be answered, as ever.
+    // Protocol versions before 6 know fewer: such an MTA sends the rest, and is answered.
     cx.requested_opts = wanted & opts;
     cx.requested_actions = Actions::CHANGE_SENDER & actions;
     for (stage, macros) in WANTED {
         cx.requested_macros.insert(stage, macros.to_owned());
     }
+    cx.data = Some(Kept { unanswered: cx.requested_opts, session: None });
 }
 
-async fn recipient(cx: &mut Context<MilterSession>, arguments: Vec<CString>) -> Status {
-    let Some(session) = &mut cx.data else { return Status::Tempfail };
+fn no_objection(cx: &Context<Kept>, step: ProtoOpts) -> CallbackFuture<'static> {
+    let unanswered = cx.data.as_ref().is_some_and(|kept| kept.unanswered.contains(step));
+    Box::pin(async move { if unanswered { Status::Noreply } else { Status::Continue } })
+}
+
+async fn recipient(cx: &mut Context<Kept>, arguments: Vec<CString>) -> Status {
+    let Some(session) = cx.data.as_mut().and_then(|kept| kept.session.as_mut()) else { return Status::Tempfail };
     match session.recipient(&first(&arguments), values(&cx.macros).queue_id).await {
         Some(decision) => answer(decision, &mut cx.reply),
         None => Status::Tempfail,
     }
 }
 
-async fn end(cx: &mut EomContext<MilterSession>) -> Status {
-    let Some(session) = &mut cx.data else { return Status::Tempfail };
+async fn end(cx: &mut EomContext<Kept>) -> Status {
+    let Some(session) = cx.data.as_mut().and_then(|kept| kept.session.as_mut()) else { return Status::Tempfail };
     // Before the message counts: where the MTA cannot be told, the message must not be accepted.
     if let Some(sender) = session.rewrite_sender_to()
         && cx.actions.change_sender(sender.as_str(), None::<CString>).await.is_err()

@@ -90,7 +90,6 @@ impl<S> Frames<S> {
     fn is_between_frames(&self) -> bool {
         self.passing == 0 && self.ready == self.buffer.len()
     }
-
 }
 
 const IPV6_TAG: &[u8] = b"IPv6:";

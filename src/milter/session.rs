@@ -9,7 +9,7 @@ use indymilter::SocketInfo;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The longest HELO name and login that are looked at; an SMTP line has 512 octets (RFC 5321, 4.5.3.1.4).
+/// The longest HELO name and login that are looked at, in characters; an SMTP line has 512 octets (RFC 5321, 4.5.3.1.4).
 const MAX_NAME: usize = 512;
 
 /// What macros tell, where they tell it.
@@ -132,5 +132,5 @@ impl MilterSession {
 }
 
 fn bounded(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_NAME)]
+    text.char_indices().nth(MAX_NAME).map_or(text, |(end, _)| &text[..end])
 }

@@ -54,7 +54,7 @@ pub enum Refusal {
     /// The address breaks every bound.
     BadAddress {
         what: &'static str,
-        why: &'static str,
+        error: AddressError,
     },
     /// The store is away, or something went wrong here.
     CannotDecide {

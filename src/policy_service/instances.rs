@@ -4,10 +4,10 @@
 use super::answer::Answer;
 use super::request::BadRequest;
 use crate::config::CountAt;
+use crate::listen::Peer;
 use crate::session::{Accepted, Engine, Transaction};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -18,13 +18,15 @@ const MAX_SMTPDS: usize = 65_536;
 /// Messages of ended instances that wait for the disk at once; then their successors wait.
 const MAX_COUNTING: usize = 4_096;
 
-/// The host of an MTA: `None` for a unix socket.
-pub(super) type Peer = Option<IpAddr>;
+/// An smtpd process: its host and its process ID, as it tells it.
+type Smtpd = (Peer, Box<str>);
+
+pub(super) type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
 
 /// All smtpd processes that have asked lately, by host and process.
 pub(super) struct Instances {
     engine: Arc<Engine>,
-    slots: Mutex<HashMap<(Peer, Box<str>), Arc<tokio::sync::Mutex<Slot>>>>,
+    slots: Mutex<HashMap<Smtpd, SharedSlot>>,
     /// MTAs that have sent an END-OF-MESSAGE.
     with_end: Mutex<HashSet<Peer>>,
     counting: Arc<Semaphore>,
@@ -42,7 +44,7 @@ pub(super) struct Slot {
 pub(super) enum State {
     #[default]
     Nothing,
-    Open(Transaction),
+    Open(Box<Transaction>),
     /// The END-OF-MESSAGE was answered so: it is answered so again when Postfix did not get it.
     Ended(Answer),
 }
@@ -58,7 +60,7 @@ impl Instances {
     }
 
     /// The slot of an smtpd process.
-    pub fn slot(&self, peer: Peer, smtpd: &str) -> Result<Arc<tokio::sync::Mutex<Slot>>, BadRequest> {
+    pub fn slot(&self, peer: Peer, smtpd: &str) -> Result<SharedSlot, BadRequest> {
         let mut slots = self.slots.lock();
         let full = slots.len() >= MAX_SMTPDS;
         match slots.entry((peer, smtpd.into())) {

@@ -1,12 +1,13 @@
 //! From a connection's bytes to answers.
 
 use super::answer::Answer;
-use super::instances::{Instances, Peer, Slot, State};
+use super::instances::{Instances, SharedSlot, Slot, State};
 use super::request::{BadRequest, MAX_REQUEST, Request, known};
 use crate::config::OnRewrite;
 use crate::envelope::{Sender, parse_client};
+use crate::listen::Peer;
 use crate::report::OncePer;
-use crate::session::{Accepted, Engine, Envelope, FrontEnd, Rewriting, SmtpSession, Transaction};
+use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenCount, Rewriting, SmtpSession, Transaction};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,12 +26,18 @@ pub struct PolicyService {
     engine: Arc<Engine>,
     instances: Instances,
     garbage: OncePer<Peer>,
+    answering: OpenCount,
 }
 
 impl PolicyService {
     pub fn new(engine: Arc<Engine>) -> Arc<PolicyService> {
         let garbage = OncePer::new(Duration::from_secs(60), 1_024);
-        Arc::new(PolicyService { instances: Instances::new(engine.clone()), engine, garbage })
+        Arc::new(PolicyService {
+            instances: Instances::new(engine.clone()),
+            engine,
+            garbage,
+            answering: OpenCount::default(),
+        })
     }
 
     /// Answers one connection until it is closed. In trouble there is no answer and the connection is closed
@@ -39,7 +46,6 @@ impl PolicyService {
         if let Err(trouble) = self.converse(&mut stream, peer).await
             && let Some(suppressed) = self.garbage.check(peer, Instant::now())
         {
-            let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
             let more = if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() };
             self.engine.log.warn(format_args!("dropped a policy connection from {peer}: {trouble}{more}"));
         }
@@ -54,8 +60,9 @@ impl PolicyService {
         }
     }
 
-    /// At the end of the daemon.
+    /// At the end of the daemon: waits for answers under way, and ends what no END-OF-MESSAGE will end.
     pub async fn finish(&self) {
+        self.answering.none().await;
         self.instances.finish_all().await;
     }
 
@@ -64,7 +71,9 @@ impl PolicyService {
         let mut out = String::new();
         let mut searched = 0;
         loop {
+            let mut answering = None;
             while let Some(end) = find_end(&buffer, searched) {
+                answering.get_or_insert_with(|| self.answering.enter());
                 let text = String::from_utf8_lossy(&buffer[..end]);
                 let answer = self.answer(&Request::parse(&text)?, peer).await?;
                 answer.write(&mut out);
@@ -78,6 +87,7 @@ impl PolicyService {
                 }
                 out.clear();
             }
+            drop(answering);
             if buffer.len() >= MAX_REQUEST {
                 return Err(BadRequest::TooLong);
             }
@@ -136,7 +146,7 @@ impl PolicyService {
         Ok(answer)
     }
 
-    fn slot(&self, request: &Request, peer: Peer) -> Result<Arc<tokio::sync::Mutex<Slot>>, BadRequest> {
+    fn slot(&self, request: &Request, peer: Peer) -> Result<SharedSlot, BadRequest> {
         if request.instance.is_empty() {
             return Err(BadRequest::Missing("instance"));
         }
@@ -156,7 +166,7 @@ impl PolicyService {
         if !same {
             self.instances.finish(peer, slot, "given-up").await;
             slot.instance = request.instance.into();
-            slot.state = State::Open(self.begin(request, counted_elsewhere));
+            slot.state = State::Open(Box::new(self.begin(request, counted_elsewhere)));
         }
         match &mut slot.state {
             State::Open(transaction) => transaction,

@@ -1,6 +1,7 @@
 //! What all transactions share: the configuration in force, the ledger, the log.
 
 use super::correlation::OpenSessions;
+use super::open_count::OpenCount;
 use crate::config::Settings;
 use crate::directory::Directory;
 use crate::ledger::Ledger;
@@ -9,8 +10,6 @@ use crate::report::Logger;
 use crate::report::tally::Tally;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Notify;
 
 /// The configuration that a transaction begins with, and keeps.
 #[derive(Debug)]
@@ -33,8 +32,7 @@ pub struct Engine {
     /// SMTP sessions that have a milter session open.
     pub sessions: OpenSessions,
     pub tally: Tally,
-    open_transactions: AtomicUsize,
-    none_open: Notify,
+    pub open_transactions: OpenCount,
 }
 
 impl Engine {
@@ -45,8 +43,7 @@ impl Engine {
             log,
             sessions: OpenSessions::default(),
             tally: Tally::default(),
-            open_transactions: AtomicUsize::new(0),
-            none_open: Notify::new(),
+            open_transactions: OpenCount::default(),
         })
     }
 
@@ -58,30 +55,5 @@ impl Engine {
     /// Puts another configuration in force; transactions that are open keep theirs.
     pub fn replace_snapshot(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
-    }
-
-    /// Resolves when no transaction is open.
-    pub async fn idle(&self) {
-        loop {
-            let none_open = self.none_open.notified();
-            if self.open_transactions() == 0 {
-                return;
-            }
-            none_open.await;
-        }
-    }
-
-    pub fn open_transactions(&self) -> usize {
-        self.open_transactions.load(Ordering::Acquire)
-    }
-
-    pub(super) fn transaction_opened(&self) {
-        self.open_transactions.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(super) fn transaction_closed(&self) {
-        if self.open_transactions.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.none_open.notify_waiters();
-        }
     }
 }

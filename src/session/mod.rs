@@ -5,9 +5,13 @@ mod correlation;
 mod engine;
 mod envelope;
 mod log;
+mod open_count;
+mod rehearsal;
 mod transaction;
 
 pub use correlation::{OpenSession, OpenSessions, SmtpSession};
 pub use engine::{Engine, Snapshot};
 pub use envelope::Envelope;
+pub use open_count::{OpenCount, UnderWay};
+pub use rehearsal::{Rehearsal, RehearsedRecipient};
 pub use transaction::{Accepted, Decision, FrontEnd, Rewriting, Transaction};

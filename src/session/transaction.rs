@@ -3,6 +3,7 @@
 use super::engine::{Engine, Snapshot};
 use super::envelope::Envelope;
 use super::log::{self, Told};
+use super::open_count::UnderWay;
 use crate::config::OnFailure;
 use crate::envelope::{Address, Reply};
 use crate::ledger::{Answer, Kept, LedgerError, RecipientKey, ReservationId};
@@ -60,7 +61,8 @@ pub struct Transaction {
     rewriting: Rewriting,
     /// Somebody else counts this message: nothing is reserved here.
     elsewhere: bool,
-    open: bool,
+    /// As long as it is open.
+    under_way: Option<UnderWay>,
 }
 
 /// Whether the sender can be rewritten where this transaction is asked about.
@@ -74,7 +76,6 @@ impl Transaction {
     pub fn begin(engine: &Arc<Engine>, front_end: FrontEnd, envelope: Envelope, rewriting: Rewriting) -> Transaction {
         let snapshot = engine.snapshot();
         let admission = admission_of(&envelope, &snapshot, &mut Trace::off());
-        engine.transaction_opened();
         Transaction {
             reservation: engine.ledger.new_reservation(),
             engine: engine.clone(),
@@ -86,7 +87,7 @@ impl Transaction {
             exempt: Vec::new(),
             rewriting,
             elsewhere: false,
-            open: true,
+            under_way: Some(engine.open_transactions.enter()),
         }
     }
 
@@ -111,7 +112,7 @@ impl Transaction {
 
     /// Whether it holds anything that has to be counted or given back.
     pub fn reserves(&self) -> bool {
-        self.open && self.counts() && !self.elsewhere
+        self.under_way.is_some() && self.counts() && !self.elsewhere
     }
 
     /// Whether accepted mail needs another envelope sender.
@@ -144,7 +145,8 @@ impl Transaction {
 
     /// The message was accepted as far as everybody before us is concerned: counts it, or refuses it.
     pub async fn end(&mut self, accepted: Accepted<'_>, queue_id: Option<&str>) -> Decision {
-        self.close();
+        // Open until it is decided: a stop waits for that.
+        let _under_way = self.under_way.take();
         let mut lone_key = None;
         if let Accepted::Count { lone: Some(lone), .. } = accepted {
             lone_key = Address::parse(lone).ok().map(|address| self.engine.ledger.recipient_key(address.as_str()));
@@ -168,10 +170,9 @@ impl Transaction {
 
     /// Gives back what was reserved. `why` is for the log.
     pub fn abandon(&mut self, why: &'static str) {
-        if !self.open {
+        if self.under_way.take().is_none() {
             return;
         }
-        self.close();
         if let Admission::Admitted(admitted) = &self.admission
             && self.counts()
             && !self.elsewhere
@@ -219,7 +220,12 @@ impl Transaction {
         self.conclude(answer, trace)
     }
 
-    async fn ask_ledger(&self, admitted: &Admitted, key: RecipientKey, counting: Counting) -> Result<Answer, LedgerError> {
+    async fn ask_ledger(
+        &self,
+        admitted: &Admitted,
+        key: RecipientKey,
+        counting: Counting,
+    ) -> Result<Answer, LedgerError> {
         let (ledger, parties, limits) = (&self.engine.ledger, &admitted.parties, &admitted.customer.limits);
         match counting {
             Counting::Reserve => ledger.reserve(self.reservation, parties, limits, key).await,
@@ -284,13 +290,6 @@ impl Transaction {
         log::decided(&self.engine.log, &told);
         let reply = verdict.refusal().map(|refusal| refusal.reply(reference));
         Decision { verdict, reply }
-    }
-
-    fn close(&mut self) {
-        if self.open {
-            self.open = false;
-            self.engine.transaction_closed();
-        }
     }
 }
 

@@ -1,0 +1,129 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+pub const DEFAULT_CONFIG: &str = "/etc/relaykeeper/relaykeeper.toml";
+
+/// Decides for Postfix and Sendmail who may relay, as whom, and how much.
+#[derive(Debug, Parser)]
+#[command(name = "relaykeeper", version, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done; 1 the answer is no (bad configuration, deferred, refused); 2 wrong usage; \
+    3 the daemon cannot be reached. Manual: relaykeeper(8), relaykeeper.toml(5).")]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The main configuration file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground; SIGHUP reloads, SIGTERM drains and stops
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Read the whole configuration and report every error at once
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Tell what would happen to a transaction, and why; needs no daemon, counts nothing
+    Explain(Explain),
+    /// Show or reset what is counted
+    Quota {
+        #[command(subcommand)]
+        command: Quota,
+    },
+    /// Tell whether the daemon is healthy, and what it has decided
+    Status {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the daemon read its configuration again, and report the errors
+    Reload {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Print the enabled address ranges as a table for MTAs that cannot ask the daemon
+    Export {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[arg(value_enum)]
+        format: ExportFormat,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The client's address
+    #[arg(long, value_name = "ADDR", value_parser = client)]
+    pub client: IpAddr,
+    /// The name that the client gives at HELO or EHLO
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub helo: String,
+    /// The TLS version, such as TLSv1.3; without this option the mail comes in clear text
+    #[arg(long, value_name = "VERSION", default_value = "")]
+    pub tls: String,
+    /// The name that SMTP AUTH confirmed
+    #[arg(long, value_name = "LOGIN", default_value = "")]
+    pub login: String,
+    /// The envelope sender; "<>" or "" is the empty sender
+    #[arg(long, value_name = "ADDR")]
+    pub sender: String,
+    /// A recipient; may be given several times
+    #[arg(long = "recipient", value_name = "ADDR", required = true, num_args = 1..)]
+    pub recipients: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Quota {
+    /// Show the limits of users and customers, and how much of them is used
+    Show {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// A user's address or a customer's name
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget what was counted for a user or a customer
+    Reset {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// A user's address or a customer's name
+        name: String,
+        /// The reason, for the log
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// A cidr_table(5) for Postfix
+    PostfixCidr,
+    /// An access map for Sendmail
+    SendmailAccess,
+}
+
+fn client(text: &str) -> Result<IpAddr, String> {
+    crate::envelope::parse_client(text).ok_or_else(|| "not an IP address; write 192.0.2.7 or 2001:db8::7".to_owned())
+}

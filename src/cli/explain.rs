@@ -1,0 +1,143 @@
+//! `explain`: what would happen to a transaction, step by step.
+
+use super::arguments::Explain;
+use super::{DONE, NO, configuration};
+use crate::config::Store;
+use crate::envelope::{Address, Sender};
+use crate::ledger::Ledger;
+use crate::session::{Envelope, Rehearsal, RehearsedRecipient, Snapshot};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// Stands where a real reply has its reference.
+const NO_REFERENCE: &str = "explain";
+
+pub fn run(question: &Explain) -> u8 {
+    let Some(snapshot) = configuration(&question.config.config) else { return NO };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        eprintln!("relaykeeper: the system gives no event queue (epoll_create1(2))");
+        return NO;
+    };
+    let recipients = match question.recipients.iter().map(|text| read_recipient(text)).collect::<Result<Vec<_>, _>>() {
+        Ok(recipients) => recipients,
+        Err(error) => return complain(&error),
+    };
+    let (ledger, counts) = runtime.block_on(async { open_ledger(&snapshot) });
+    let envelope = envelope(question);
+    let Some(rehearsal) = runtime.block_on(Rehearsal::of(&envelope, &recipients, &snapshot, &ledger)) else {
+        let error = envelope.sender.err().map_or_else(String::new, |error| error.to_string());
+        return complain(&format!("--sender: {error}"));
+    };
+    let Some(decisive) = rehearsal.decisive() else { return complain("--recipient: none was given") };
+    if question.json {
+        println!("{}", to_json(&rehearsal, decisive, &counts));
+    } else {
+        print!("{}", to_text(&rehearsal, decisive, &counts));
+    }
+    if decisive.verdict.passes() { DONE } else { NO }
+}
+
+fn complain(what: &str) -> u8 {
+    eprintln!("relaykeeper: {what}");
+    2
+}
+
+fn envelope(question: &Explain) -> Envelope {
+    Envelope {
+        client: Some(question.client),
+        helo: question.helo.as_str().into(),
+        tls: question.tls.as_str().into(),
+        login: question.login.as_str().into(),
+        sender: Sender::parse(&question.sender),
+    }
+}
+
+fn read_recipient(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|error| format!("--recipient \"{}\": {error}", text.escape_debug()))
+}
+
+/// The counts as they are on disk; where they cannot be read, none, and the reason.
+fn open_ledger(snapshot: &Snapshot) -> (Ledger, String) {
+    let relay = &snapshot.settings.relay;
+    let empty = || {
+        let clock = std::sync::Arc::new(crate::clock::SystemClock::start(None));
+        Ledger::in_memory(clock, relay.reservation_timeout)
+    };
+    match &snapshot.settings.store {
+        Store::Embedded { path, .. } => match Ledger::open_read_only(path) {
+            Ok(ledger) => (ledger, format!("as counted in {}", path.display())),
+            Err(error) => (empty(), format!("taken as zero: {error}")),
+        },
+        Store::Redis { .. } => (empty(), "taken as zero: the shared store is not asked".to_owned()),
+    }
+}
+
+fn reply(recipient: &RehearsedRecipient) -> Option<String> {
+    recipient.verdict.refusal().map(|refusal| refusal.reply(NO_REFERENCE).to_string())
+}
+
+fn to_json(rehearsal: &Rehearsal, decisive: &RehearsedRecipient, counts: &str) -> Value {
+    let verdict = &decisive.verdict;
+    let recipients: Vec<Value> = rehearsal
+        .recipients
+        .iter()
+        .map(|recipient| {
+            json!({
+                "recipient": recipient.recipient.as_str(),
+                "verdict": recipient.verdict.word(),
+                "reply": reply(recipient),
+            })
+        })
+        .collect();
+    let steps: Vec<_> = rehearsal.steps.iter().chain(&decisive.steps).collect();
+    json!({
+        "verdict": verdict.word(),
+        "reply": reply(decisive),
+        "customer": verdict.customer,
+        "identified_by": verdict.identified_by.map(|by| by.key()),
+        "setting": verdict.setting,
+        "rewrite_sender_to": verdict.rewrite_sender_to.as_ref().map(Address::as_str),
+        "user": verdict.user,
+        "steps": steps,
+        "recipients": recipients,
+        "counts": counts,
+    })
+}
+
+fn to_text(rehearsal: &Rehearsal, decisive: &RehearsedRecipient, counts: &str) -> String {
+    let verdict = &decisive.verdict;
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<10} {value}");
+    };
+    line("verdict", verdict.word());
+    if let Some(reply) = reply(decisive) {
+        line("reply", &reply);
+    }
+    if let Some(customer) = &verdict.customer {
+        let by = verdict.identified_by.map_or("", |by| by.key());
+        line("customer", &format!("{customer}, identified by {by}"));
+    }
+    for (name, value) in [("setting", verdict.setting.as_deref()), ("user", verdict.user.as_deref())] {
+        if let Some(value) = value {
+            line(name, value);
+        }
+    }
+    if let Some(sender) = &verdict.rewrite_sender_to {
+        line("sender", &format!("rewritten to {sender}"));
+    }
+    line("counts", counts);
+    let _ = writeln!(text, "steps");
+    for step in &rehearsal.steps {
+        let _ = writeln!(text, "  {:<10} {:<7} {}", step.step, step.outcome, step.because);
+    }
+    for recipient in &rehearsal.recipients {
+        if rehearsal.recipients.len() > 1 {
+            let _ = writeln!(text, "recipient {}: {}", recipient.recipient, recipient.verdict.word());
+        }
+        for step in &recipient.steps {
+            let _ = writeln!(text, "  {:<10} {:<7} {}", step.step, step.outcome, step.because);
+        }
+    }
+    text
+}

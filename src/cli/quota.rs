@@ -1,0 +1,79 @@
+//! `quota show` and `quota reset`, answered by the running daemon.
+
+use super::arguments::Quota;
+use super::{DONE, NO, ask, configuration};
+use crate::control::{Answer, Command, Usage, UsageOfLimit};
+use std::fmt::Write;
+
+pub fn run(command: &Quota) -> u8 {
+    match command {
+        Quota::Show { config, names, json } => {
+            let Some(snapshot) = configuration(&config.config) else { return NO };
+            match ask(&snapshot.settings, &Command::QuotaShow { names: names.clone() }) {
+                Ok(Answer::Usage { usage }) => show(&usage, *json),
+                Ok(other) => super::unexpected(&other),
+                Err(code) => code,
+            }
+        }
+        Quota::Reset { config, name, why } => {
+            let Some(snapshot) = configuration(&config.config) else { return NO };
+            super::done(ask(&snapshot.settings, &Command::QuotaReset { name: name.clone(), why: why.clone() }))
+        }
+    }
+}
+
+fn show(usage: &[Usage], json: bool) -> u8 {
+    if json {
+        match serde_json::to_string_pretty(usage) {
+            Ok(text) => println!("{text}"),
+            Err(_) => return NO,
+        }
+    } else {
+        print!("{}", to_text(usage));
+    }
+    DONE
+}
+
+fn to_text(usage: &[Usage]) -> String {
+    let mut text = String::new();
+    for subject in usage {
+        let _ = writeln!(text, "{} {}", subject.kind, subject.name);
+        for limit in &subject.limits {
+            let _ = writeln!(text, "  {}", line(limit));
+        }
+    }
+    text
+}
+
+fn line(limit: &UsageOfLimit) -> String {
+    let max = limit.max.map_or_else(|| "unlimited".to_owned(), |max| max.to_string());
+    let mut line = format!("{:<34} {:>9} of {max}", limit.limit, limit.used);
+    if limit.reserved > 0 {
+        let _ = write!(line, ", {} reserved", limit.reserved);
+    }
+    if let Some(at) = &limit.resets_at {
+        let _ = write!(line, "; one more fits after {at}");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_reads_like_a_sentence() {
+        let limit = UsageOfLimit {
+            limit: "user.messages_per_day".into(),
+            used: 3,
+            reserved: 1,
+            max: Some(4),
+            window_seconds: 86_400,
+            resets_at: Some("2026-11-21T14:32:00Z".into()),
+        };
+        assert_eq!(
+            line(&limit),
+            "user.messages_per_day                      3 of 4, 1 reserved; one more fits after 2026-11-21T14:32:00Z"
+        );
+    }
+}

@@ -1,0 +1,14 @@
+//! The control socket: how the commands of an administrator reach the running daemon. One request and one answer a
+//! line, in JSON; the protocol is between one relaykeeper and itself, and may change with any version.
+
+mod client;
+mod protocol;
+mod quota;
+mod service;
+mod status;
+
+pub use client::{ControlError, ask};
+pub use protocol::{Answer, Command, MAX_LINE};
+pub use quota::{QuotaError, Usage, UsageOfLimit, find_subject, usage};
+pub use service::{ControlService, Reload};
+pub use status::Status;

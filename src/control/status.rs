@@ -1,0 +1,51 @@
+//! Is it healthy, since when, and what has it decided?
+
+use crate::session::Engine;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub uptime_seconds: u64,
+    pub customers: usize,
+    /// `ready`, `loading`, or what is wrong.
+    pub store: String,
+    pub open_transactions: usize,
+    pub milter_sessions: usize,
+    pub decisions: Decisions,
+}
+
+/// Since the start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decisions {
+    /// Recipients let through.
+    pub recipients: u64,
+    /// Messages accepted and counted.
+    pub messages: u64,
+    /// Recipients and messages that are not ours to judge.
+    pub exempt: u64,
+    /// By reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+impl Status {
+    pub fn of(engine: &Engine, uptime: Duration) -> Status {
+        let tally = &engine.tally;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: uptime.as_secs(),
+            customers: engine.snapshot().directory.customers().len(),
+            store: engine.ledger.health().to_string(),
+            open_transactions: engine.open_transactions.count(),
+            milter_sessions: engine.sessions.len(),
+            decisions: Decisions {
+                recipients: tally.recipients(),
+                messages: tally.messages(),
+                exempt: tally.exempt(),
+                refused: tally.refusals().into_iter().map(|(reason, n)| (reason.to_owned(), n)).collect(),
+            },
+        }
+    }
+}
