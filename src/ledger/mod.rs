@@ -5,6 +5,8 @@
 //! reservation that stays open longer than the time-out is given back by itself, and its commit then decides anew.
 
 mod api;
+mod remembered;
+mod rolling;
 
 pub use api::{
     Answer, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Standing, Subject, SubjectKind,
