@@ -4,7 +4,7 @@
 //! recipient is remembered for as long as that count has it, so the number is never under the true one.
 
 use super::RecipientKey;
-use super::rolling::{Day, horizon, leaves};
+use super::rolling::{Day, horizon};
 use crate::clock::Moment;
 use hashbrown::HashTable;
 
@@ -62,6 +62,17 @@ impl Remembered {
                 list.iter().find(|seen| seen.key == key.0 && seen.at > horizon).map(|seen| seen.at)
             }
             Remembered::Many(many) => many.last_seen(key, now),
+        }
+    }
+
+    /// Whether what was seen at the second `at` is within the window.
+    pub fn counts(&mut self, at: u32, now: Moment) -> bool {
+        match self {
+            Remembered::Few(_) => at > horizon::<DAY>(now),
+            Remembered::Many(many) => {
+                many.times.expire(now);
+                many.times.counts(at)
+            }
         }
     }
 
