@@ -3,9 +3,23 @@
 //! A transaction *reserves* each recipient at RCPT, against all limits in one step, all or nothing. When the message is
 //! accepted the reservation is *committed*: on disk before the caller goes on. Otherwise it is *released*. A
 //! reservation that stays open longer than the time-out is given back by itself, and its commit then decides anew.
+//!
+//! ```text
+//!   ledger    what others call; waits for the disk
+//!     ├─ book        what is counted and held, in memory: decides
+//!     │    ├─ rolling       a count over a window of time
+//!     │    └─ remembered    the different recipients of a day
+//!     └─ store       what is on disk
+//! ```
 
 mod api;
+mod book;
+#[expect(clippy::module_inception, reason = "the file that holds the ledger")]
+mod ledger;
+mod remembered;
+mod rolling;
 
 pub use api::{
     Answer, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Standing, Subject, SubjectKind,
 };
+pub use ledger::{Health, Ledger, OpenError, Readiness};

@@ -1,0 +1,252 @@
+//! The books: all that is counted and held, in memory. Time is an argument; there is no I/O.
+//!
+//! Customers are spread over shards, each behind a lock of its own; a customer's users and logins are in its shard. So
+//! one lock decides all limits of a transaction at once: all are checked, then all are recorded.
+
+mod accounts;
+mod decide;
+mod keys;
+mod reservation;
+mod shard;
+mod slab;
+
+use self::accounts::{Hashes, sender_hash};
+use self::shard::{Committing, Shard};
+use super::{Answer, Kept, LimitUsage, Parties, RecipientKey, ReservationId, Subject, SubjectKind};
+use crate::clock::Moment;
+use crate::directory::{CustomerLimits, LimitName};
+use hashbrown::DefaultHashBuilder;
+use parking_lot::{Mutex, MutexGuard};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// So many that two customers seldom wait for each other, and that no table grows long at a time.
+const SHARDS: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Book {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: DefaultHashBuilder,
+    reservation_timeout: Duration,
+    /// What the next account is called by the store.
+    next_number: AtomicU64,
+}
+
+/// When an accepted message is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counting {
+    Now,
+    /// It stays held until [`Book::settle`] or [`Book::give_up`] is called with its ticket.
+    WhenSettled,
+}
+
+/// An accepted message, as the store remembers it.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub ticket: Ticket,
+    /// In seconds, rounded up.
+    pub at: u32,
+    pub customer: Line,
+    pub user: Option<Line>,
+    pub login: Option<Line>,
+    pub recipients: u64,
+    /// Empty if there is neither user nor login.
+    pub keys: Box<[RecipientKey]>,
+}
+
+/// An account, as the store calls it.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub number: u64,
+    /// Given as long as the store may not know it.
+    pub name: Option<Arc<str>>,
+}
+
+/// Names an accepted message that waits to be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    shard: u32,
+    number: u64,
+}
+
+impl Book {
+    pub fn new(reservation_timeout: Duration) -> Book {
+        Book {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+            reservation_timeout,
+            next_number: AtomicU64::new(1),
+        }
+    }
+
+    pub fn reserve(
+        &self,
+        now: Moment,
+        id: ReservationId,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        key: RecipientKey,
+    ) -> Answer {
+        let hashes = Hashes::of(&self.hasher, parties);
+        let (now, _, mut shard) = self.enter(now, hashes.customer);
+        shard.reserve(now, self.reservation_timeout, id, (parties, &hashes), limits, key, &self.hasher)
+    }
+
+    pub fn look(
+        &self,
+        now: Moment,
+        except: Option<ReservationId>,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        recipients: &[RecipientKey],
+    ) -> Answer {
+        let hashes = Hashes::of(&self.hasher, parties);
+        let (now, _, mut shard) = self.enter(now, hashes.customer);
+        shard.look(now, except, (parties, &hashes), limits, recipients)
+    }
+
+    /// Ends a reservation, if there is one, and decides anew for what it does not hold. What fits is handed to `record`,
+    /// before anything else happens to the customer.
+    #[expect(clippy::too_many_arguments, reason = "a message, who sent it, and what becomes of it")]
+    pub fn commit(
+        &self,
+        now: Moment,
+        id: ReservationId,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        kept: Kept<'_>,
+        counting: Counting,
+        record: impl FnOnce(Entry),
+    ) -> Answer {
+        let hashes = Hashes::of(&self.hasher, parties);
+        let (now, place, mut shard) = self.enter(now, hashes.customer);
+        let how = Committing { counting, shard: place, numbers: &self.next_number, hasher: &self.hasher };
+        let (answer, entry) = shard.commit(now, id, (parties, &hashes), limits, kept, &how);
+        if let Some(entry) = entry {
+            record(entry);
+        }
+        answer
+    }
+
+    /// Counts an accepted message that is on disk now.
+    pub fn settle(&self, ticket: Ticket, at: u32) {
+        self.shards[ticket.shard as usize].lock().settle(ticket.number, at);
+    }
+
+    /// Gives back an accepted message that could not be written.
+    pub fn give_up(&self, ticket: Ticket) {
+        self.shards[ticket.shard as usize].lock().give_up(ticket.number);
+    }
+
+    /// Gives a reservation back. Nothing happens if there is none.
+    pub fn release(&self, id: ReservationId, parties: &Parties) {
+        self.shard(self.hasher.hash_one(&*parties.customer)).1.lock().release(id);
+    }
+
+    pub fn usage(&self, now: Moment, subject: &Subject, limits: &CustomerLimits) -> Vec<LimitUsage> {
+        let hash = self.hasher.hash_one(&*subject.customer);
+        let (now, _, mut shard) = self.enter(now, hash);
+        let accounts = &mut shard.accounts;
+        let customer = accounts.customers.find(hash, |customer| customer.name == subject.customer);
+        let sender = customer.and_then(|customer| {
+            let hash = sender_hash(&self.hasher, hash, subject.kind, &subject.name);
+            accounts.find_sender(customer, subject.kind, &subject.name, hash)
+        });
+        let usage = |limit: LimitName| {
+            let max = limits.counted(limit).max;
+            let allowed = max.unwrap_or(u64::MAX).saturating_sub(1);
+            let (used, reserved, falls) = match (limit, customer, sender) {
+                (LimitName::CustomerPeak, Some(position), _) => {
+                    let customer = &mut accounts.customers[position];
+                    let window = &mut customer.ten_minutes;
+                    (window.total(now), customer.held, window.falls_to(allowed, now))
+                }
+                (LimitName::CustomerDay, Some(position), _) => {
+                    let customer = &mut accounts.customers[position];
+                    (customer.day.total(now), customer.held, customer.day.falls_to(allowed, now))
+                }
+                (LimitName::UserMessages | LimitName::LoginMessages, _, Some(position)) => {
+                    let sender = &mut accounts.senders[position];
+                    (sender.messages.total(now), sender.held.into(), sender.messages.falls_to(allowed, now))
+                }
+                (LimitName::UserUniques | LimitName::LoginUniques, _, Some(position)) => {
+                    accounts.uniques_usage(position, allowed, now)
+                }
+                _ => (0, 0, now),
+            };
+            let is_full = max.is_some_and(|max| max > 0 && used >= max);
+            LimitUsage { limit, used, reserved, max, resets_at: is_full.then_some(falls) }
+        };
+        limits_of(subject.kind).iter().copied().map(usage).collect()
+    }
+
+    /// Forgets what is counted for a subject. What is held stays held. Tells the store's number of it, if it has one;
+    /// `record` is called before anything else happens to the customer.
+    pub fn reset(&self, subject: &Subject, record: impl FnOnce(Option<u64>)) {
+        let hash = self.hasher.hash_one(&*subject.customer);
+        let mut shard = self.shard(hash).1.lock();
+        let accounts = &mut shard.accounts;
+        let mut number = None;
+        if let Some(customer) = accounts.customers.find(hash, |customer| customer.name == subject.customer) {
+            if subject.kind == SubjectKind::Customer {
+                let customer = &mut accounts.customers[customer];
+                customer.day.clear();
+                customer.ten_minutes.clear();
+                number = Some(customer.line.number());
+            } else {
+                let hash = sender_hash(&self.hasher, hash, subject.kind, &subject.name);
+                if let Some(position) = accounts.find_sender(customer, subject.kind, &subject.name, hash) {
+                    let sender = &mut accounts.senders[position];
+                    sender.messages.clear();
+                    sender.remembered.clear();
+                    accounts.held.forget_last_seen(position);
+                    number = Some(sender.line.number());
+                }
+            }
+        }
+        record(number.filter(|&number| number > 0));
+    }
+
+    /// How many customers, users and logins there are, and how many transactions are open.
+    pub fn size(&self) -> Size {
+        let mut size = Size::default();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            size.customers += shard.accounts.customers.len();
+            size.senders += shard.accounts.senders.len();
+            size.open += shard.open_reservations();
+        }
+        size
+    }
+
+    fn enter(&self, now: Moment, customer_hash: u64) -> (Moment, u32, MutexGuard<'_, Shard>) {
+        let (place, shard) = self.shard(customer_hash);
+        let mut shard = shard.lock();
+        let now = shard.pass_time(now, self.reservation_timeout);
+        (now, place, shard)
+    }
+
+    fn shard(&self, customer_hash: u64) -> (u32, &Mutex<Shard>) {
+        // Neither end of the hash: the tables within look at those.
+        let place = (customer_hash >> 24) as usize % SHARDS;
+        (place as u32, &self.shards[place])
+    }
+}
+
+/// How much is in the books.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub customers: usize,
+    pub senders: usize,
+    pub open: usize,
+}
+
+fn limits_of(kind: SubjectKind) -> &'static [LimitName] {
+    match kind {
+        SubjectKind::Customer => &[LimitName::CustomerDay, LimitName::CustomerPeak],
+        SubjectKind::User => &[LimitName::UserMessages, LimitName::UserUniques],
+        SubjectKind::Login => &[LimitName::LoginMessages, LimitName::LoginUniques],
+    }
+}
