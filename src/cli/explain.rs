@@ -1,7 +1,7 @@
 //! `explain`: what would happen to a transaction, step by step.
 
 use super::arguments::Explain;
-use super::{DONE, NO, configuration};
+use super::{DONE, NO, USAGE, configuration};
 use crate::config::Store;
 use crate::envelope::{Address, Sender};
 use crate::ledger::Ledger;
@@ -39,7 +39,7 @@ pub fn run(question: &Explain) -> u8 {
 
 fn complain(what: &str) -> u8 {
     eprintln!("relaykeeper: {what}");
-    2
+    USAGE
 }
 
 fn envelope(question: &Explain) -> Envelope {

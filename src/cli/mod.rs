@@ -4,13 +4,16 @@
 mod arguments;
 mod explain;
 mod quota;
+mod reload_report;
 mod serve;
 mod status;
 
 pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 
-use crate::config;
-use crate::control::{Answer, ControlError};
+use crate::config::{self, Look, Settings};
+use crate::control::{self, Answer};
+use crate::session::Snapshot;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,6 +21,8 @@ use std::process::ExitCode;
 pub const DONE: u8 = 0;
 /// The answer is no: bad configuration, deferred, refused.
 pub const NO: u8 = 1;
+/// Wrong usage.
+pub const USAGE: u8 = 2;
 /// The daemon cannot be reached.
 pub const UNREACHABLE: u8 = 3;
 
@@ -32,4 +37,60 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Reload { config } => status::reload(&config.config),
         Command::Export { config, format } => export::run(&config.config, format),
     })
+}
+
+/// How problems are written to standard error.
+fn look() -> Look {
+    if std::io::stderr().is_terminal() { Look::Terminal } else { Look::Plain }
+}
+
+/// The configuration as a running daemon would use it; without one, what is wrong goes to standard error.
+fn configuration(path: &Path) -> Option<Snapshot> {
+    match config::load(path) {
+        Ok(loaded) => Some(Snapshot::from(&loaded)),
+        Err(problems) => {
+            eprint!("{}", problems.render(look()));
+            None
+        }
+    }
+}
+
+/// The settings of the main file alone: commands for the daemon leave the customers to it.
+fn settings(path: &Path) -> Option<Settings> {
+    match config::load_settings(path) {
+        Ok(settings) => Some(settings),
+        Err(problems) => {
+            eprint!("{}", problems.render(look()));
+            None
+        }
+    }
+}
+
+/// Asks the daemon; an exit code if it cannot be reached.
+fn ask(settings: &Settings, command: &control::Command) -> Result<Answer, u8> {
+    control::ask(settings.listen.control.as_ref(), command).map_err(|error| {
+        eprintln!("relaykeeper: {error}");
+        UNREACHABLE
+    })
+}
+
+/// Says how it went.
+fn done(answer: Result<Answer, u8>) -> u8 {
+    match answer {
+        Ok(Answer::Done { words }) => {
+            println!("{words}");
+            DONE
+        }
+        Ok(other) => unexpected(&other),
+        Err(code) => code,
+    }
+}
+
+/// Anything but what was asked for: a no, and why.
+fn unexpected(answer: &Answer) -> u8 {
+    match answer {
+        Answer::No { words } => eprintln!("relaykeeper: {words}"),
+        _ => eprintln!("relaykeeper: the daemon gave an answer to another question; is it of the same version?"),
+    }
+    NO
 }

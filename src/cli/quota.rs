@@ -1,23 +1,23 @@
 //! `quota show` and `quota reset`, answered by the running daemon.
 
 use super::arguments::Quota;
-use super::{DONE, NO, ask, configuration};
+use super::{DONE, NO, ask, settings};
 use crate::control::{Answer, Command, Usage, UsageOfLimit};
 use std::fmt::Write;
 
 pub fn run(command: &Quota) -> u8 {
     match command {
         Quota::Show { config, names, json } => {
-            let Some(snapshot) = configuration(&config.config) else { return NO };
-            match ask(&snapshot.settings, &Command::QuotaShow { names: names.clone() }) {
+            let Some(settings) = settings(&config.config) else { return NO };
+            match ask(&settings, &Command::QuotaShow { names: names.clone() }) {
                 Ok(Answer::Usage { usage }) => show(&usage, *json),
                 Ok(other) => super::unexpected(&other),
                 Err(code) => code,
             }
         }
         Quota::Reset { config, name, why } => {
-            let Some(snapshot) = configuration(&config.config) else { return NO };
-            super::done(ask(&snapshot.settings, &Command::QuotaReset { name: name.clone(), why: why.clone() }))
+            let Some(settings) = settings(&config.config) else { return NO };
+            super::done(ask(&settings, &Command::QuotaReset { name: name.clone(), why: why.clone() }))
         }
     }
 }

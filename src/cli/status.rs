@@ -1,13 +1,13 @@
 //! `status` and `reload`, answered by the running daemon.
 
-use super::{DONE, NO, ask, configuration};
+use super::{DONE, NO, ask, settings};
 use crate::control::{Answer, Command, Status};
 use std::fmt::Write;
 use std::path::Path;
 
 pub fn run(config: &Path, json: bool) -> u8 {
-    let Some(snapshot) = configuration(config) else { return NO };
-    match ask(&snapshot.settings, &Command::Status) {
+    let Some(settings) = settings(config) else { return NO };
+    match ask(&settings, &Command::Status) {
         Ok(Answer::Status { status }) => {
             match serde_json::to_string_pretty(&status) {
                 Ok(text) if json => println!("{text}"),
@@ -21,8 +21,8 @@ pub fn run(config: &Path, json: bool) -> u8 {
 }
 
 pub fn reload(config: &Path) -> u8 {
-    let Some(snapshot) = configuration(config) else { return NO };
-    super::done(ask(&snapshot.settings, &Command::Reload))
+    let Some(settings) = settings(config) else { return NO };
+    super::done(ask(&settings, &Command::Reload))
 }
 
 fn to_text(status: &Status) -> String {

@@ -2,7 +2,7 @@
 
 use super::correlation::OpenSessions;
 use super::open_count::OpenCount;
-use crate::config::Settings;
+use crate::config::{Loaded, Settings};
 use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::policy::Rules;
@@ -14,8 +14,14 @@ use std::sync::Arc;
 /// The configuration that a transaction begins with, and keeps.
 #[derive(Debug)]
 pub struct Snapshot {
-    pub settings: Settings,
-    pub directory: Directory,
+    pub settings: Arc<Settings>,
+    pub directory: Arc<Directory>,
+}
+
+impl From<&Loaded> for Snapshot {
+    fn from(loaded: &Loaded) -> Snapshot {
+        Snapshot { settings: loaded.settings.clone(), directory: loaded.directory.clone() }
+    }
 }
 
 impl Snapshot {

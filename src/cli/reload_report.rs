@@ -1,0 +1,51 @@
+//! What is said about a reload, in the log and to the administrator who asked for it.
+
+use crate::config::{Changes, Loaded, Problems};
+use crate::report::Logger;
+use std::fmt::Write;
+
+/// The new configuration is in force.
+pub(super) fn good(log: &Logger, loaded: &Loaded, changes: &Changes) -> String {
+    for problem in loaded.problems.iter() {
+        log.warn(problem);
+    }
+    for bad in &loaded.bad_files {
+        log.error(bad);
+    }
+    let summary = summary(loaded, changes);
+    log.info(&summary);
+    let mut words = String::new();
+    for problem in loaded.problems.iter() {
+        let _ = writeln!(words, "{problem}");
+    }
+    for bad in &loaded.bad_files {
+        let _ = writeln!(words, "{bad}");
+    }
+    words + &summary
+}
+
+/// The configuration stays as it was.
+pub(super) fn bad(log: &Logger, problems: &Problems) -> String {
+    let mut words = String::new();
+    for problem in problems.iter() {
+        log.error(problem);
+        let _ = writeln!(words, "{problem}");
+    }
+    let summary = "the configuration was not reloaded: nothing has changed";
+    log.error(summary);
+    words + summary
+}
+
+fn summary(loaded: &Loaded, changes: &Changes) -> String {
+    let customers = loaded.directory.customers().len();
+    let mut text = format!("configuration reloaded: {customers} customers");
+    for (what, names) in [("added", &changes.added), ("changed", &changes.changed), ("removed", &changes.removed)] {
+        if !names.is_empty() {
+            let _ = write!(text, ", {} {what}", names.len());
+        }
+    }
+    if !changes.need_restart.is_empty() {
+        let _ = write!(text, "; takes effect at the next start only: {}", changes.need_restart.join(", "));
+    }
+    text
+}

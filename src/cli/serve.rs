@@ -1,0 +1,131 @@
+//! `serve`: the daemon, in the foreground.
+
+use super::{DONE, NO, reload_report};
+use crate::config::{self, Loaded, Settings, Store};
+use crate::control::{ControlService, Reload};
+use crate::daemon::{self, Sockets, raise_open_files_limit};
+use crate::ledger::Ledger;
+use crate::report::Logger;
+use crate::session::{Engine, Snapshot};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// How long the last log lines may take.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
+pub fn run(path: &Path) -> u8 {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprint!("{}", problems.render(super::look()));
+            return NO;
+        }
+    };
+    match serve(path, loaded) {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("relaykeeper: {error}");
+            NO
+        }
+    }
+}
+
+fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
+    let settings = loaded.settings.clone();
+    let log = Logger::start(settings.log.level, settings.log.to.open())?;
+    raise_open_files_limit(&log);
+    // One thread for each two cores: the other half is the MTA's.
+    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let ledger = open_ledger(&settings)?;
+        let sockets = Sockets::bind(&settings.listen, &log)?;
+        let engine = Engine::new(Snapshot::from(&loaded), ledger, log.clone());
+        announce(&engine, &loaded, path);
+        let (reload, requests) = mpsc::channel(1);
+        let hangups = signal(SignalKind::hangup())?;
+        let stop = stop_signal()?;
+        let reloads = tokio::spawn(serve_reloads(engine.clone(), loaded, path.to_owned(), hangups, requests));
+        let control = ControlService::new(engine.clone(), reload);
+        // On a task of its own: services are not to wait for the main thread's turn.
+        tokio::spawn(daemon::run(engine, sockets, control, stop)).await?;
+        reloads.abort();
+        Ok(())
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    log.info("stopped");
+    log.flush(LAST_LINES);
+    outcome
+}
+
+fn open_ledger(settings: &Settings) -> Result<Ledger, Box<dyn std::error::Error>> {
+    match &settings.store {
+        Store::Embedded { path, sync } => Ok(Ledger::open(path, *sync, settings.relay.reservation_timeout)?),
+        Store::Redis { .. } => {
+            Err("store.backend = \"redis\" is not part of this version; write \"embedded\"".into())
+        }
+    }
+}
+
+fn announce(engine: &Engine, loaded: &Loaded, path: &Path) {
+    let customers = loaded.directory.customers().len();
+    let log = &engine.log;
+    for problem in loaded.problems.iter() {
+        log.warn(problem);
+    }
+    for bad in &loaded.bad_files {
+        log.error(bad);
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    log.info(format_args!("relaykeeper {version} ready: {customers} customers from {}", path.display()));
+}
+
+/// SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Reads the configuration again at SIGHUP and at an administrator's request, one time after the other.
+async fn serve_reloads(
+    engine: Arc<Engine>,
+    loaded: Loaded,
+    path: PathBuf,
+    mut hangups: Signal,
+    mut requests: mpsc::Receiver<Reload>,
+) {
+    let mut loaded = Arc::new(loaded);
+    loop {
+        let asked_by = tokio::select! {
+            Some(()) = hangups.recv() => None,
+            Some(request) = requests.recv() => Some(request),
+            else => return,
+        };
+        let (previous, file) = (loaded.clone(), path.clone());
+        // Reading 100,000 files takes a while: nobody else waits for it.
+        let words = match tokio::task::spawn_blocking(move || config::reload(&previous, &file)).await {
+            Ok(Ok((new, changes))) => {
+                engine.replace_snapshot(Snapshot::from(&new));
+                loaded = Arc::new(new);
+                Ok(reload_report::good(&engine.log, &loaded, &changes))
+            }
+            Ok(Err(problems)) => Err(reload_report::bad(&engine.log, &problems)),
+            Err(panic) => {
+                engine.log.error(format_args!("the configuration was not reloaded: {panic}"));
+                Err("the configuration was not reloaded: internal error, see the log".to_owned())
+            }
+        };
+        if let Some(asked_by) = asked_by {
+            let _ = asked_by.send(words);
+        }
+    }
+}
