@@ -1,8 +1,28 @@
 //! The configuration: text → raw tables with positions → checked model. All errors are reported at once.
+//!
+//! [`load`] is for the start, [`reload`] for a running daemon, [`check`] for `relaykeeper check`.
 
+mod conflicts;
+mod customer_file;
+mod diagnostic;
+mod files;
+mod gateway;
+mod limits;
+mod listen_address;
+mod load;
+mod locate;
+mod main_file;
 mod model;
+mod reader;
+mod source;
+mod unreadable;
+mod users_file;
+mod values;
 
+pub use diagnostic::{Diagnostic, Look, MAX_SHOWN, Problems, Severity};
+pub use load::{BadFile, Changes, Loaded, check, load, reload};
 pub use model::{
     ConnectionLimits, CountAt, LimitRule, LimitRules, Listen, Log, LogLevel, LogTarget, Mail, MailRoute, MaxRule,
     OnFailure, OnOutage, OnRewrite, PolicyOptions, Relay, SenderForm, Settings, Store, Sync,
 };
+pub use source::{MAX_CUSTOMER_FILE, MAX_MAIN_FILE, MAX_USERS_FILE, Place};

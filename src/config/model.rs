@@ -1,6 +1,6 @@
 //! The main file, checked. What a key means: relaykeeper.toml(5).
 
-use crate::directory::{Action, Limit};
+use crate::directory::{Action, Billing, CustomerLimits, Limit, LimitName};
 use ipnet::IpNet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -187,6 +187,34 @@ pub struct LimitRules {
     pub warn_at: Vec<u8>,
 }
 
+impl LimitRules {
+    /// The limits in force for a customer. Without a paid bill the smaller of a customer limit and its `unpaid.*`
+    /// counterpart holds; one of the two in shadow never puts the other out of force.
+    pub fn for_customer(&self, licenses: u32, billing: Billing) -> CustomerLimits {
+        let customer = |paid: &LimitRule, unpaid: &LimitRule| match billing {
+            Billing::Paid => paid.in_force(licenses),
+            Billing::Unpaid | Billing::Trial => stricter(paid.in_force(licenses), unpaid.in_force(licenses)),
+        };
+        let counted = |name| match name {
+            LimitName::UserMessages => self.user_messages.in_force(licenses),
+            LimitName::UserUniques => self.user_uniques.in_force(licenses),
+            LimitName::LoginMessages => self.login_messages.in_force(licenses),
+            LimitName::LoginUniques => self.login_uniques.in_force(licenses),
+            LimitName::CustomerDay => customer(&self.customer_day, &self.unpaid_day),
+            LimitName::CustomerPeak => customer(&self.customer_peak, &self.unpaid_peak),
+        };
+        CustomerLimits::new(self.transaction_recipients.in_force(licenses), counted)
+            .with_sizes(self.message_bytes.in_force(licenses), self.attachments_bytes.in_force(licenses))
+            .with_warnings(&self.warn_at)
+    }
+}
+
+/// The smaller of two limits; if only one of them is enforced, that one.
+fn stricter(a: Limit, b: Limit) -> Limit {
+    let rank = |limit: &Limit| (limit.shadow || limit.max.is_none(), limit.max.unwrap_or(u64::MAX));
+    if rank(&b) <= rank(&a) { b } else { a }
+}
+
 /// `[limits] connection.*`: per client address, for the whole installation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConnectionLimits {
@@ -209,4 +237,24 @@ pub struct Mail {
 pub enum MailRoute {
     Sendmail(PathBuf),
     Smtp(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(max: u64, shadow: bool) -> Limit {
+        Limit { max: Some(max), action: Action::Defer, shadow }
+    }
+
+    #[test]
+    fn the_smaller_enforced_limit_holds() {
+        assert_eq!(stricter(limit(45, false), limit(50, false)), limit(45, false));
+        assert_eq!(stricter(limit(650, false), limit(100, false)), limit(100, false));
+        assert_eq!(stricter(limit(650, false), limit(100, true)), limit(650, false), "shadow refuses nothing");
+        assert_eq!(stricter(limit(45, true), limit(50, false)), limit(50, false));
+        assert_eq!(stricter(Limit::UNLIMITED, limit(50, true)), limit(50, true));
+        assert_eq!(stricter(limit(45, true), limit(50, true)), limit(45, true));
+        assert_eq!(stricter(limit(45, false), Limit::UNLIMITED), limit(45, false));
+    }
 }

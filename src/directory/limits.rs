@@ -1,5 +1,6 @@
 //! Limits in force for a customer, worked out once when the directory is built.
 
+use smallvec::SmallVec;
 use std::fmt;
 
 /// The limits that the ledger counts against.
@@ -100,16 +101,37 @@ impl Limit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CustomerLimits {
     pub transaction_recipients: Limit,
+    /// Of a whole message.
+    pub message_bytes: Limit,
+    /// Of all attachments of a message together, decoded.
+    pub attachments_bytes: Limit,
+    /// Percent, ascending, each 1 to 100: when the customer's administrators are told.
+    pub warn_at: SmallVec<[u8; 8]>,
     counted: [Limit; LimitName::COUNT],
 }
 
 impl CustomerLimits {
+    /// Without limits on sizes, and without warnings.
     pub fn new(transaction_recipients: Limit, counted: impl Fn(LimitName) -> Limit) -> CustomerLimits {
-        let mut limits = CustomerLimits { transaction_recipients, counted: [Limit::UNLIMITED; LimitName::COUNT] };
+        let mut limits = CustomerLimits {
+            transaction_recipients,
+            message_bytes: Limit::UNLIMITED,
+            attachments_bytes: Limit::UNLIMITED,
+            warn_at: SmallVec::new(),
+            counted: [Limit::UNLIMITED; LimitName::COUNT],
+        };
         for name in LimitName::ALL {
             limits.counted[name as usize] = counted(name);
         }
         limits
+    }
+
+    pub fn with_sizes(self, message_bytes: Limit, attachments_bytes: Limit) -> CustomerLimits {
+        CustomerLimits { message_bytes, attachments_bytes, ..self }
+    }
+
+    pub fn with_warnings(self, percent: &[u8]) -> CustomerLimits {
+        CustomerLimits { warn_at: SmallVec::from_slice(percent), ..self }
     }
 
     pub fn counted(&self, name: LimitName) -> &Limit {

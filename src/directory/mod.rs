@@ -5,7 +5,9 @@ mod limits;
 mod ranges;
 mod snapshot;
 
-pub use customer::{AllowedSenders, Billing, Customer, FurtherSender, Setting, User, UserId, Users};
+pub(crate) use customer::OwnDomains;
+pub use customer::{AllowedSenders, Billing, Customer, DuplicateAddress, FurtherSender, Setting, User, UserId, Users};
 pub use limits::{Action, CustomerLimits, Limit, LimitName, Window};
+pub(crate) use ranges::canonical_net;
 pub use ranges::{AddressRanges, Range};
 pub use snapshot::{Claim, Conflict, Directory, DirectoryBuilder, Owner};

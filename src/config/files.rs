@@ -1,0 +1,116 @@
+//! The files of a configuration: which there are, and whether they changed.
+
+use super::diagnostic::Diagnostic;
+use super::source::{Place, quoted};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// The most customer files; far more than fit into memory.
+const MAX_FILES: usize = 10_000_000;
+
+/// The customer files in a folder: `*.toml`, sorted by name. Hidden files are left out, and so are editors' backups,
+/// which end differently (`acme.toml~`, `#acme.toml#`).
+pub(super) fn customer_files(folder: &Path) -> Result<Vec<Arc<Path>>, Diagnostic> {
+    let unreadable = |error: io::Error| {
+        let name = quoted(&folder.to_string_lossy());
+        let diagnostic = Diagnostic::error(format!("the folder of customers {name} cannot be read: {error}"));
+        diagnostic.at(Place::file(folder.into(), "")).help("relay.customers names it, relative to the main file")
+    };
+    let mut files: Vec<Arc<Path>> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        let is_customer = name.as_bytes().ends_with(b".toml") && !name.as_bytes().starts_with(b".");
+        if is_customer && files.len() < MAX_FILES {
+            files.push(folder.join(name).into());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// What tells whether a file is still the one that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mode: u32,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// How long ago a file must have changed for its time stamps to tell a further change apart: they may have a
+/// granularity of two seconds.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// A file that was looked at, taken down before it was read. `None`: it was not there, or had only just changed.
+#[derive(Clone, Debug)]
+pub(super) struct Witness {
+    path: Arc<Path>,
+    stamp: Option<Stamp>,
+}
+
+impl Witness {
+    pub fn of(path: impl Into<Arc<Path>>) -> Witness {
+        let path = path.into();
+        let stamp = stamp_of(&path).filter(|stamp| {
+            let changed = Duration::new(stamp.changed.0.max(0) as u64, stamp.changed.1 as u32);
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed).is_ok_and(|age| age > SETTLED)
+        });
+        Witness { path, stamp }
+    }
+
+    /// Whether the file certainly has not changed since.
+    pub fn is_unchanged(&self) -> bool {
+        self.stamp.is_some() && self.stamp == stamp_of(&self.path)
+    }
+}
+
+fn stamp_of(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(Stamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        mode: metadata.mode(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}
+
+/// Witnesses of the other files that a customer's file names. They were read a moment before their stamp is taken
+/// here: one that changed in between has not settled.
+pub(super) fn witnesses_of(others: Vec<PathBuf>) -> Vec<Witness> {
+    others.into_iter().map(Witness::of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_toml_files_sorted_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.toml", "a.toml", ".hidden.toml", "a.toml~", "#a.toml#", "a.toml.bak", "a.users", ".#a.toml"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let names: Vec<_> = customer_files(folder.path()).unwrap();
+        assert_eq!(names, [folder.path().join("a.toml").into(), folder.path().join("b.toml").into()] as [Arc<Path>; 2]);
+        let error = customer_files(&folder.path().join("none")).unwrap_err();
+        assert!(error.title.contains("none"), "{}", error.title);
+    }
+
+    #[test]
+    fn a_file_that_only_just_changed_is_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.toml");
+        std::fs::write(&path, "a").unwrap();
+        assert!(!Witness::of(path).is_unchanged());
+        assert!(Witness::of(Path::new("/proc/self/exe")).stamp.is_some() || cfg!(not(target_os = "linux")));
+    }
+}

@@ -1,0 +1,388 @@
+//! Typed reading of TOML tables: each wrong key and value is reported where it stands, and reading goes on.
+
+use super::diagnostic::{Diagnostic, MAX_SHOWN_OF_FILE, Problems};
+use super::source::{Source, quoted};
+use std::cell::RefCell;
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Collects the problems of one file.
+#[derive(Debug)]
+pub(super) struct Report<'t> {
+    source: &'t Source,
+    problems: RefCell<Problems>,
+    /// Lines with syntax errors: what is read from them is a guess.
+    doubtful_lines: Vec<u32>,
+}
+
+/// The keys that a table may have.
+#[derive(Debug)]
+pub(super) struct Spec {
+    /// As it is called in messages: `[relay]`.
+    pub what: &'static str,
+    /// What stands before a key's name in messages: `relay.`.
+    pub prefix: &'static str,
+    pub keys: &'static [&'static str],
+    /// Other tables of the file, in which a key may have been meant to stand.
+    pub neighbours: &'static [&'static Spec],
+}
+
+/// A table of the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table<'t> {
+    pub report: &'t Report<'t>,
+    pub entries: &'t DeTable<'t>,
+    spec: &'static Spec,
+    span: (usize, usize),
+}
+
+/// A value of the file, with the name of its key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item<'t> {
+    pub report: &'t Report<'t>,
+    prefix: &'static str,
+    key: &'static str,
+    value: &'t Spanned<DeValue<'t>>,
+}
+
+/// Why a value cannot be what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    /// The title of the message, without the key.
+    pub title: String,
+    /// What is said at the value itself.
+    pub label: String,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+impl Complaint {
+    pub fn new(title: impl Into<String>, label: impl Into<String>) -> Complaint {
+        Complaint { title: title.into(), label: label.into(), help: None }
+    }
+
+    pub fn help(mut self, help: impl Into<String>) -> Complaint {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl<'t> Report<'t> {
+    /// Parses the file. Syntax errors are reported, and what can be made out of the rest is returned.
+    pub fn parse(source: &'t Source) -> (Report<'t>, Spanned<DeTable<'t>>) {
+        let (table, errors) = DeTable::parse_recoverable(&source.text);
+        let mut report = Report { source, problems: RefCell::default(), doubtful_lines: Vec::new() };
+        let mut problems = Problems::default();
+        let mut last_line = 0;
+        for error in &errors {
+            let place = source.place(error.span().unwrap_or(0..0), error.message());
+            let line = place.line;
+            // What follows the first error of a line is mostly its echo.
+            if line != last_line {
+                problems.push_within(Diagnostic::error("this is not TOML").at(place), MAX_SHOWN_OF_FILE);
+            }
+            last_line = line;
+            report.doubtful_lines.push(line);
+        }
+        report.problems = RefCell::new(problems);
+        (report, table)
+    }
+
+    /// For a file that is not TOML.
+    pub fn of_text(source: &'t Source) -> Report<'t> {
+        Report { source, problems: RefCell::default(), doubtful_lines: Vec::new() }
+    }
+
+    pub fn source(&self) -> &'t Source {
+        self.source
+    }
+
+    pub fn has_syntax_errors(&self) -> bool {
+        !self.doubtful_lines.is_empty()
+    }
+
+    /// Whether a syntax error lies on one of the lines of the span.
+    pub fn is_doubtful(&self, span: Range<usize>) -> bool {
+        if self.doubtful_lines.is_empty() {
+            return false;
+        }
+        let first = self.source.place(span.start..span.start, "").line;
+        let last = self.source.place(span.end..span.end, "").line;
+        self.doubtful_lines.iter().any(|line| (first..=last).contains(line))
+    }
+
+    pub fn add(&self, diagnostic: Diagnostic) {
+        let line = diagnostic.places.first().map_or(0, |place| place.line);
+        if !self.doubtful_lines.contains(&line) {
+            self.problems.borrow_mut().push_within(diagnostic, MAX_SHOWN_OF_FILE);
+        }
+    }
+
+    pub fn error(&self, span: Range<usize>, complaint: Complaint) {
+        let diagnostic = Diagnostic::error(complaint.title).at(self.source.place(span, complaint.label));
+        self.add(match complaint.help {
+            Some(help) => diagnostic.help(help),
+            None => diagnostic,
+        });
+    }
+
+    pub fn warning(&self, span: Range<usize>, complaint: Complaint) {
+        let diagnostic = Diagnostic::warning(complaint.title).at(self.source.place(span, complaint.label));
+        self.add(match complaint.help {
+            Some(help) => diagnostic.help(help),
+            None => diagnostic,
+        });
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.problems.borrow().errors() > 0
+    }
+
+    /// In the order of the file.
+    pub fn into_problems(self) -> Problems {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_line();
+        problems
+    }
+}
+
+impl<'t> Table<'t> {
+    /// A table whose unknown keys are reported at once.
+    pub fn new(report: &'t Report<'t>, entries: &'t DeTable<'t>, span: Range<usize>, spec: &'static Spec) -> Table<'t> {
+        let table = Table { report, entries, spec, span: (span.start, span.end) };
+        for key in entries.keys() {
+            if !spec.keys.contains(&&**key.get_ref()) {
+                table.report_unknown(key);
+            }
+        }
+        table
+    }
+
+    pub fn span(&self) -> Range<usize> {
+        self.span.0..self.span.1
+    }
+
+    pub fn get(&self, key: &'static str) -> Option<Item<'t>> {
+        debug_assert!(self.spec.keys.contains(&key), "{key} is missing from the keys of {}", self.spec.what);
+        let value = self.entries.get(key)?;
+        Some(Item { report: self.report, prefix: self.spec.prefix, key, value })
+    }
+
+    /// As [`Table::get`], but it must be there. `example` is the line to add.
+    pub fn required(&self, key: &'static str, example: &str) -> Option<Item<'t>> {
+        let item = self.get(key);
+        if item.is_none() && !self.report.has_syntax_errors() {
+            let title = format!("`{}{key}` is missing", self.spec.prefix);
+            self.report.error(self.span(), Complaint::new(title, "").help(format!("add a line such as `{example}`")));
+        }
+        item
+    }
+
+    /// The table `[KEY]`, or an empty one.
+    pub fn table(&self, key: &'static str, spec: &'static Spec) -> Option<Table<'t>> {
+        let item = self.get(key)?;
+        match item.value.get_ref() {
+            DeValue::Table(entries) => Some(Table::new(self.report, entries, item.span(), spec)),
+            other => {
+                let help = match other {
+                    DeValue::Array(_) => format!("write {} with one pair of brackets", spec.what),
+                    _ => format!("write its keys, such as `{}{}`", spec.prefix, spec.keys.first().unwrap_or(&"")),
+                };
+                let title = format!("`{}{key}` must be a table", self.spec.prefix);
+                self.report.error(item.span(), Complaint::new(title, found(other)).help(help));
+                None
+            }
+        }
+    }
+
+    /// The tables `[[KEY]]`.
+    pub fn tables(&self, key: &'static str, spec: &'static Spec) -> Vec<Table<'t>> {
+        let Some(item) = self.get(key) else { return Vec::new() };
+        let complain = |value: &Spanned<DeValue<'_>>| {
+            let title = format!("`{key}` must be a list of tables");
+            let help = format!("write {} with two pairs of brackets, one for each {key}", spec.what);
+            self.report.error(value.span(), Complaint::new(title, found(value.get_ref())).help(help));
+        };
+        let DeValue::Array(values) = item.value.get_ref() else {
+            complain(item.value);
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(values.len());
+        for value in values.iter() {
+            match value.get_ref() {
+                DeValue::Table(entries) => tables.push(Table::new(self.report, entries, value.span(), spec)),
+                _ => complain(value),
+            }
+        }
+        tables
+    }
+
+    fn report_unknown(&self, key: &Spanned<std::borrow::Cow<'_, str>>) {
+        let spec = self.spec;
+        let name = &**key.get_ref();
+        let title = format!("unknown key {} in {}", quoted(name), spec.what);
+        let holds = |spec: &Spec, name: &str| spec.keys.contains(&name);
+        let complaint = if let Some(home) = spec.neighbours.iter().find(|home| holds(home, name)) {
+            let help = match home.prefix {
+                "" => "move it above the first header: what follows a [header] belongs to that header's table".into(),
+                _ => format!("move it to {}", home.what),
+            };
+            Complaint::new(title, format!("this is a key of {}", home.what)).help(help)
+        } else if let Some(nearest) = nearest(name, spec.keys.iter().copied()) {
+            Complaint::new(title, format!("did you mean `{nearest}`?"))
+        } else {
+            let elsewhere =
+                spec.neighbours.iter().find_map(|home| Some((home, nearest(name, home.keys.iter().copied())?)));
+            let label = match elsewhere {
+                Some((home, key)) => format!("did you mean `{key}` of {}?", home.what),
+                None => "no such key".into(),
+            };
+            Complaint::new(title, label).help(format!("the keys of {} are {}", spec.what, spec.keys.join(", ")))
+        };
+        self.report.error(key.span(), complaint);
+    }
+}
+
+impl<'t> Item<'t> {
+    pub fn span(&self) -> Range<usize> {
+        self.value.span()
+    }
+
+    pub fn value(&self) -> &'t DeValue<'t> {
+        self.value.get_ref()
+    }
+
+    /// As an administrator calls the key: `relay.drain`.
+    pub fn name(&self) -> String {
+        format!("{}{}", self.prefix, self.key)
+    }
+
+    pub fn error(&self, complaint: Complaint) {
+        self.report
+            .error(self.span(), Complaint { title: format!("`{}`: {}", self.name(), complaint.title), ..complaint });
+    }
+
+    pub fn warning(&self, complaint: Complaint) {
+        self.report
+            .warning(self.span(), Complaint { title: format!("`{}`: {}", self.name(), complaint.title), ..complaint });
+    }
+
+    /// Reports that the value is of the wrong type. `wanted`: "a string", `example`: how the value should look.
+    pub fn wrong_type(&self, wanted: &str, example: &str) {
+        let title = format!("`{}` must be {wanted}", self.name());
+        let complaint = Complaint::new(title, found(self.value())).help(format!("write `{} = {example}`", self.key));
+        self.report.error(self.span(), complaint);
+    }
+
+    pub fn boolean(&self) -> Option<bool> {
+        match self.value() {
+            DeValue::Boolean(value) => Some(*value),
+            _ => {
+                self.wrong_type("true or false", "true");
+                None
+            }
+        }
+    }
+
+    pub fn string(&self, example: &str) -> Option<&'t str> {
+        match self.value() {
+            DeValue::String(text) => Some(text),
+            _ => {
+                self.wrong_type("a string", &quoted(example));
+                None
+            }
+        }
+    }
+
+    /// A string that `parse` understands.
+    pub fn parsed<T>(&self, example: &str, parse: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
+        parse(self.string(example)?).map_err(|complaint| self.error(complaint)).ok()
+    }
+
+    /// A whole number within the bounds.
+    pub fn number(&self, bounds: std::ops::RangeInclusive<u64>, example: &str) -> Option<u64> {
+        let DeValue::Integer(integer) = self.value() else {
+            self.wrong_type("a whole number", example);
+            return None;
+        };
+        match i128::from_str_radix(integer.as_str(), integer.radix()).ok().and_then(|n| u64::try_from(n).ok()) {
+            Some(number) if bounds.contains(&number) => Some(number),
+            _ => {
+                let (least, most) = (bounds.start(), bounds.end());
+                let label = if integer.as_str().starts_with('-') { "it must not be negative" } else { "out of bounds" };
+                let help = format!("write a number from {least} to {most}");
+                self.error(Complaint::new(format!("{} is out of bounds", integer.as_str()), label).help(help));
+                None
+            }
+        }
+    }
+
+    /// One of the words.
+    pub fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let list = || words.iter().map(|(word, _)| quoted(word)).collect::<Vec<_>>().join(", ");
+        let DeValue::String(text) = self.value() else {
+            let wanted = format!("one of {}", list());
+            self.wrong_type(&wanted, &quoted(words[0].0));
+            return None;
+        };
+        let chosen = words.iter().find(|(word, _)| *word == &**text);
+        if chosen.is_none() {
+            let label = match nearest(text, words.iter().map(|(word, _)| *word)) {
+                Some(word) => format!("did you mean {}?", quoted(word)),
+                None => "not one of the words it can be".into(),
+            };
+            self.error(
+                Complaint::new(format!("{} is not known here", quoted(text)), label)
+                    .help(format!("write one of {}", list())),
+            );
+        }
+        chosen.map(|(_, value)| *value)
+    }
+
+    /// The elements of a list. One value alone is an error, too: it says how to write a list of one.
+    pub fn list(&self, example: &str) -> Vec<Item<'t>> {
+        match self.value() {
+            DeValue::Array(values) => values.iter().map(|value| Item { value, ..*self }).collect(),
+            other => {
+                let help = match other {
+                    DeValue::String(text) => format!("[{}]", quoted(text)),
+                    _ => format!("[{example}]"),
+                };
+                self.wrong_type("a list", &help);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The elements of a list of strings that `parse` understands; the others are reported and left out.
+    pub fn parsed_list<T>(&self, example: &str, parse: impl Fn(&str) -> Result<T, Complaint>) -> Vec<T> {
+        self.list(&quoted(example)).iter().filter_map(|item| item.parsed(example, &parse)).collect()
+    }
+}
+
+/// What stands there, in words.
+fn found(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(_) => "this is a string",
+        DeValue::Integer(_) => "this is a number",
+        DeValue::Float(_) => "this is a number with a fraction",
+        DeValue::Boolean(_) => "this is true or false",
+        DeValue::Datetime(_) => "this is a date or time",
+        DeValue::Array(_) => "this is a list",
+        DeValue::Table(_) => "this is a table",
+    }
+    .into()
+}
+
+/// The word that was probably meant: few letters apart, whatever the case, `-` for `_`.
+fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    if word.len() > 100 {
+        return None;
+    }
+    let plain = |word: &str| word.to_lowercase().replace('-', "_");
+    let word = plain(word);
+    let (distance, nearest) =
+        words.map(|candidate| (strsim::osa_distance(&word, &plain(candidate)), candidate)).min_by_key(|(d, _)| *d)?;
+    (distance <= (nearest.chars().count() / 3).max(1)).then_some(nearest)
+}

@@ -1,0 +1,391 @@
+//! What stands in strings: durations, modes, networks, domains, addresses. Each error says what to write instead.
+
+use super::reader::Complaint;
+use super::source::quoted;
+use crate::directory::canonical_net;
+use crate::envelope::{Address, Domain, DomainError};
+use ipnet::{IpNet, Ipv4Net};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A duration such as `30s`, `10m`, `1h`, `1h30m`.
+pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, Complaint> {
+    let wrong = || {
+        Complaint::new(format!("{} is not a duration", quoted(text)), "a number and a unit are expected")
+            .help("write a number with a unit: \"30s\", \"10m\", \"1h\"; units are s, m, h, d")
+    };
+    let mut seconds = 0u64;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit_length = rest[digits..].find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len() - digits);
+        let factor = match rest[digits..digits + unit_length].trim() {
+            "s" | "sec" => 1,
+            "m" | "min" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return Err(wrong()),
+        };
+        seconds = number.checked_mul(factor).and_then(|part| seconds.checked_add(part)).ok_or_else(wrong)?;
+        rest = &rest[digits + unit_length..];
+    }
+    let duration = Duration::from_secs(seconds);
+    if duration < least || duration > most {
+        let help = format!("write a duration from \"{}\" to \"{}\"", in_words(least), in_words(most));
+        return Err(Complaint::new(format!("{} is out of bounds", quoted(text)), "out of bounds").help(help));
+    }
+    Ok(duration)
+}
+
+/// `90s`, `10m`, `1h`, `1d`: the largest unit that fits evenly.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    for (unit, name) in [(86_400, "d"), (3_600, "h"), (60, "m")] {
+        if seconds >= unit && seconds.is_multiple_of(unit) {
+            return format!("{}{name}", seconds / unit);
+        }
+    }
+    format!("{seconds}s")
+}
+
+/// Permission bits in octal, such as `0660`.
+pub(super) fn socket_mode(text: &str) -> Result<u32, Complaint> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let is_octal = (1..=4).contains(&digits.len()) && digits.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if is_octal && mode <= 0o777 => Ok(mode),
+        _ => Err(Complaint::new(format!("{} is not a mode", quoted(text)), "an octal number up to 0777 is expected")
+            .help("write \"0660\": the socket's owner and group may connect")),
+    }
+}
+
+/// An address or CIDR range, IPv4 or IPv6 in any of its textual forms (RFC 4291, 2.2; also `[…]` and Sendmail's
+/// `IPv6:`), in canonical form.
+pub(super) fn net(text: &str) -> Result<IpNet, Complaint> {
+    let trimmed = text.trim();
+    let (address_text, length_text) = match trimmed.split_once('/') {
+        Some((address, length)) => (address.trim_end(), Some(length.trim_start())),
+        None => (trimmed, None),
+    };
+    // `[2001:db8::]/32` and `[2001:db8::/32]`
+    let (address_text, length_text) = match address_text.strip_prefix('[') {
+        Some(inner) => {
+            (inner.strip_suffix(']').unwrap_or(inner), length_text.map(|l| l.strip_suffix(']').unwrap_or(l)))
+        }
+        None => (address_text, length_text),
+    };
+    let address_text = match address_text.get(..5) {
+        Some(prefix) if prefix.eq_ignore_ascii_case("ipv6:") => &address_text[5..],
+        _ => address_text,
+    };
+    let Ok(address) = address_text.parse::<IpAddr>() else { return Err(no_address(text, address_text)) };
+    let widest: u8 = if address.is_ipv4() { 32 } else { 128 };
+    let length = match length_text {
+        None => widest,
+        Some(length_text) => match length_text.parse::<u8>() {
+            Ok(length) if length <= widest && length_text.len() <= 3 => length,
+            _ => return Err(no_length(text, address, length_text, widest)),
+        },
+    };
+    let net = IpNet::new_assert(address, length);
+    if net.network() != address {
+        let (whole, one) = (canonical_net(net.trunc()), canonical_net(IpNet::from(address)));
+        return Err(Complaint::new(format!("{} has host bits set", quoted(text)), format!("the network is {whole}"))
+            .help(format!("write \"{whole}\" for the whole network, or \"{}\" for the one address", one.addr())));
+    }
+    Ok(canonical_net(net))
+}
+
+fn no_address(text: &str, address: &str) -> Complaint {
+    let complaint = Complaint::new(format!("{} is no address or range", quoted(text)), "not an IP address");
+    let ends = text.split_once('-').map(|(a, b)| (a.trim().parse::<IpAddr>(), b.trim().parse::<IpAddr>()));
+    if let Some((Ok(_), Ok(_))) = ends {
+        return complaint
+            .help("write a CIDR range, such as \"192.0.2.0/24\"; several ranges get a [[setting.ip]] each");
+    }
+    if address.contains('%') {
+        return complaint.help("leave out the zone (what begins with %)");
+    }
+    if address.split('.').count() == 4 && address.split('.').any(|part| part.len() > 1 && part.starts_with('0')) {
+        return complaint.help("leave out leading zeros: they mean octal numbers to some programs");
+    }
+    if address.bytes().all(|b| b.is_ascii_digit() || b == b'.') && address.contains('.') {
+        return complaint.help("an IPv4 address has four numbers up to 255, such as \"192.0.2.7\" or \"192.0.2.0/24\"");
+    }
+    if address.contains(|c: char| c.is_ascii_alphabetic()) && !address.contains(':') {
+        return complaint.help("write the address itself, such as \"192.0.2.7\": names are not looked up");
+    }
+    complaint.help("write an address or a CIDR range, such as \"192.0.2.0/24\" or \"2001:db8:1::/48\"")
+}
+
+fn no_length(text: &str, address: IpAddr, length: &str, widest: u8) -> Complaint {
+    let complaint =
+        Complaint::new(format!("{} is no address or range", quoted(text)), "the length of the network is wrong");
+    if let (IpAddr::V4(address), Ok(mask)) = (address, length.parse::<Ipv4Addr>())
+        && let Ok(net) = Ipv4Net::with_netmask(address, mask)
+    {
+        return complaint.help(format!("write the mask as a length: \"{}\"", net.trunc()));
+    }
+    complaint.help(format!("after the / write a number from 0 to {widest}"))
+}
+
+/// How many addresses a range counts: in IPv6 each /64 is one.
+pub(super) fn range_size(net: IpNet) -> u64 {
+    let host_bits = match net {
+        IpNet::V4(net) => 32 - net.prefix_len(),
+        IpNet::V6(net) => 64u8.saturating_sub(net.prefix_len()),
+    };
+    1u64.checked_shl(host_bits.into()).unwrap_or(u64::MAX)
+}
+
+/// A customer's range of at most `max` addresses.
+pub(super) fn range(text: &str, max: u64) -> Result<IpNet, Complaint> {
+    let net = net(text)?;
+    let size = range_size(net);
+    if size > max {
+        let (unit, full) = match net {
+            IpNet::V4(_) => ("addresses", 32),
+            IpNet::V6(_) => ("networks of length 64", 64),
+        };
+        let shortest = full - max.ilog2();
+        return Err(Complaint::new(format!("{net} is too large"), format!("{size} {unit}, at most {max} are allowed"))
+            .help(format!("write ranges of length /{shortest} or longer, or raise relay.max_range_addresses")));
+    }
+    Ok(net)
+}
+
+/// A domain that a customer registers.
+pub(super) fn domain(text: &str) -> Result<Domain, Complaint> {
+    Domain::parse(text).map_err(|error| {
+        let complaint = Complaint::new(format!("{} cannot be a domain", quoted(text)), error.to_string());
+        if let Some(bare) = text.trim().strip_prefix("*.").or(text.trim().strip_prefix('.')) {
+            return complaint.help(format!("write {}: subdomains are included", quoted(bare)));
+        }
+        match error {
+            DomainError::Empty | DomainError::TooLong | DomainError::Invalid if text.contains('@') => {
+                complaint.help("write only what stands after the @")
+            }
+            DomainError::AddressLiteral => {
+                complaint.help("write a domain name; client addresses go into [[setting.ip]]")
+            }
+            DomainError::Empty | DomainError::TooLong | DomainError::Invalid => {
+                complaint.help("write a name such as \"acme.example\"")
+            }
+            DomainError::SingleLabel(_) | DomainError::PublicSuffix => complaint,
+        }
+    })
+}
+
+/// A mail address with local part and domain, in canonical form.
+pub(super) fn address(text: &str) -> Result<Address, Complaint> {
+    let wrong = |why: &str, help: String| {
+        Err(Complaint::new(format!("{} is not a mail address", quoted(text)), why).help(help))
+    };
+    let example = || "write LOCAL-PART@DOMAIN, such as \"kim@acme.example\"".to_string();
+    let address = match Address::parse(text) {
+        Ok(address) => address,
+        Err(error) => return wrong(&error.to_string(), example()),
+    };
+    if address.domain().is_empty() {
+        return wrong("the domain is missing", example());
+    }
+    if address.local_part().is_empty() {
+        let help = "write LOCAL-PART@DOMAIN; for everybody in a domain, use allowed_senders = \"own-domains\"";
+        return wrong("nothing stands before the @", help.into());
+    }
+    let local = text.trim().trim_start_matches('<').rsplit_once('@').map_or("", |(local, _)| local);
+    let is_quoted = local.starts_with('"') && local.ends_with('"') && local.len() > 1;
+    if !is_quoted && let Some(c) = local.chars().find(|&c| c.is_whitespace() || "()<>[]:;,\\\"@".contains(c)) {
+        return wrong(&format!("{} cannot stand before the @", quoted(&c.to_string())), example());
+    }
+    if !is_host_name(address.domain()) {
+        return wrong("what stands after the @ is no domain name", example());
+    }
+    Ok(address)
+}
+
+/// Whether a name in canonical form has labels of letters, digits, hyphens and underscores, none empty.
+pub(super) fn is_host_name(name: &str) -> bool {
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+}
+
+/// An SMTP AUTH login in the form in which it compares: in lower case; with an `@`, as an address.
+pub(super) fn login(text: &str) -> Result<String, Complaint> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() || trimmed.len() > 255 || trimmed.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(Complaint::new(
+            format!("{} cannot be a login", quoted(text)),
+            "empty, too long, or with blanks in it",
+        )
+        .help("write the name that the client gives at AUTH, such as \"kim\" or \"kim@acme.example\""));
+    }
+    if trimmed.contains('@') {
+        return Ok(address(trimmed)?.as_str().to_owned());
+    }
+    Ok(trimmed.to_lowercase())
+}
+
+/// A path, whatever it leads to.
+pub(super) fn path(text: &str) -> Result<PathBuf, Complaint> {
+    if text.trim().is_empty() || text.contains('\0') {
+        return Err(Complaint::new(format!("{} is no path", quoted(text)), "a path is expected"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A path from the root, such as that of a program.
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Complaint> {
+    match path(text)? {
+        path if path.is_absolute() => Ok(path),
+        _ => Err(Complaint::new(format!("{} is not a full path", quoted(text)), "it must begin with /")),
+    }
+}
+
+/// `HOST:PORT`, `[ADDRESS]:PORT`.
+pub(super) fn host_and_port(text: &str) -> Result<String, Complaint> {
+    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(char::is_whitespace));
+    match parts.and_then(|(_, port)| port.parse::<u16>().ok()) {
+        Some(port) if port > 0 => Ok(text.to_owned()),
+        _ => Err(Complaint::new(format!("{} is no server", quoted(text)), "host and port are expected")
+            .help("write \"HOST:PORT\", such as \"127.0.0.1:25\"")),
+    }
+}
+
+/// A name of a customer or a setting.
+pub(super) fn name(text: &str) -> Result<&str, Complaint> {
+    let trimmed = text.trim();
+    let complain = |label: &str| {
+        Err(Complaint::new(format!("{} cannot be a name", quoted(text)), label)
+            .help("write a short name that tells what it is, such as \"acme\""))
+    };
+    if trimmed.is_empty() {
+        return complain("it is empty");
+    }
+    if trimmed.len() > 128 {
+        return complain("it is longer than 128 bytes");
+    }
+    if trimmed.contains(char::is_control) {
+        return complain("it holds control characters");
+    }
+    Ok(trimmed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("30s", 30), ("10m", 600), ("1h", 3_600), ("0s", 0), ("59m 60s", 3_600), ("5 min", 300)]
+        {
+            assert_eq!(duration(text, Duration::ZERO, HOUR).unwrap().as_secs(), seconds, "{text}");
+        }
+        for text in ["", "30", "s", "1.5h", "-1s", "2h", "99999999999999999999s", "9999999999999999999d", "1x", "1é"] {
+            assert!(duration(text, Duration::ZERO, HOUR).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(socket_mode("0660").unwrap(), 0o660);
+        assert_eq!(socket_mode("0o600").unwrap(), 0o600);
+        for text in ["", "rw", "0888", "+660", "7777", "01777"] {
+            assert!(socket_mode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_textual_form_of_a_range() {
+        for (text, net_text) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("2001:DB8:0:0:0:0:0:0/32", "2001:db8::/32"),
+            ("2001:db8::1", "2001:db8::1/128"),
+            ("[2001:db8::]/32", "2001:db8::/32"),
+            ("[2001:db8::/32]", "2001:db8::/32"),
+            ("IPv6:2001:db8::7", "2001:db8::7/128"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::FFFF:c000:207", "192.0.2.7/32"),
+            ("2001:db8::192.0.2.7", "2001:db8::c000:207/128"),
+        ] {
+            assert_eq!(net(text).unwrap().to_string(), net_text, "{text}");
+        }
+        for text in [
+            "",
+            "/",
+            "192.0.2",
+            "192.0.2.1/33",
+            "::/129",
+            "192.0.2.1/+8",
+            "192.0.2.07",
+            "fe80::1%eth0",
+            "host",
+            "1::2::3",
+        ] {
+            assert!(net(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn host_bits_and_masks_are_explained() {
+        let help = |text| net(text).unwrap_err().help.unwrap();
+        assert_eq!(
+            help("192.0.2.7/24"),
+            "write \"192.0.2.0/24\" for the whole network, or \"192.0.2.7\" for the one address"
+        );
+        assert_eq!(help("192.0.2.0/255.255.255.0"), "write the mask as a length: \"192.0.2.0/24\"");
+        assert!(help("192.0.2.1-192.0.2.9").contains("CIDR"));
+    }
+
+    #[test]
+    fn ranges_are_bounded_and_a_64_counts_as_one() {
+        assert!(range("10.0.0.0/16", 65_536).is_ok());
+        assert!(range("2001:db8::/48", 65_536).is_ok());
+        assert!(range("2001:db8::/64", 1).is_ok());
+        assert!(range("2001:db8::1", 1).is_ok());
+        assert!(range("10.0.0.0/15", 65_536).unwrap_err().help.unwrap().contains("/16"));
+        assert!(range("2001:db8::/47", 65_536).unwrap_err().help.unwrap().contains("/48"));
+        assert!(range("::/0", u64::MAX - 1).is_err());
+        assert!(range("::ffff:0.0.0.0/96", 65_536).is_err());
+    }
+
+    #[test]
+    fn addresses_need_both_parts() {
+        for text in ["kim@acme.example", "\"a b\"@acme.example", "o'hara+x@acme.example", "kim@bücher.example"] {
+            assert!(address(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "kim",
+            "@acme.example",
+            "kim@",
+            "kim@acme.example,",
+            "a b@acme.example",
+            "a@b@c.example",
+            "kim@-x.example",
+            "kim@a..b",
+        ] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn logins_compare_in_lower_case() {
+        assert_eq!(login(" Kim ").unwrap(), "kim");
+        assert_eq!(login("Kim@ACME.example.").unwrap(), "kim@acme.example");
+        assert!(login("").is_err() && login("a b").is_err() && login("kim@").is_err());
+    }
+}
