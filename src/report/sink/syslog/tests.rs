@@ -1,4 +1,7 @@
 use super::*;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::Read;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::thread;
@@ -158,13 +161,19 @@ fn a_stream_gets_records_that_end_with_nul() {
 
     let listener = UnixListener::bind(&path).unwrap();
     sink.write(&batch(&["one", "two"]));
-    let (stream, _) = listener.accept().unwrap();
+    let stream = accept(&listener);
     assert_eq!(next_records(stream, 2), ["one", "two"]);
 
     // That connection is closed now: the next line needs a new one.
     sink.write(&batch(&["three"]));
-    let (stream, _) = listener.accept().unwrap();
+    let stream = accept(&listener);
     assert_eq!(next_records(stream, 1), ["three"]);
+}
+
+fn accept(listener: &UnixListener) -> UnixStream {
+    // The time limit for receiving is one for accepting, too: socket(7).
+    setsockopt(listener, ReceiveTimeout, &TimeVal::seconds(PATIENCE.as_secs() as i64)).unwrap();
+    listener.accept().expect("a connection in time").0
 }
 
 fn next_records(mut stream: UnixStream, count: usize) -> Vec<String> {
@@ -191,7 +200,7 @@ fn a_stream_that_nobody_reads_does_not_hold_up_the_rest() {
     sink.write(&batch(&lines.iter().map(String::as_str).collect::<Vec<_>>()));
     assert!(sink.retry_in().is_some(), "the kernel took all of it");
 
-    let (stream, _) = listener.accept().unwrap();
+    let stream = accept(&listener);
     thread::scope(|scope| {
         scope.spawn(|| retry_until_sent(&mut sink));
         assert_eq!(next_records(stream, lines.len()), lines);
