@@ -27,8 +27,8 @@
 //! [`ledger`] reserve against all limits in one step, and hands the verdict back, whose reply and log
 //! line both come from the one [`policy::Verdict`].
 
-pub mod clock;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;

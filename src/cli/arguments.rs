@@ -9,8 +9,10 @@ pub const DEFAULT_CONFIG: &str = "/etc/relaykeeper/relaykeeper.toml";
 /// Decides for Postfix and Sendmail who may relay, as whom, and how much.
 #[derive(Debug, Parser)]
 #[command(name = "relaykeeper", version, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done; 1 the answer is no (bad configuration, deferred, refused); 2 wrong usage; \
-    3 the daemon cannot be reached. Manual: relaykeeper(8), relaykeeper.toml(5).")]
+#[command(
+    after_help = "Exit status: 0 done; 1 the answer is no (bad configuration, deferred, refused); 2 wrong usage; \
+    3 the daemon cannot be reached. Manual: relaykeeper(8), relaykeeper.toml(5)."
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,

@@ -64,9 +64,7 @@ fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> 
 fn open_ledger(settings: &Settings) -> Result<Ledger, Box<dyn std::error::Error>> {
     match &settings.store {
         Store::Embedded { path, sync } => Ok(Ledger::open(path, *sync, settings.relay.reservation_timeout)?),
-        Store::Redis { .. } => {
-            Err("store.backend = \"redis\" is not part of this version; write \"embedded\"".into())
-        }
+        Store::Redis { .. } => Err("store.backend = \"redis\" is not part of this version; write \"embedded\"".into()),
     }
 }
 

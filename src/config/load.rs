@@ -80,6 +80,14 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     Ok(assemble(main, files, None))
 }
 
+/// Loads the main file alone, for commands that need nothing else.
+///
+/// # Errors
+/// If it has errors.
+pub fn load_settings(path: &Path) -> Result<Settings, Problems> {
+    Ok(usable(main_file(path)?)?.settings)
+}
+
 /// Loads a configuration in place of `previous`. Customers whose files did not change keep their `Arc`; those whose
 /// files went bad keep their last good copy, with the limits of that time.
 ///

@@ -5,13 +5,14 @@ use super::diagnostic::Problems;
 use super::limits::{LIMITS, LimitTable, Scope};
 use super::listen_address::listen_address;
 use super::model::{
-    CountAt, Listen, Log, LogLevel, LogTarget, Mail, MailRoute, OnFailure, OnOutage, OnRewrite, PolicyOptions, Relay,
-    SenderForm, Settings, Store, Sync,
+    CountAt, Listen, Log, Mail, MailRoute, OnFailure, OnOutage, OnRewrite, PolicyOptions, Relay, SenderForm, Settings,
+    Store, Sync,
 };
 use super::reader::{Complaint, Item, Report, Spec, Table};
 use super::source::{Source, quoted};
 use super::values;
 use crate::envelope::canonical_domain;
+use crate::report::{Destination, Level};
 use ipnet::IpNet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -229,18 +230,11 @@ fn read_sender_forms(item: &Item<'_>) -> Vec<SenderForm> {
 }
 
 fn read_log(table: &Table<'_>) -> Log {
-    let to = table.get("to").and_then(|item| {
-        item.choice(&[("syslog", LogTarget::Syslog), ("stderr", LogTarget::Stderr), ("journald", LogTarget::Journald)])
-    });
-    let level = table.get("level").and_then(|item| {
-        item.choice(&[
-            ("error", LogLevel::Error),
-            ("warn", LogLevel::Warn),
-            ("info", LogLevel::Info),
-            ("debug", LogLevel::Debug),
-        ])
-    });
-    Log { to: to.unwrap_or(LogTarget::Syslog), level: level.unwrap_or(LogLevel::Info) }
+    let destinations = [Destination::Syslog, Destination::Stderr, Destination::Journald];
+    let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug];
+    let to = table.get("to").and_then(|item| item.choice(&destinations.map(|to| (to.as_str(), to))));
+    let level = table.get("level").and_then(|item| item.choice(&levels.map(|level| (level.as_str(), level))));
+    Log { to: to.unwrap_or(Destination::Syslog), level: level.unwrap_or(Level::Info) }
 }
 
 fn read_store(table: &Table<'_>, folder: &Path) -> Store {

@@ -20,9 +20,9 @@ mod users_file;
 mod values;
 
 pub use diagnostic::{Diagnostic, Look, MAX_SHOWN, Problems, Severity};
-pub use load::{BadFile, Changes, Loaded, check, load, reload};
+pub use load::{BadFile, Changes, Loaded, check, load, load_settings, reload};
 pub use model::{
-    ConnectionLimits, CountAt, LimitRule, LimitRules, Listen, Log, LogLevel, LogTarget, Mail, MailRoute, MaxRule,
-    OnFailure, OnOutage, OnRewrite, PolicyOptions, Relay, SenderForm, Settings, Store, Sync,
+    ConnectionLimits, CountAt, LimitRule, LimitRules, Listen, Log, Mail, MailRoute, MaxRule, OnFailure, OnOutage,
+    OnRewrite, PolicyOptions, Relay, SenderForm, Settings, Store, Sync,
 };
 pub use source::{MAX_CUSTOMER_FILE, MAX_MAIN_FILE, MAX_USERS_FILE, Place};

@@ -1,6 +1,8 @@
 //! The main file, checked. What a key means: relaykeeper.toml(5).
 
 use crate::directory::{Action, Billing, CustomerLimits, Limit, LimitName};
+use crate::listen::ListenAddress;
+use crate::report::{Destination, Level};
 use ipnet::IpNet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,14 +20,14 @@ pub struct Settings {
     pub mail: Mail,
 }
 
-/// `[listen]`. The addresses are checked for their spelling; whether they can be bound shows at the start.
+/// `[listen]`. Whether the addresses can be bound shows at the start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listen {
-    pub milter: Vec<String>,
-    pub policy: Vec<String>,
-    pub socketmap: Vec<String>,
-    pub http: Option<String>,
-    pub control: Option<String>,
+    pub milter: Vec<ListenAddress>,
+    pub policy: Vec<ListenAddress>,
+    pub socketmap: Vec<ListenAddress>,
+    pub http: Option<ListenAddress>,
+    pub control: Option<ListenAddress>,
     /// Permission bits of unix sockets.
     pub socket_mode: u32,
     pub socket_group: Option<String>,
@@ -73,23 +75,8 @@ pub enum SenderForm {
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
-    pub to: LogTarget,
-    pub level: LogLevel,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogTarget {
-    Syslog,
-    Stderr,
-    Journald,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
+    pub to: Destination,
+    pub level: Level,
 }
 
 /// `[store]`

@@ -26,8 +26,8 @@ pub enum ControlError {
 /// When it cannot be reached, or does not answer.
 pub fn ask(address: Option<&ListenAddress>, command: &Command) -> Result<Answer, ControlError> {
     let address = address.ok_or(ControlError::NoAddress)?;
-    let line = talk(address, command)
-        .map_err(|error| ControlError::Unreachable { address: address.to_string(), error })?;
+    let line =
+        talk(address, command).map_err(|error| ControlError::Unreachable { address: address.to_string(), error })?;
     serde_json::from_str(&line)
         .map_err(|error| ControlError::Misunderstood { address: address.to_string(), error: error.to_string() })
 }

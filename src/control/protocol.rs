@@ -19,10 +19,18 @@ pub enum Command {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "answer")]
 pub enum Answer {
-    Usage { usage: Vec<Usage> },
-    Status { status: Box<Status> },
+    Usage {
+        usage: Vec<Usage>,
+    },
+    Status {
+        status: Box<Status>,
+    },
     /// Done; what there is to say about it.
-    Done { words: String },
+    Done {
+        words: String,
+    },
     /// It cannot be done: why.
-    No { words: String },
+    No {
+        words: String,
+    },
 }

@@ -34,7 +34,8 @@ impl ControlService {
         let mut lines = BufReader::new(reading);
         loop {
             let mut line = String::new();
-            let read = (&mut lines).take(MAX_LINE as u64).read_line(&mut line);
+            let mut bounded = (&mut lines).take(MAX_LINE as u64);
+            let read = bounded.read_line(&mut line);
             match tokio::time::timeout(PATIENCE, read).await {
                 Ok(Ok(length)) if length > 0 => {}
                 _ => return,

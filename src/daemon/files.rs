@@ -11,6 +11,8 @@ pub fn raise_open_files_limit(log: &Logger) {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     let reached = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
     if reached < FEW {
-        log.warn(format_args!("only {reached} files may be open at once (RLIMIT_NOFILE): connections beyond that wait"));
+        log.warn(format_args!(
+            "only {reached} files may be open at once (RLIMIT_NOFILE): connections beyond that wait"
+        ));
     }
 }

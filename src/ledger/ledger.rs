@@ -6,6 +6,7 @@ use crate::clock::{Clock, Moment};
 use crate::config;
 use crate::directory::CustomerLimits;
 use siphasher::sip::SipHasher13;
+use std::fmt;
 use std::hash::Hasher;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +48,18 @@ pub enum Readiness {
     Degraded(Arc<str>),
     /// No decision can be made.
     Failed(Arc<str>),
+}
+
+/// `ready`, or what is wrong.
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.readiness {
+            Readiness::Ready => f.write_str("ready"),
+            Readiness::Loading { done, of } => write!(f, "loading: {done} of about {of} messages"),
+            Readiness::Degraded(why) => write!(f, "degraded: {why}"),
+            Readiness::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
 }
 
 /// Why a store cannot be opened: one line that says what to do.

@@ -24,7 +24,12 @@ pub struct RehearsedRecipient {
 
 impl Rehearsal {
     /// Goes through the whole transaction. `None` when the sender cannot be read.
-    pub async fn of(envelope: &Envelope, recipients: &[Address], snapshot: &Snapshot, ledger: &Ledger) -> Option<Rehearsal> {
+    pub async fn of(
+        envelope: &Envelope,
+        recipients: &[Address],
+        snapshot: &Snapshot,
+        ledger: &Ledger,
+    ) -> Option<Rehearsal> {
         let facts = envelope.facts()?;
         let rules = snapshot.rules();
         let mut trace = Trace::on();

@@ -1,0 +1,40 @@
+//! `check`: reads the whole configuration and tells every error at once.
+
+use super::{DONE, NO};
+use crate::config::{self, Loaded, Look, Problems};
+use std::fmt::Write;
+use std::io::{IsTerminal, Write as _};
+use std::path::Path;
+
+/// Problems go to standard error, the summary to standard output.
+pub fn run(config: &Path) -> u8 {
+    let look = if std::io::stderr().is_terminal() { Look::Terminal } else { Look::Plain };
+    let (problems, loaded) = config::check(config);
+    let _ = std::io::stderr().write_all(problems.render(look).as_bytes());
+    let _ = writeln!(std::io::stdout(), "{}", summary(&problems, loaded.as_ref()));
+    if problems.errors() > 0 { NO } else { DONE }
+}
+
+fn summary(problems: &Problems, loaded: Option<&Loaded>) -> String {
+    if problems.errors() > 0 {
+        return problems.summary();
+    }
+    let mut text = String::from("configuration is good");
+    if let Some(loaded) = loaded {
+        let customers = loaded.directory.customers();
+        let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+        let users = loaded.directory.customers().map(|customer| customer.users.len()).sum();
+        let domains = loaded.directory.customers().map(|customer| customer.domains.len()).sum();
+        let _ = write!(
+            text,
+            ": {}, {}, {}",
+            count(customers.len(), "customer"),
+            count(domains, "domain"),
+            count(users, "user")
+        );
+    }
+    if problems.warnings() > 0 {
+        let _ = write!(text, " ({})", problems.summary());
+    }
+    text
+}
