@@ -106,7 +106,7 @@ impl MilterSession {
     /// The transaction is over without a message.
     pub fn abandon(&mut self, why: &'static str) {
         if let Some(mut transaction) = self.transaction.take() {
-            transaction.abandon(why);
+            transaction.abandon(why, self.queue_id.as_deref());
             self.forget_transaction();
         }
     }

@@ -1,7 +1,7 @@
 //! The rules of a transaction that do not depend on its recipients: exemption, identification, setting, rewriting.
 
 use super::facts::{Facts, Rules};
-use super::identify::{IdentifiedBy, identify};
+use super::identify::{IdentifiedBy, Unidentified, identify};
 use super::refusal::Refusal;
 use super::setting::find_entrance;
 use super::trace::Trace;
@@ -46,7 +46,9 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
     }
     let identified = match identify(facts, rules, trace) {
         Ok(identified) => identified,
-        Err(refusal) => return Admission::Refused { refusal, customer: None, identified_by: None, user: None },
+        Err(Unidentified { refusal, customer }) => {
+            return Admission::Refused { refusal, customer, identified_by: None, user: None };
+        }
     };
     let customer = identified.customer;
     let sender = sender::standing(facts.sender, customer, rules);

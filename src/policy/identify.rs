@@ -39,14 +39,32 @@ pub(super) struct Identified<'a> {
     pub domain: &'a str,
 }
 
+/// Nobody decides for this mail.
+#[derive(Clone, Debug)]
+pub(super) struct Unidentified {
+    pub refusal: Refusal,
+    /// The customer that is registered for it all the same, but not from this address.
+    pub customer: Option<Arc<str>>,
+}
+
+impl From<Refusal> for Unidentified {
+    fn from(refusal: Refusal) -> Unidentified {
+        Unidentified { refusal, customer: None }
+    }
+}
+
 const STEP: &str = "identify";
 
-pub(super) fn identify<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Refusal> {
+pub(super) fn identify<'a>(
+    facts: &Facts<'a>,
+    rules: &Rules<'a>,
+    trace: &mut Trace,
+) -> Result<Identified<'a>, Unidentified> {
     if facts.has_login() { by_login(facts, rules, trace) } else { by_candidates(facts, rules, trace) }
 }
 
 /// With a login, the login decides alone: an exact `logins` entry first, else its domain.
-fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Refusal> {
+fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Unidentified> {
     let login = facts.login.to_lowercase();
     if let Some((customer, user)) = rules.directory.owner_of_login(&login) {
         let address = customer.users.get(user).map_or("", |user| &user.address);
@@ -66,13 +84,13 @@ fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Resu
             trace.note(STEP, "login", || format!("the login {login} lies in {domain} of customer {}", customer.name));
             Ok(Identified { customer, by: IdentifiedBy::Login, domain })
         }
-        Some((Owner::Unusable, domain)) => Err(unusable(domain, trace)),
-        None => Err(nobody(facts, rules, SmallVec::from_iter([looked_up]), trace)),
+        Some((Owner::Unusable, domain)) => Err(unusable(domain, trace).into()),
+        None => Err(nobody(facts, rules, SmallVec::from_iter([looked_up]), trace).into()),
     }
 }
 
 /// Without a login, a candidate wins when one of its settings has an enabled range that holds the client's address.
-fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Refusal> {
+fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Unidentified> {
     let sender_domain = facts.sender.domain();
     let helo = identifying_helo(facts.helo, &rules.relay.hostname);
     let candidates = [
@@ -92,7 +110,7 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
             continue;
         };
         let domain = claim.domain;
-        let Owner::Customer(customer) = claim.owner else { return Err(unusable(domain, trace)) };
+        let Owner::Customer(customer) = claim.owner else { return Err(unusable(domain, trace).into()) };
         if facts.client.is_some_and(|client| customer.holds_client(client)) {
             trace.note(STEP, by.key(), || {
                 format!(
@@ -115,17 +133,17 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
     if let Some(identified) = by_address(facts, rules, trace) {
         return Ok(identified);
     }
-    match first_registered {
-        None => Err(nobody(facts, rules, looked_up, trace)),
-        Some((customer, _)) if could_log_in(customer) => {
-            trace.note(STEP, "refuse", || format!("customer {} lets in who logs in, from any address", customer.name));
-            Err(Refusal::AuthRequired)
-        }
-        Some((customer, domain)) => {
-            trace.note(STEP, "refuse", || format!("customer {} lets in its own addresses only", customer.name));
-            Err(Refusal::NotInRanges { client: facts.client, domain: domain.into() })
-        }
-    }
+    let Some((customer, domain)) = first_registered else {
+        return Err(nobody(facts, rules, looked_up, trace).into());
+    };
+    let refusal = if could_log_in(customer) {
+        trace.note(STEP, "refuse", || format!("customer {} lets in who logs in, from any address", customer.name));
+        Refusal::AuthRequired
+    } else {
+        trace.note(STEP, "refuse", || format!("customer {} lets in its own addresses only", customer.name));
+        Refusal::NotInRanges { client: facts.client, domain: domain.into() }
+    };
+    Err(Unidentified { refusal, customer: Some(customer.name.clone()) })
 }
 
 fn by_address<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Option<Identified<'a>> {

@@ -78,7 +78,7 @@ impl Instances {
     pub async fn finish(&self, peer: Peer, slot: &mut Slot, why: &'static str) {
         let State::Open(mut transaction) = std::mem::take(&mut slot.state) else { return };
         if !self.counts_abandoned(peer, &transaction) {
-            transaction.abandon(why);
+            transaction.abandon(why, None);
             return;
         }
         // Never closed: acquiring cannot fail.

@@ -52,11 +52,18 @@ pub(super) fn decided(log: &Logger, told: &Told) {
 }
 
 /// A transaction that ended without a message: what it had reserved is given back.
-pub(super) fn abandoned(log: &Logger, envelope: &Envelope, customer: &str, recipients: usize, why: &'static str) {
+pub(super) fn abandoned(
+    log: &Logger,
+    envelope: &Envelope,
+    customer: &str,
+    recipients: usize,
+    why: &'static str,
+    queue_id: Option<&str>,
+) {
     if !log.enabled(Level::Info) {
         return;
     }
-    let line = LogLine::transaction(None).field("verdict", "none").field("reason", why).field("customer", customer);
+    let line = LogLine::transaction(queue_id).field("verdict", "none").field("reason", why).field("customer", customer);
     log.write(Level::Info, who(line, envelope).field("recipients", recipients));
 }
 

@@ -168,8 +168,8 @@ impl Transaction {
         self.decided(verdict, None, queue_id, recipients)
     }
 
-    /// Gives back what was reserved. `why` is for the log.
-    pub fn abandon(&mut self, why: &'static str) {
+    /// Gives back what was reserved. `why` and the queue ID are for the log.
+    pub fn abandon(&mut self, why: &'static str, queue_id: Option<&str>) {
         if self.under_way.take().is_none() {
             return;
         }
@@ -178,7 +178,8 @@ impl Transaction {
             && !self.elsewhere
         {
             self.engine.ledger.release(self.reservation, &admitted.parties);
-            log::abandoned(&self.engine.log, &self.envelope, &admitted.parties.customer, self.counted.len(), why);
+            let customer = &admitted.parties.customer;
+            log::abandoned(&self.engine.log, &self.envelope, customer, self.counted.len(), why, queue_id);
         }
     }
 
@@ -303,7 +304,7 @@ enum Counting {
 /// A vanished client, a dropped connection, a panic: all the same.
 impl Drop for Transaction {
     fn drop(&mut self) {
-        self.abandon("connection-lost");
+        self.abandon("connection-lost", None);
     }
 }
 
