@@ -4,6 +4,7 @@
 mod arguments;
 mod check;
 mod explain;
+mod export;
 mod quota;
 mod reload_report;
 mod serve;

@@ -75,7 +75,8 @@ struct Used<'c> {
     ip: usize,
 }
 
-/// Warns of ranges that lie in a range of another customer: once for each two customers.
+/// Warns of ranges that lie in a range of another customer: of each range only the nearest around it, and of each two
+/// customers once.
 pub(super) fn warn_of_overlaps(candidates: &[Candidate], problems: &mut Problems) {
     let mut used = Vec::new();
     for (n, candidate) in candidates.iter().enumerate() {

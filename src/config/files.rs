@@ -111,6 +111,6 @@ mod tests {
         let path = folder.path().join("a.toml");
         std::fs::write(&path, "a").unwrap();
         assert!(!Witness::of(path).is_unchanged());
-        assert!(Witness::of(Path::new("/proc/self/exe")).stamp.is_some() || cfg!(not(target_os = "linux")));
+        assert!(Witness::of(Path::new("/bin/sh")).is_unchanged());
     }
 }

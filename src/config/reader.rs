@@ -1,7 +1,7 @@
 //! Typed reading of TOML tables: each wrong key and value is reported where it stands, and reading goes on.
 
 use super::diagnostic::{Diagnostic, MAX_SHOWN_OF_FILE, Problems};
-use super::source::{Source, quoted};
+use super::source::{Place, Source, quoted};
 use std::cell::RefCell;
 use std::ops::Range;
 use toml::Spanned;
@@ -14,6 +14,8 @@ pub(super) struct Report<'t> {
     problems: RefCell<Problems>,
     /// Lines with syntax errors: what is read from them is a guess.
     doubtful_lines: Vec<u32>,
+    /// Where a header is not closed: what follows seems to belong to another table.
+    broken_header: Option<usize>,
 }
 
 /// The keys that a table may have.
@@ -43,6 +45,8 @@ pub(super) struct Item<'t> {
     pub report: &'t Report<'t>,
     prefix: &'static str,
     key: &'static str,
+    /// Whether the value is an element of a list.
+    is_element: bool,
     value: &'t Spanned<DeValue<'t>>,
 }
 
@@ -72,7 +76,7 @@ impl<'t> Report<'t> {
     /// Parses the file. Syntax errors are reported, and what can be made out of the rest is returned.
     pub fn parse(source: &'t Source) -> (Report<'t>, Spanned<DeTable<'t>>) {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
-        let mut report = Report { source, problems: RefCell::default(), doubtful_lines: Vec::new() };
+        let mut report = Report { source, problems: RefCell::default(), doubtful_lines: Vec::new(), broken_header: None };
         let mut problems = Problems::default();
         let mut last_line = 0;
         for error in &errors {
@@ -80,9 +84,13 @@ impl<'t> Report<'t> {
             let line = place.line;
             // What follows the first error of a line is mostly its echo.
             if line != last_line {
-                problems.push_within(Diagnostic::error("this is not TOML").at(place), MAX_SHOWN_OF_FILE);
+                problems.push_within(syntax_error(error, source, place), MAX_SHOWN_OF_FILE);
             }
             last_line = line;
+            if error.message().starts_with("unclosed table") || error.message().starts_with("unclosed array table") {
+                let start = error.span().map(|span| span.start);
+                report.broken_header = report.broken_header.or(start);
+            }
             report.doubtful_lines.push(line);
         }
         report.problems = RefCell::new(problems);
@@ -91,7 +99,7 @@ impl<'t> Report<'t> {
 
     /// For a file that is not TOML.
     pub fn of_text(source: &'t Source) -> Report<'t> {
-        Report { source, problems: RefCell::default(), doubtful_lines: Vec::new() }
+        Report { source, problems: RefCell::default(), doubtful_lines: Vec::new(), broken_header: None }
     }
 
     pub fn source(&self) -> &'t Source {
@@ -147,6 +155,27 @@ impl<'t> Report<'t> {
     }
 }
 
+/// A syntax error, with what to write instead where that can be guessed.
+fn syntax_error(error: &toml::de::Error, source: &Source, mut place: Place) -> Diagnostic {
+    let found = error.span().and_then(|span| source.text.get(span)).unwrap_or("");
+    let message = error.message();
+    if message == "duplicate key" {
+        let title = format!("the key {} is there twice", quoted(found));
+        place.label = "the second time".into();
+        return Diagnostic::error(title).at(place).help("leave out one of the two");
+    }
+    let diagnostic = Diagnostic::error("this is not TOML");
+    let is_bare_word = found.starts_with(|c: char| c.is_alphabetic()) && !found.contains(['"', '\'']);
+    if is_bare_word && (message.contains("must be quoted") || message.starts_with("invalid")) {
+        place.label = "text stands in quotes".into();
+        return diagnostic.at(place).help(format!("write {}", quoted(found)));
+    }
+    if message.starts_with("invalid basic string") {
+        place.label = "the quote that ends the text is missing".into();
+    }
+    diagnostic.at(place)
+}
+
 impl<'t> Table<'t> {
     /// A table whose unknown keys are reported at once.
     pub fn new(report: &'t Report<'t>, entries: &'t DeTable<'t>, span: Range<usize>, spec: &'static Spec) -> Table<'t> {
@@ -166,20 +195,26 @@ impl<'t> Table<'t> {
     pub fn get(&self, key: &'static str) -> Option<Item<'t>> {
         debug_assert!(self.spec.keys.contains(&key), "{key} is missing from the keys of {}", self.spec.what);
         let value = self.entries.get(key)?;
-        Some(Item { report: self.report, prefix: self.spec.prefix, key, value })
+        Some(Item { report: self.report, prefix: self.spec.prefix, key, is_element: false, value })
     }
 
     /// As [`Table::get`], but it must be there. `example` is the line to add.
     pub fn required(&self, key: &'static str, example: &str) -> Option<Item<'t>> {
         let item = self.get(key);
-        if item.is_none() && !self.report.has_syntax_errors() {
+        if item.is_none() && !self.report.has_syntax_errors() && !self.has_misspelt(key) {
             let title = format!("`{}{key}` is missing", self.spec.prefix);
             self.report.error(self.span(), Complaint::new(title, "").help(format!("add a line such as `{example}`")));
         }
         item
     }
 
-    /// The table `[KEY]`, or an empty one.
+    /// Whether an unknown key was probably meant to be this one: then that message is enough.
+    fn has_misspelt(&self, key: &str) -> bool {
+        let unknown = self.entries.keys().map(|name| &**name.get_ref()).filter(|name| !self.spec.keys.contains(name));
+        unknown.into_iter().any(|name| nearest(name, self.spec.keys.iter().copied()) == Some(key))
+    }
+
+    /// The table `[KEY]`, if there is one.
     pub fn table(&self, key: &'static str, spec: &'static Spec) -> Option<Table<'t>> {
         let item = self.get(key)?;
         match item.value.get_ref() {
@@ -201,7 +236,7 @@ impl<'t> Table<'t> {
         let Some(item) = self.get(key) else { return Vec::new() };
         let complain = |value: &Spanned<DeValue<'_>>| {
             let title = format!("`{key}` must be a list of tables");
-            let help = format!("write {} with two pairs of brackets, one for each {key}", spec.what);
+            let help = format!("write {} with two pairs of brackets: there may be several", spec.what);
             self.report.error(value.span(), Complaint::new(title, found(value.get_ref())).help(help));
         };
         let DeValue::Array(values) = item.value.get_ref() else {
@@ -223,17 +258,27 @@ impl<'t> Table<'t> {
         let name = &**key.get_ref();
         let title = format!("unknown key {} in {}", quoted(name), spec.what);
         let holds = |spec: &Spec, name: &str| spec.keys.contains(&name);
-        let complaint = if let Some(home) = spec.neighbours.iter().find(|home| holds(home, name)) {
-            let help = match home.prefix {
-                "" => "move it above the first header: what follows a [header] belongs to that header's table".into(),
-                _ => format!("move it to {}", home.what),
+        let dotted = name.split_once('.').is_some_and(|(first, _)| holds(spec, first));
+        let complaint = if dotted {
+            Complaint::new(title, "in quotes, the dot is a part of the name").help(format!("write {name} without quotes"))
+        } else if let Some(home) = spec.neighbours.iter().find(|home| holds(home, name)) {
+            if self.report.broken_header.is_some_and(|header| header < key.span().start) {
+                return;
+            }
+            let below = home.prefix.strip_prefix(spec.prefix).filter(|_| !home.what.starts_with('['));
+            let help = match below {
+                Some(below) => format!("write {below}{name}"),
+                None if home.prefix.is_empty() => {
+                    "move it above the first header: what follows a [header] belongs to that header's table".into()
+                }
+                None => format!("move it to {}", home.what),
             };
             Complaint::new(title, format!("this is a key of {}", home.what)).help(help)
         } else if let Some(nearest) = nearest(name, spec.keys.iter().copied()) {
             Complaint::new(title, format!("did you mean `{nearest}`?"))
         } else {
-            let elsewhere =
-                spec.neighbours.iter().find_map(|home| Some((home, nearest(name, home.keys.iter().copied())?)));
+            let near = |home: &&'static Spec| nearest(name, home.keys.iter().copied());
+            let elsewhere = spec.neighbours.iter().find_map(|home| Some((home, near(home)?)));
             let label = match elsewhere {
                 Some((home, key)) => format!("did you mean `{key}` of {}?", home.what),
                 None => "no such key".into(),
@@ -270,8 +315,11 @@ impl<'t> Item<'t> {
 
     /// Reports that the value is of the wrong type. `wanted`: "a string", `example`: how the value should look.
     pub fn wrong_type(&self, wanted: &str, example: &str) {
-        let title = format!("`{}` must be {wanted}", self.name());
-        let complaint = Complaint::new(title, found(self.value())).help(format!("write `{} = {example}`", self.key));
+        let (title, help) = match self.is_element {
+            true => (format!("an element of `{}` must be {wanted}", self.name()), format!("write {example}")),
+            false => (format!("`{}` must be {wanted}", self.name()), format!("write `{} = {example}`", self.key)),
+        };
+        let complaint = Complaint::new(title, found(self.value())).help(help);
         self.report.error(self.span(), complaint);
     }
 
@@ -310,7 +358,8 @@ impl<'t> Item<'t> {
             Some(number) if bounds.contains(&number) => Some(number),
             _ => {
                 let (least, most) = (bounds.start(), bounds.end());
-                let label = if integer.as_str().starts_with('-') { "it must not be negative" } else { "out of bounds" };
+                let is_low = integer.as_str().starts_with('-') || integer.as_str() == "0";
+                let label = if is_low { "too small" } else { "too large" };
                 let help = format!("write a number from {least} to {most}");
                 self.error(Complaint::new(format!("{} is out of bounds", integer.as_str()), label).help(help));
                 None
@@ -343,7 +392,7 @@ impl<'t> Item<'t> {
     /// The elements of a list. One value alone is an error, too: it says how to write a list of one.
     pub fn list(&self, example: &str) -> Vec<Item<'t>> {
         match self.value() {
-            DeValue::Array(values) => values.iter().map(|value| Item { value, ..*self }).collect(),
+            DeValue::Array(values) => values.iter().map(|value| Item { value, is_element: true, ..*self }).collect(),
             other => {
                 let help = match other {
                     DeValue::String(text) => format!("[{}]", quoted(text)),
@@ -382,7 +431,16 @@ fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w s
     }
     let plain = |word: &str| word.to_lowercase().replace('-', "_");
     let word = plain(word);
-    let (distance, nearest) =
-        words.map(|candidate| (strsim::osa_distance(&word, &plain(candidate)), candidate)).min_by_key(|(d, _)| *d)?;
-    (distance <= (nearest.chars().count() / 3).max(1)).then_some(nearest)
+    let distance = |candidate: &str| {
+        let candidate = plain(candidate);
+        // `warning` for `warn`, `licence` for `per_license`.
+        let is_longer = candidate.len() > 3 && (word.starts_with(&candidate) || candidate.starts_with(&word));
+        let last = candidate.rsplit_once('_').map_or(usize::MAX, |(_, last)| {
+            if last.len() < 5 { usize::MAX } else { 1 + strsim::osa_distance(&word, last) }
+        });
+        let whole = strsim::osa_distance(&word, &candidate);
+        if is_longer && word.len() > 3 { whole.min(1) } else { whole.min(last) }
+    };
+    let (distance, nearest) = words.map(|candidate| (distance(candidate), candidate)).min_by_key(|(d, _)| *d)?;
+    (distance <= nearest.chars().count().div_ceil(3)).then_some(nearest)
 }

@@ -236,6 +236,15 @@ pub(super) fn login(text: &str) -> Result<String, Complaint> {
     Ok(trimmed.to_lowercase())
 }
 
+/// The name of a group of the system. Whether there is one shows when sockets are made.
+pub(super) fn group(text: &str) -> Result<String, Complaint> {
+    if text.is_empty() || text.len() > 64 || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
+        return Err(Complaint::new(format!("{} is no group", quoted(text)), "the name of a group is expected")
+            .help("write \"postfix\" or \"smmsp\", or leave the line out"));
+    }
+    Ok(text.to_owned())
+}
+
 /// A path, whatever it leads to.
 pub(super) fn path(text: &str) -> Result<PathBuf, Complaint> {
     if text.trim().is_empty() || text.contains('\0') {

@@ -1,0 +1,44 @@
+//! `export`: the enabled ranges as tables for MTAs that cannot ask.
+
+mod postfix;
+mod ranges;
+mod sendmail;
+
+use super::arguments::ExportFormat;
+use super::{DONE, NO};
+use crate::config::{self, Look};
+use crate::directory::Directory;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+/// Prints a table. One made from a configuration with errors would shut customers out, so then nothing is printed.
+pub fn run(config: &Path, format: ExportFormat) -> u8 {
+    let (problems, loaded) = config::check(config);
+    let Some(loaded) = loaded.filter(|_| problems.errors() == 0) else {
+        let look = if std::io::stderr().is_terminal() { Look::Terminal } else { Look::Plain };
+        eprint!("{}", problems.render(look));
+        eprintln!("relaykeeper: nothing is exported: {}", problems.summary());
+        return NO;
+    };
+    let written = table(&loaded.directory, format)
+        .and_then(|table| std::io::stdout().write_all(table.as_bytes()).map_err(|error| error.to_string()));
+    match written {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("relaykeeper: {error}");
+            NO
+        }
+    }
+}
+
+/// The table as text.
+///
+/// # Errors
+/// If it would be too long to be of use, in words.
+pub fn table(directory: &Directory, format: ExportFormat) -> Result<String, String> {
+    let ranges = ranges::ExportedRanges::of(directory);
+    match format {
+        ExportFormat::PostfixCidr => Ok(postfix::cidr_table(&ranges)),
+        ExportFormat::SendmailAccess => sendmail::access_map(&ranges),
+    }
+}
