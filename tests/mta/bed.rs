@@ -22,7 +22,8 @@ pub fn eventually<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
     within(DEADLINE, check).unwrap_or_else(|| panic!("not within {DEADLINE:?}: {what}"))
 }
 
-fn within<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
+/// The same without a word when the deadline has passed.
+pub fn within<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(value) = check() {
