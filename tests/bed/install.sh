@@ -1,0 +1,90 @@
+#!/bin/bash
+# Installs what the tests and the demo need on Debian 12 or 13, as root: Postfix, Sendmail, their helpers, a C compiler, and looks
+# whether there is a Rust toolchain. Asks nothing, starts no service, changes no configuration; quick when everything is there.
+set -eu
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+here=$(dirname "$(readlink -f "$0")")
+rust_wanted=1.90   # rust-version in Cargo.toml
+
+# Sendmail's own packages conflict with Postfix's, so they are only unpacked; makemap, m4 files and the daemon itself run from there.
+sendmail_packages='sendmail-bin sendmail-base sendmail-cf'
+packages='postfix sasl2-bin libsasl2-modules libsasl2-modules-db openssl m4 gcc libc6-dev make ca-certificates
+          swaks libnet-ssleay-perl libio-socket-ssl-perl libio-socket-inet6-perl'
+
+missing_packages() {
+  local p
+  for p in $packages; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || echo "$p"
+  done
+}
+
+refresh_lists_once() { [ -n "${lists_fresh:-}" ] || apt-get update -qq; lists_fresh=1; }
+
+# Debian asks /usr/sbin/policy-rc.d whether a service may be started
+without_starting_services() {
+  local made=
+  if [ ! -e /usr/sbin/policy-rc.d ]; then printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; made=1; fi
+  "$@" || { local status=$?; [ -z "$made" ] || rm -f /usr/sbin/policy-rc.d; return $status; }
+  [ -z "$made" ] || rm -f /usr/sbin/policy-rc.d
+}
+
+apt_install() { without_starting_services env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >"$bed/apt.log" 2>&1 ||
+  { cat "$bed/apt.log" >&2; die "apt-get install $* failed"; }; }
+
+install_packages() {
+  local missing; missing=$(missing_packages)
+  [ -n "$missing" ] || return 0
+  need_root; echo "installing:" $missing
+  refresh_lists_once
+  # a Postfix that was there before keeps its configuration; a new one gets none, the tests bring their own
+  echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
+  apt_install $missing
+}
+
+unpack_sendmail() {
+  local work=$bed/sendmail.new deb needed
+  [ -x "$bed/sendmail/root/usr/libexec/sendmail/sendmail" ] && [ "$bed/sendmail/smlog.so" -nt "$here/smlog.c" ] && return 0
+  need_root; echo "unpacking: $sendmail_packages"
+  refresh_lists_once
+  rm -rf "$work"; mkdir -p "$work"; chmod 755 "$bed" "$work"
+  (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root $sendmail_packages) || die "cannot download $sendmail_packages"
+  needed=$(for deb in "$work"/*.deb; do dpkg-deb -f "$deb" Depends; done | tr ',' '\n' | sed 's/[(|].*//; s/ //g' | grep '^lib' | grep -v perl | sort -u)
+  apt_install $needed
+  for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
+  chmod g-s "$work/root/usr/libexec/sendmail/sendmail"   # setgid would make it ignore LD_PRELOAD
+  gcc -shared -fPIC -O -o "$work/smlog.so" "$here/smlog.c"
+  rm -rf "$bed/sendmail"; mv "$work" "$bed/sendmail"
+}
+
+cargo_is_new_enough() {
+  local have; have=$(cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9]*\.[0-9]*\).*/\1/p')
+  [ -n "$have" ] && [ "$(printf '%s\n' "$rust_wanted" "$have" | sort -V | head -n 1)" = "$rust_wanted" ]
+}
+
+candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: \([0-9][0-9.]*\).*/\1/p'; }
+
+rust_toolchain() {
+  ! cargo_is_new_enough || return 0
+  refresh_lists_once
+  local offered; offered=$(candidate cargo)
+  if [ -n "$offered" ] && [ "$(printf '%s\n' "$rust_wanted" "$offered" | sort -V | head -n 1)" = "$rust_wanted" ]; then
+    need_root; echo "installing: cargo $offered"; apt_install cargo rustfmt rust-clippy
+    ! cargo_is_new_enough || return 0
+  fi
+  cat >&2 <<M
+
+relaykeeper needs Rust $rust_wanted or newer; here is $(cargo --version 2>/dev/null || echo none), Debian offers ${offered:-none}.
+Get it for the user who builds (nothing else on this machine is changed):
+    apt-get install -y curl && curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
+    . "\$HOME/.cargo/env"
+(Debian 13 has rustup itself: apt-get install -y rustup && rustup default stable.) Then run this again.
+M
+  exit 1
+}
+
+mkdir -p "$bed" 2>/dev/null || need_root
+exec 8>"$bed/install.lock" 2>/dev/null || need_root
+flock 8
+install_packages
+unpack_sendmail
+rust_toolchain

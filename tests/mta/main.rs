@@ -1,0 +1,21 @@
+//! Real Postfix and Sendmail in front of the real daemon, with real TLS, AUTH and envelopes that leave.
+//!
+//! Needs root and the bed: `tests/run.sh` installs and runs all of it. A missing MTA is a failed test, never a skipped one.
+
+// The means
+mod bed;
+mod customers;
+mod daemon;
+mod relay;
+mod sink;
+mod smtp;
+mod standin;
+
+// The scenarios
+mod admission;
+mod given_back;
+mod harness;
+mod lifecycle;
+mod quotas;
+mod recipients;
+mod refusals;
