@@ -37,7 +37,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Quota { command } => quota::run(&command),
         Command::Status { config, json } => status::run(&config.config, json),
         Command::Reload { config } => status::reload(&config.config),
-        Command::Export { .. } => NO,
+        Command::Export { config, format } => export::run(&config.config, format),
     })
 }
 
