@@ -76,7 +76,8 @@ impl<'t> Report<'t> {
     /// Parses the file. Syntax errors are reported, and what can be made out of the rest is returned.
     pub fn parse(source: &'t Source) -> (Report<'t>, Spanned<DeTable<'t>>) {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
-        let mut report = Report { source, problems: RefCell::default(), doubtful_lines: Vec::new(), broken_header: None };
+        let mut report =
+            Report { source, problems: RefCell::default(), doubtful_lines: Vec::new(), broken_header: None };
         let mut problems = Problems::default();
         let mut last_line = 0;
         for error in &errors {
@@ -260,7 +261,8 @@ impl<'t> Table<'t> {
         let holds = |spec: &Spec, name: &str| spec.keys.contains(&name);
         let dotted = name.split_once('.').is_some_and(|(first, _)| holds(spec, first));
         let complaint = if dotted {
-            Complaint::new(title, "in quotes, the dot is a part of the name").help(format!("write {name} without quotes"))
+            Complaint::new(title, "in quotes, the dot is a part of the name")
+                .help(format!("write {name} without quotes"))
         } else if let Some(home) = spec.neighbours.iter().find(|home| holds(home, name)) {
             if self.report.broken_header.is_some_and(|header| header < key.span().start) {
                 return;

@@ -4,8 +4,8 @@ use super::session::{MacroValues, MilterSession};
 use crate::envelope::{Reply, ReplyClass};
 use crate::session::{Decision, Engine};
 use indymilter::{
-    Actions, CallbackFuture, Callbacks, Context, ContextActions, EomContext, MacroStage, Macros, NegotiateContext,
-    ProtoOpts, SetErrorReply, SmtpReply, SocketInfo, Status,
+    Actions, Callbacks, Context, ContextActions, EomContext, MacroStage, Macros, NegotiateContext, ProtoOpts,
+    SetErrorReply, SmtpReply, SocketInfo, Status,
 };
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
@@ -23,8 +23,8 @@ const WANTED: [(MacroStage, &CStr); 5] = [
 /// What indymilter keeps for each session.
 #[derive(Default)]
 pub(super) struct Kept {
-    /// The steps that this MTA wants no answer to.
-    unanswered: ProtoOpts,
+    /// This MTA wants no answer to CONNECT.
+    silent_connect: bool,
     session: Option<MilterSession>,
 }
 
@@ -38,20 +38,22 @@ pub(super) fn callbacks(engine: Arc<Engine>, policy_too: bool) -> Callbacks<Kept
         })
         .on_connect(move |cx, _host, socket: SocketInfo| {
             let session = MilterSession::connect(&engine, &socket, values(&cx.macros));
-            cx.data.get_or_insert_default().session = Some(session);
-            no_objection(cx, ProtoOpts::NOREPLY_CONNECT)
+            let kept = cx.data.get_or_insert_default();
+            kept.session = Some(session);
+            let status = if kept.silent_connect { Status::Noreply } else { Status::Continue };
+            Box::pin(async move { status })
         })
         .on_helo(|cx, name| {
             if let Some(session) = cx.data.as_mut().and_then(|kept| kept.session.as_mut()) {
                 session.helo(&name.to_string_lossy(), values(&cx.macros));
             }
-            no_objection(cx, ProtoOpts::NOREPLY_HELO)
+            Box::pin(async { Status::Continue })
         })
         .on_mail(|cx, arguments| {
             if let Some(session) = cx.data.as_mut().and_then(|kept| kept.session.as_mut()) {
                 session.mail(&first(&arguments), values(&cx.macros));
             }
-            no_objection(cx, ProtoOpts::NOREPLY_MAIL)
+            Box::pin(async { Status::Continue })
         })
         .on_rcpt(|cx, arguments| Box::pin(recipient(cx, arguments)))
         .on_eom(|cx| Box::pin(end(cx)))
@@ -68,13 +70,10 @@ pub(super) fn callbacks(engine: Arc<Engine>, policy_too: bool) -> Callbacks<Kept
 }
 
 fn negotiate(cx: &mut NegotiateContext<Kept>, actions: Actions, opts: ProtoOpts, policy_too: bool) {
-    let mut wanted = ProtoOpts::NO_DATA
-        | ProtoOpts::NO_HEADER
-        | ProtoOpts::NO_EOH
-        | ProtoOpts::NO_BODY
-        | ProtoOpts::NO_UNKNOWN
-        | ProtoOpts::NOREPLY_HELO
-        | ProtoOpts::NOREPLY_MAIL;
+    // HELO and MAIL are answered although nothing is decided there. Without an answer to MAIL Sendmail never sends
+    // ABORT, and without one to HELO Postfix keeps the packet back: a transaction that is over would go unnoticed.
+    let mut wanted =
+        ProtoOpts::NO_DATA | ProtoOpts::NO_HEADER | ProtoOpts::NO_EOH | ProtoOpts::NO_BODY | ProtoOpts::NO_UNKNOWN;
     wanted.set(ProtoOpts::NOREPLY_CONNECT, !policy_too);
     // Protocol versions before 6 know fewer: such an MTA sends the rest, and is answered.
     cx.requested_opts = wanted & opts;
@@ -82,12 +81,7 @@ fn negotiate(cx: &mut NegotiateContext<Kept>, actions: Actions, opts: ProtoOpts,
     for (stage, macros) in WANTED {
         cx.requested_macros.insert(stage, macros.to_owned());
     }
-    cx.data = Some(Kept { unanswered: cx.requested_opts, session: None });
-}
-
-fn no_objection(cx: &Context<Kept>, step: ProtoOpts) -> CallbackFuture<'static> {
-    let unanswered = cx.data.as_ref().is_some_and(|kept| kept.unanswered.contains(step));
-    Box::pin(async move { if unanswered { Status::Noreply } else { Status::Continue } })
+    cx.data = Some(Kept { silent_connect: cx.requested_opts.contains(ProtoOpts::NOREPLY_CONNECT), session: None });
 }
 
 async fn recipient(cx: &mut Context<Kept>, arguments: Vec<CString>) -> Status {
