@@ -38,6 +38,11 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
     /// What the wall clock shows, or will show, at a moment of the ledger's time line: milliseconds since 1970.
     fn wall(&self, moment: Moment) -> i64;
+
+    /// Marks where the time line stands, for the store.
+    fn anchor(&self) -> Anchor {
+        Anchor { moment: self.now(), boot_id: String::new(), since_boot_ms: 0 }
+    }
 }
 
 /// The machine's clock.
@@ -89,6 +94,10 @@ impl Clock for SystemClock {
     fn wall(&self, moment: Moment) -> i64 {
         wall_ms() as i64 + (moment.0 as i64 - self.now().0 as i64)
     }
+
+    fn anchor(&self) -> Anchor {
+        SystemClock::anchor(self)
+    }
 }
 
 fn since_boot_ms() -> u64 {
@@ -133,6 +142,10 @@ impl ManualClock {
 
     pub fn advance(&self, duration: Duration) {
         self.0.fetch_add(duration.as_millis() as u64, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub fn set(&self, moment: Moment) {
+        self.0.store(moment.0, std::sync::atomic::Ordering::Relaxed);
     }
 }
 

@@ -1,8 +1,9 @@
 //! What others call: the books, and the store behind them.
 
 use super::book::{Book, Counting};
+use super::store::sqlite::{self, Journal, Recorded, StoreFile};
 use super::{Answer, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Subject};
-use crate::clock::{Clock, Moment};
+use crate::clock::{Anchor, Clock, Moment, SystemClock};
 use crate::config;
 use crate::directory::CustomerLimits;
 use siphasher::sip::SipHasher13;
@@ -26,6 +27,14 @@ struct Inner {
     next_reservation: AtomicU64,
     /// Keeps recipients' addresses from being guessed by who reads the store.
     hash_key: [u8; 16],
+    store: Store,
+}
+
+/// What is behind the books.
+#[derive(Debug)]
+enum Store {
+    Memory,
+    Embedded(Journal),
 }
 
 /// How the ledger is.
@@ -70,26 +79,53 @@ pub struct OpenError(pub(super) String);
 impl Ledger {
     /// A ledger that forgets everything when it ends: for tests, and for `explain` without a store.
     pub fn in_memory(clock: Arc<dyn Clock>, reservation_timeout: Duration) -> Ledger {
-        let inner = Inner {
-            book: Arc::new(Book::new(reservation_timeout)),
-            clock,
-            next_reservation: AtomicU64::new(1),
-            hash_key: std::array::from_fn(|n| n as u8),
-        };
-        Ledger { inner: Arc::new(inner) }
+        let book = Arc::new(Book::new(reservation_timeout));
+        Ledger::with(book, clock, std::array::from_fn(|n| n as u8), Store::Memory)
     }
 
-    /// Opens the embedded store. Returns at once; what was counted is loaded in the background, and who asks
+    /// Opens the embedded store in a folder. Returns soon; what was counted is loaded in the background, and who asks
     /// meanwhile waits.
-    pub fn open(path: &Path, sync: config::Sync, reservation_timeout: Duration) -> Result<Ledger, OpenError> {
-        let _ = (path, sync);
-        let clock = crate::clock::SystemClock::start(None);
-        Ok(Ledger::in_memory(Arc::new(clock), reservation_timeout))
+    ///
+    /// # Errors
+    /// The folder is missing or cannot be written, another daemon uses it, the store is damaged or of a newer version.
+    pub fn open(folder: &Path, sync: config::Sync, reservation_timeout: Duration) -> Result<Ledger, OpenError> {
+        Ledger::open_with_clock(folder, sync, reservation_timeout, |anchor| Arc::new(SystemClock::start(anchor)))
     }
 
-    /// The counts as they are on disk, for `explain` with no daemon. Writes nothing.
-    pub fn open_read_only(path: &Path) -> Result<Ledger, OpenError> {
-        Ledger::open(path, config::Sync::Full, Duration::from_secs(600))
+    /// As [`Ledger::open`], with a clock made from where the store's time line stood.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open_with_clock(
+        folder: &Path,
+        sync: config::Sync,
+        reservation_timeout: Duration,
+        clock: impl FnOnce(Option<&Anchor>) -> Arc<dyn Clock>,
+    ) -> Result<Ledger, OpenError> {
+        let file = StoreFile::open(folder)?;
+        let book = Arc::new(Book::new(reservation_timeout));
+        let clock = clock(file.anchor.as_ref());
+        let hash_key = file.hash_key;
+        let journal = Journal::start(file, sync, book.clone(), clock.clone()).map_err(no_thread)?;
+        Ok(Ledger::with(book, clock, hash_key, Store::Embedded(journal)))
+    }
+
+    /// The counts as they are on disk, for `explain` with no daemon. Writes nothing, and commits nothing.
+    ///
+    /// # Errors
+    /// There is no store, it cannot be read, or it is of another version.
+    pub fn open_read_only(folder: &Path) -> Result<Ledger, OpenError> {
+        let file = StoreFile::open_read_only(folder)?;
+        let book = Arc::new(Book::new(Duration::from_secs(600)));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start(file.anchor.as_ref()));
+        let hash_key = file.hash_key;
+        let journal = Journal::start_read_only(file, book.clone(), clock.clone()).map_err(no_thread)?;
+        Ok(Ledger::with(book, clock, hash_key, Store::Embedded(journal)))
+    }
+
+    fn with(book: Arc<Book>, clock: Arc<dyn Clock>, hash_key: [u8; 16], store: Store) -> Ledger {
+        let next_reservation = AtomicU64::new(1);
+        Ledger { inner: Arc::new(Inner { book, clock, next_reservation, hash_key, store }) }
     }
 
     /// A recipient as the ledger remembers it, from its canonical address.
@@ -115,6 +151,7 @@ impl Ledger {
         limits: &CustomerLimits,
         recipient: RecipientKey,
     ) -> Result<Answer, LedgerError> {
+        self.ready().await?;
         Ok(self.inner.book.reserve(self.now(), id, parties, limits, recipient))
     }
 
@@ -129,6 +166,7 @@ impl Ledger {
         limits: &CustomerLimits,
         recipients: &[RecipientKey],
     ) -> Result<Answer, LedgerError> {
+        self.ready().await?;
         Ok(self.inner.book.look(self.now(), except, parties, limits, recipients))
     }
 
@@ -145,7 +183,27 @@ impl Ledger {
         limits: &CustomerLimits,
         kept: Kept<'_>,
     ) -> Result<Answer, LedgerError> {
-        Ok(self.inner.book.commit(self.now(), id, parties, limits, kept, Counting::Now, |_| {}))
+        self.ready().await?;
+        let book = &self.inner.book;
+        let Store::Embedded(journal) = &self.inner.store else {
+            return Ok(book.commit(self.now(), id, parties, limits, kept, Counting::Now, |_| {}));
+        };
+        if let Err(error) = journal.room().await {
+            book.release(id, parties);
+            return Err(error);
+        }
+        let mut recorded = Recorded::Done;
+        let counting = journal.counting();
+        let record = |entry| recorded = journal.record(entry);
+        let answer = book.commit(self.now(), id, parties, limits, kept, counting, record);
+        match recorded {
+            Recorded::Done => Ok(answer),
+            Recorded::Waits(outcome) => sqlite::outcome(outcome).await.map(|()| answer),
+            Recorded::Closed(ticket) => {
+                book.give_up(ticket);
+                Err(sqlite::unavailable("it is closed"))
+            }
+        }
     }
 
     /// The transaction is over without acceptance. May be called at any time, also twice, or after [`Ledger::commit`].
@@ -158,6 +216,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::reserve`].
     pub async fn usage(&self, subject: &Subject, limits: &CustomerLimits) -> Result<Vec<LimitUsage>, LedgerError> {
+        self.ready().await?;
         Ok(self.inner.book.usage(self.now(), subject, limits))
     }
 
@@ -165,9 +224,26 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::commit`].
-    pub async fn reset(&self, subject: &Subject, _why: &str) -> Result<(), LedgerError> {
-        self.inner.book.reset(subject, |_| {});
-        Ok(())
+    pub async fn reset(&self, subject: &Subject, why: &str) -> Result<(), LedgerError> {
+        let book = &self.inner.book;
+        let Store::Embedded(journal) = &self.inner.store else {
+            book.reset(subject, |_| {});
+            return Ok(());
+        };
+        journal.ready().await?;
+        journal.room().await?;
+        let mut recorded = Recorded::Done;
+        let mut record = |number| recorded = journal.record_reset(subject.clone(), why.to_owned(), number);
+        match journal.counting() {
+            // In the order in which messages were counted.
+            Counting::Now => book.reset(subject, |number| record(Some(number))),
+            // The writer has the books forget when it is written, between the messages before and after.
+            Counting::WhenSettled => record(None),
+        }
+        match recorded {
+            Recorded::Waits(outcome) => sqlite::outcome(outcome).await,
+            Recorded::Done | Recorded::Closed(_) => Err(sqlite::unavailable("it is closed")),
+        }
     }
 
     /// The time, on the ledger's own time line.
@@ -181,11 +257,33 @@ impl Ledger {
     }
 
     pub fn health(&self) -> Health {
-        Health { readiness: Readiness::Ready, store: "memory" }
+        match &self.inner.store {
+            Store::Memory => Health { readiness: Readiness::Ready, store: "memory" },
+            Store::Embedded(journal) => Health { readiness: journal.readiness(), store: "embedded" },
+        }
+    }
+
+    /// Waits until what was counted is loaded. Whoever asks anything else waits for it too.
+    ///
+    /// # Errors
+    /// [`LedgerError::Loading`] after 20 s; [`LedgerError::Unavailable`] if it cannot be loaded.
+    pub async fn ready(&self) -> Result<(), LedgerError> {
+        match &self.inner.store {
+            Store::Memory => Ok(()),
+            Store::Embedded(journal) => journal.ready().await,
+        }
     }
 
     /// Waits until everything that was committed is on disk, and takes no more.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        if let Store::Embedded(journal) = &self.inner.store {
+            journal.close().await;
+        }
+    }
+}
+
+fn no_thread(error: std::io::Error) -> OpenError {
+    OpenError(format!("the store's thread cannot be started: {error}"))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod book;
 mod ledger;
 mod remembered;
 mod rolling;
+mod store;
 
 pub use api::{
     Answer, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Standing, Subject, SubjectKind,

@@ -4,11 +4,9 @@
 //! recipient is remembered for as long as that count has it, so the number is never under the true one.
 
 use super::RecipientKey;
-use super::rolling::{Day, horizon};
+use super::rolling::Day;
 use crate::clock::Moment;
 use hashbrown::HashTable;
-
-const DAY: u32 = 86_400;
 
 /// Up to so many are a plain list.
 const FEW: usize = 32;
@@ -47,7 +45,7 @@ impl Remembered {
     pub fn count(&mut self, now: Moment) -> u64 {
         match self {
             Remembered::Few(list) => {
-                let horizon = horizon::<DAY>(now);
+                let horizon = Day::horizon(now);
                 list.iter().filter(|seen| seen.at > horizon).count() as u64
             }
             Remembered::Many(many) => many.times.total(now),
@@ -58,7 +56,7 @@ impl Remembered {
     pub fn last_seen(&mut self, key: RecipientKey, now: Moment) -> Option<u32> {
         match self {
             Remembered::Few(list) => {
-                let horizon = horizon::<DAY>(now);
+                let horizon = Day::horizon(now);
                 list.iter().find(|seen| seen.key == key.0 && seen.at > horizon).map(|seen| seen.at)
             }
             Remembered::Many(many) => many.last_seen(key, now),
@@ -68,7 +66,7 @@ impl Remembered {
     /// Whether what was seen at the second `at` is within the window.
     pub fn counts(&mut self, at: u32, now: Moment) -> bool {
         match self {
-            Remembered::Few(_) => at > horizon::<DAY>(now),
+            Remembered::Few(_) => at > Day::horizon(now),
             Remembered::Many(many) => {
                 many.times.expire(now);
                 many.times.counts(at)
@@ -82,7 +80,7 @@ impl Remembered {
             Remembered::Few(list) => {
                 let place = list.iter().position(|seen| seen.key == key.0)?;
                 let seen = list.swap_remove(place);
-                (seen.at > horizon::<DAY>(now)).then_some(seen.at)
+                (seen.at > Day::horizon(now)).then_some(seen.at)
             }
             Remembered::Many(many) => {
                 let at = many.last_seen(key, now)?;
@@ -96,7 +94,7 @@ impl Remembered {
     pub fn put(&mut self, key: RecipientKey, at: u32, now: Moment) {
         match self {
             Remembered::Few(list) => {
-                let horizon = horizon::<DAY>(now);
+                let horizon = Day::horizon(now);
                 if at <= horizon {
                     return;
                 }
@@ -127,7 +125,7 @@ impl Remembered {
     pub fn falls_to(&mut self, allowed: u64, now: Moment, without: &[RecipientKey], with: &[u32]) -> Moment {
         let mut times = match self {
             Remembered::Few(list) => {
-                let horizon = horizon::<DAY>(now);
+                let horizon = Day::horizon(now);
                 let counted = list.iter().filter(|seen| seen.at > horizon && !without.contains(&seen.key()));
                 day_of(counted.map(|seen| seen.at).collect())
             }
@@ -146,7 +144,7 @@ impl Remembered {
     pub fn tidy(&mut self, now: Moment) {
         match self {
             Remembered::Few(list) => {
-                let horizon = horizon::<DAY>(now);
+                let horizon = Day::horizon(now);
                 list.retain(|seen| seen.at > horizon);
                 if list.len() * 2 < list.capacity() {
                     list.shrink_to_fit();
@@ -247,6 +245,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     const START: u32 = 1_700_000_000;
+    const DAY: u32 = 86_400;
 
     fn moment(second: u32) -> Moment {
         Moment::from_seconds(second.into())

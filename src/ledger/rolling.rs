@@ -45,6 +45,11 @@ impl<const SECONDS: u32> Default for Rolling<SECONDS> {
 impl<const SECONDS: u32> Rolling<SECONDS> {
     const BUCKET: u32 = SECONDS / BUCKETS;
 
+    /// The last second that has left a window that ends now.
+    pub fn horizon(now: Moment) -> u32 {
+        ((now.0 / 1000) as u32).saturating_sub(SECONDS)
+    }
+
     /// What is counted within the window that ends now.
     pub fn total(&mut self, now: Moment) -> u64 {
         self.expire(now);
@@ -121,7 +126,7 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
 
     /// Forgets what has left the window.
     pub fn expire(&mut self, now: Moment) {
-        let horizon = horizon::<SECONDS>(now);
+        let horizon = Self::horizon(now);
         if self.oldest > horizon {
             return;
         }
@@ -180,13 +185,8 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
     }
 }
 
-/// The last second that has left a window that ends now.
-pub(super) fn horizon<const SECONDS: u32>(now: Moment) -> u32 {
-    ((now.0 / 1000) as u32).saturating_sub(SECONDS)
-}
-
 /// When what was counted at a second leaves the window.
-pub(super) fn leaves<const SECONDS: u32>(at: u32) -> Moment {
+fn leaves<const SECONDS: u32>(at: u32) -> Moment {
     Moment::from_seconds(u64::from(at) + u64::from(SECONDS))
 }
 

@@ -6,11 +6,14 @@
 mod accounts;
 mod decide;
 mod keys;
+mod load;
 mod reservation;
 mod shard;
 mod slab;
 
-use self::accounts::{Hashes, sender_hash};
+pub(super) use self::load::{Loaded, Place};
+
+use self::accounts::{Accounts, Hashes, sender_hash};
 use self::shard::{Committing, Shard};
 use super::{Answer, Kept, LimitUsage, Parties, RecipientKey, ReservationId, Subject, SubjectKind};
 use crate::clock::Moment;
@@ -19,11 +22,14 @@ use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// So many that two customers seldom wait for each other, and that no table grows long at a time.
 const SHARDS: usize = 256;
+
+/// Accounts that the store's writer looks at at a time, whether they can be dropped.
+const SWEEP_STEPS: u32 = 32;
 
 #[derive(Debug)]
 pub(super) struct Book {
@@ -32,6 +38,7 @@ pub(super) struct Book {
     reservation_timeout: Duration,
     /// What the next account is called by the store.
     next_number: AtomicU64,
+    swept: AtomicUsize,
 }
 
 /// When an accepted message is counted.
@@ -48,6 +55,7 @@ pub(super) struct Entry {
     pub ticket: Ticket,
     /// In seconds, rounded up.
     pub at: u32,
+    pub customer_name: Arc<str>,
     pub customer: Line,
     pub user: Option<Line>,
     pub login: Option<Line>,
@@ -78,6 +86,7 @@ impl Book {
             hasher: DefaultHashBuilder::default(),
             reservation_timeout,
             next_number: AtomicU64::new(1),
+            swept: AtomicUsize::new(0),
         }
     }
 
@@ -182,31 +191,55 @@ impl Book {
         limits_of(subject.kind).iter().copied().map(usage).collect()
     }
 
-    /// Forgets what is counted for a subject. What is held stays held. Tells the store's number of it, if it has one;
-    /// `record` is called before anything else happens to the customer.
+    /// Forgets what is counted for a subject. What is held stays held. `record` gets the store's number of it, and is
+    /// called before anything else happens to the customer.
     pub fn reset(&self, subject: &Subject, record: impl FnOnce(Option<u64>)) {
         let hash = self.hasher.hash_one(&*subject.customer);
         let mut shard = self.shard(hash).1.lock();
         let accounts = &mut shard.accounts;
-        let mut number = None;
-        if let Some(customer) = accounts.customers.find(hash, |customer| customer.name == subject.customer) {
-            if subject.kind == SubjectKind::Customer {
-                let customer = &mut accounts.customers[customer];
-                customer.day.clear();
-                customer.ten_minutes.clear();
-                number = Some(customer.line.number());
-            } else {
-                let hash = sender_hash(&self.hasher, hash, subject.kind, &subject.name);
-                if let Some(position) = accounts.find_sender(customer, subject.kind, &subject.name, hash) {
-                    let sender = &mut accounts.senders[position];
-                    sender.messages.clear();
-                    sender.remembered.clear();
-                    accounts.held.forget_last_seen(position);
-                    number = Some(sender.line.number());
-                }
+        let found = self.find_subject(accounts, hash, subject);
+        record(found.and_then(|(_, line)| line));
+        match found {
+            Some((customer, _)) if subject.kind == SubjectKind::Customer => {
+                accounts.customers[customer].day.clear();
+                accounts.customers[customer].ten_minutes.clear();
             }
+            Some((sender, _)) => {
+                accounts.senders[sender].messages.clear();
+                accounts.senders[sender].remembered.clear();
+                accounts.held.forget_last_seen(sender);
+            }
+            None => {}
         }
-        record(number.filter(|&number| number > 0));
+    }
+
+    /// What the store calls a subject, if it was ever counted.
+    pub fn number_of(&self, subject: &Subject) -> Option<u64> {
+        let hash = self.hasher.hash_one(&*subject.customer);
+        let mut shard = self.shard(hash).1.lock();
+        self.find_subject(&mut shard.accounts, hash, subject).and_then(|(_, line)| line)
+    }
+
+    fn find_subject(&self, accounts: &mut Accounts, hash: u64, subject: &Subject) -> Option<(u32, Option<u64>)> {
+        let customer = accounts.customers.find(hash, |customer| customer.name == subject.customer)?;
+        let (position, line) = if subject.kind == SubjectKind::Customer {
+            (customer, accounts.customers[customer].line)
+        } else {
+            let hash = sender_hash(&self.hasher, hash, subject.kind, &subject.name);
+            let sender = accounts.find_sender(customer, subject.kind, &subject.name, hash)?;
+            (sender, accounts.senders[sender].line)
+        };
+        Some((position, Some(line.number()).filter(|&number| number > 0)))
+    }
+
+    /// Looks at a few accounts of the next customers, drops those that are as good as new, and tells the store's numbers
+    /// of all that were dropped there.
+    pub fn sweep(&self, now: Moment) -> Vec<u64> {
+        let place = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let mut shard = self.shards[place].lock();
+        let now = shard.pass_time(now, self.reservation_timeout);
+        shard.accounts.sweep(SWEEP_STEPS, now, &self.hasher);
+        std::mem::take(&mut shard.accounts.dropped)
     }
 
     /// How many customers, users and logins there are, and how many transactions are open.

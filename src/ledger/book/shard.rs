@@ -213,6 +213,7 @@ impl Shard {
             Line { number, name }
         };
         let customer = &mut self.accounts.customers[mine.customer()];
+        let customer_name = customer.name.clone();
         let customer = line(&mut customer.line, &customer.name);
         let mut sender = |holder| match holder {
             Holder::At(position) => {
@@ -227,6 +228,7 @@ impl Shard {
         Entry {
             ticket: Ticket { shard: how.shard, number: self.next_ticket },
             at: now.seconds_up(),
+            customer_name,
             customer,
             user,
             login,

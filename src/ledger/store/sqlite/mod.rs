@@ -1,0 +1,16 @@
+//! The embedded store: SQLite in WAL mode, one writer that groups commits.
+//!
+//! ```text
+//!   commit ──► queue ──► writer: one transaction for all that came while the last one was being synced
+//!     ▲                    │
+//!     └── counted in the books, and the caller wakes
+//! ```
+
+mod file;
+mod journal;
+mod load;
+mod queue;
+mod writer;
+
+pub(in crate::ledger) use file::StoreFile;
+pub(in crate::ledger) use journal::{Journal, Recorded, outcome, unavailable};

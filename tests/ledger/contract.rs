@@ -1,0 +1,356 @@
+//! What every store has to do, in telling cases. The random ones are in `model`.
+
+use crate::over_every_store;
+use crate::stores::{Bench, RESERVATION_TIMEOUT, START};
+use relaykeeper::clock::Moment;
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
+use relaykeeper::ledger::{Kept, Parties, RecipientKey, ReservationId, Subject, SubjectKind};
+use std::time::Duration;
+
+over_every_store!(
+    a_message_counts_once_however_many_recipients_it_has,
+    a_refusal_reserves_nothing_on_any_account,
+    a_known_recipient_is_free_at_the_limit,
+    a_recipient_named_twice_counts_once,
+    what_is_released_fits_again,
+    a_release_may_come_at_any_time,
+    a_reservation_ends_by_itself_and_its_commit_decides_anew,
+    fewer_recipients_than_reserved_are_counted,
+    recipients_without_names_count_for_the_customer,
+    counts_leave_after_their_window,
+    limits_change_under_it,
+    counts_go_on_without_a_limit,
+    a_shadow_limit_refuses_nothing,
+    a_reset_forgets_the_subject_only,
+    counts_outlive_a_restart,
+    a_look_reserves_nothing,
+    two_transactions_that_name_one_newcomer_hold_it_once,
+    a_clock_that_steps_back_frees_nothing,
+);
+
+const DAY: u64 = 86_400;
+
+fn parties() -> Parties {
+    Parties { customer: "acme".into(), user: Some("ann@acme.example".into()), login: Some("ann".into()) }
+}
+
+fn of_customer_only() -> Parties {
+    Parties { customer: "acme".into(), user: None, login: None }
+}
+
+fn limits(set: &[(LimitName, u64)]) -> CustomerLimits {
+    CustomerLimits::new(Limit::UNLIMITED, |name| {
+        set.iter().find(|(limit, _)| *limit == name).map_or(Limit::UNLIMITED, |(_, max)| Limit::of(*max))
+    })
+}
+
+fn key(n: u64) -> RecipientKey {
+    RecipientKey(n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+fn subject(kind: SubjectKind) -> Subject {
+    let name = match kind {
+        SubjectKind::Customer => "acme",
+        SubjectKind::User => "ann@acme.example",
+        SubjectKind::Login => "ann",
+    };
+    Subject { kind, customer: "acme".into(), name: name.into() }
+}
+
+/// Used and reserved.
+async fn usage(bench: &Bench, limit: LimitName) -> (u64, u64) {
+    let kind = match limit {
+        LimitName::CustomerDay | LimitName::CustomerPeak => SubjectKind::Customer,
+        LimitName::UserMessages | LimitName::UserUniques => SubjectKind::User,
+        LimitName::LoginMessages | LimitName::LoginUniques => SubjectKind::Login,
+    };
+    let usage = bench.ledger.usage(&subject(kind), &limits(&[])).await.unwrap();
+    let found = usage.iter().find(|usage| usage.limit == limit).unwrap();
+    (found.used, found.reserved)
+}
+
+async fn reserve(bench: &Bench, id: ReservationId, parties: &Parties, limits: &CustomerLimits, n: u64) -> bool {
+    bench.ledger.reserve(id, parties, limits, key(n)).await.unwrap().fits()
+}
+
+async fn send(bench: &Bench, parties: &Parties, limits: &CustomerLimits, recipients: &[u64]) -> bool {
+    let named: Vec<RecipientKey> = recipients.iter().copied().map(key).collect();
+    let id = bench.ledger.new_reservation();
+    bench.ledger.commit(id, parties, limits, Kept { named: &named, unnamed: 0 }).await.unwrap().fits()
+}
+
+async fn a_message_counts_once_however_many_recipients_it_has(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::UserMessages, 1)]));
+    let id = bench.ledger.new_reservation();
+    assert!(reserve(&bench, id, &parties, &limits, 1).await);
+    assert!(reserve(&bench, id, &parties, &limits, 2).await);
+    assert_eq!(usage(&bench, LimitName::UserMessages).await, (0, 1));
+    let kept = Kept { named: &[key(1), key(2)], unnamed: 0 };
+    assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
+    assert_eq!(usage(&bench, LimitName::UserMessages).await, (1, 0));
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (2, 0));
+    assert_eq!(usage(&bench, LimitName::LoginUniques).await, (2, 0));
+    assert_eq!(usage(&bench, LimitName::CustomerPeak).await, (2, 0));
+    assert!(!reserve(&bench, bench.ledger.new_reservation(), &parties, &limits, 1).await);
+}
+
+async fn a_refusal_reserves_nothing_on_any_account(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerDay, 1), (LimitName::LoginUniques, 1)]));
+    let id = bench.ledger.new_reservation();
+    assert!(reserve(&bench, id, &parties, &limits, 1).await);
+    let answer = bench.ledger.reserve(id, &parties, &limits, key(2)).await.unwrap();
+    let over: Vec<LimitName> = answer.over.iter().map(|standing| standing.limit).collect();
+    assert_eq!(over, [LimitName::LoginUniques, LimitName::CustomerDay]);
+    assert!(answer.over.iter().all(|standing| standing.never_fits() && standing.fits_at.is_none()));
+    for limit in LimitName::ALL {
+        assert_eq!(usage(&bench, limit).await, (0, 1), "{limit}");
+    }
+}
+
+async fn a_known_recipient_is_free_at_the_limit(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::UserUniques, 2)]));
+    assert!(send(&bench, &parties, &limits, &[1]).await);
+    bench.wait(DAY / 2);
+    assert!(send(&bench, &parties, &limits, &[2]).await);
+    let id = bench.ledger.new_reservation();
+    assert!(!reserve(&bench, id, &parties, &limits, 3).await);
+    assert!(reserve(&bench, id, &parties, &limits, 1).await);
+    bench.ledger.release(id, &parties);
+    bench.wait(DAY / 2 - 60);
+    assert!(reserve(&bench, id, &parties, &limits, 1).await);
+    // While it is held, its day passes; nobody takes its place.
+    bench.wait(61);
+    let other = bench.ledger.new_reservation();
+    assert!(!reserve(&bench, other, &parties, &limits, 3).await);
+    bench.ledger.release(id, &parties);
+    assert!(reserve(&bench, other, &parties, &limits, 3).await);
+    assert!(!reserve(&bench, id, &parties, &limits, 1).await, "a day after it was seen it is a newcomer");
+}
+
+async fn a_recipient_named_twice_counts_once(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerDay, 1)]));
+    let id = bench.ledger.new_reservation();
+    assert!(reserve(&bench, id, &parties, &limits, 1).await);
+    assert!(reserve(&bench, id, &parties, &limits, 1).await);
+    let kept = Kept { named: &[key(1), key(1)], unnamed: 0 };
+    assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (1, 0));
+}
+
+async fn what_is_released_fits_again(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerPeak, 1)]));
+    let (first, second) = (bench.ledger.new_reservation(), bench.ledger.new_reservation());
+    assert!(reserve(&bench, first, &parties, &limits, 1).await);
+    let refused = bench.ledger.reserve(second, &parties, &limits, key(2)).await.unwrap();
+    assert!(refused.over[0].only_reservations());
+    assert_eq!((refused.over[0].used, refused.over[0].reserved, refused.over[0].own), (0, 1, 1));
+    bench.ledger.release(first, &parties);
+    assert!(reserve(&bench, second, &parties, &limits, 2).await);
+}
+
+async fn a_release_may_come_at_any_time(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[]));
+    let id = bench.ledger.new_reservation();
+    bench.ledger.release(id, &parties);
+    assert!(send(&bench, &parties, &limits, &[1]).await);
+    let id = bench.ledger.new_reservation();
+    assert!(reserve(&bench, id, &parties, &limits, 1).await);
+    let kept = Kept { named: &[key(1)], unnamed: 0 };
+    assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
+    bench.ledger.release(id, &parties);
+    bench.ledger.release(id, &parties);
+    assert_eq!(usage(&bench, LimitName::UserMessages).await, (2, 0));
+}
+
+async fn a_reservation_ends_by_itself_and_its_commit_decides_anew(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerDay, 2)]));
+    let (slow, quick) = (bench.ledger.new_reservation(), bench.ledger.new_reservation());
+    assert!(reserve(&bench, slow, &parties, &limits, 1).await);
+    bench.clock.advance(RESERVATION_TIMEOUT - Duration::from_millis(1));
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (0, 1));
+    bench.clock.advance(Duration::from_millis(1));
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (0, 0));
+    assert!(reserve(&bench, quick, &parties, &limits, 2).await);
+    let too_many = Kept { named: &[key(1), key(3)], unnamed: 0 };
+    let answer = bench.ledger.commit(slow, &parties, &limits, too_many).await.unwrap();
+    assert!(answer.over[0].only_reservations());
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (0, 1), "all or nothing");
+    let kept = Kept { named: &[key(1)], unnamed: 0 };
+    assert!(bench.ledger.commit(slow, &parties, &limits, kept).await.unwrap().fits());
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (1, 1));
+}
+
+async fn fewer_recipients_than_reserved_are_counted(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerDay, 3)]));
+    let id = bench.ledger.new_reservation();
+    for n in 1..=3 {
+        assert!(reserve(&bench, id, &parties, &limits, n).await);
+    }
+    let kept = Kept { named: &[key(2)], unnamed: 0 };
+    assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (1, 0));
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (1, 0));
+    assert!(send(&bench, &parties, &limits, &[1, 3]).await);
+}
+
+async fn recipients_without_names_count_for_the_customer(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerDay, 5)]));
+    let id = bench.ledger.new_reservation();
+    assert!(reserve(&bench, id, &parties, &limits, 1).await);
+    let kept = Kept { named: &[key(1)], unnamed: 3 };
+    assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (4, 0));
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (1, 0));
+    assert_eq!(usage(&bench, LimitName::UserMessages).await, (1, 0));
+    let id = bench.ledger.new_reservation();
+    let kept = Kept { named: &[], unnamed: 2 };
+    assert!(!bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
+}
+
+async fn counts_leave_after_their_window(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerPeak, 1), (LimitName::UserMessages, 2)]));
+    assert!(send(&bench, &parties, &limits, &[1]).await);
+    let peak_ends = Moment::from_seconds(u64::from(START.seconds_up()) + 600);
+    let id = bench.ledger.new_reservation();
+    bench.clock.advance(Duration::from_millis(peak_ends.0 - START.0 - 1));
+    let refused = bench.ledger.reserve(id, &parties, &limits, key(1)).await.unwrap();
+    assert_eq!(refused.over[0].fits_at, Some(peak_ends));
+    bench.clock.advance(Duration::from_millis(1));
+    assert!(send(&bench, &parties, &limits, &[1]).await);
+    bench.wait(600);
+    let refused = bench.ledger.reserve(id, &parties, &limits, key(1)).await.unwrap();
+    assert_eq!(refused.over[0].limit, LimitName::UserMessages);
+    assert_eq!(refused.over[0].fits_at, Some(Moment::from_seconds(u64::from(START.seconds_up()) + DAY)));
+}
+
+async fn limits_change_under_it(bench: Bench) {
+    let parties = parties();
+    let of = |max| limits(&[(LimitName::UserMessages, max), (LimitName::UserUniques, max)]);
+    let open = bench.ledger.new_reservation();
+    assert!(reserve(&bench, open, &parties, &of(3), 9).await);
+    assert!(send(&bench, &parties, &of(3), &[1]).await);
+    assert!(send(&bench, &parties, &of(3), &[2]).await);
+    assert!(!send(&bench, &parties, &of(3), &[3]).await);
+    // Lowered below what is there: what was let through stays let through.
+    assert!(reserve(&bench, open, &parties, &of(1), 1).await, "neither a new message nor a new recipient");
+    assert!(!reserve(&bench, open, &parties, &of(1), 3).await);
+    let kept = Kept { named: &[key(9), key(1)], unnamed: 0 };
+    assert!(bench.ledger.commit(open, &parties, &of(1), kept).await.unwrap().fits());
+    assert_eq!(usage(&bench, LimitName::UserMessages).await, (3, 0));
+    assert!(!send(&bench, &parties, &of(3), &[1]).await);
+    assert!(send(&bench, &parties, &of(4), &[1]).await);
+}
+
+async fn counts_go_on_without_a_limit(bench: Bench) {
+    let parties = parties();
+    for n in 0..5 {
+        assert!(send(&bench, &parties, &limits(&[]), &[n, n + 1]).await);
+    }
+    for (limit, used) in [
+        (LimitName::UserMessages, 5),
+        (LimitName::LoginMessages, 5),
+        (LimitName::UserUniques, 6),
+        (LimitName::LoginUniques, 6),
+        (LimitName::CustomerDay, 10),
+        (LimitName::CustomerPeak, 10),
+    ] {
+        let answer = bench.ledger.look(None, &parties, &limits(&[(limit, used)]), &[key(100)]).await.unwrap();
+        assert_eq!(answer.over.iter().map(|over| (over.limit, over.used)).collect::<Vec<_>>(), [(limit, used)]);
+    }
+}
+
+async fn a_shadow_limit_refuses_nothing(bench: Bench) {
+    let limits = CustomerLimits::new(Limit::UNLIMITED, |name| match name {
+        LimitName::UserMessages => Limit { max: Some(0), shadow: true, ..Limit::UNLIMITED },
+        _ => Limit::UNLIMITED,
+    });
+    let answer = bench.ledger.reserve(bench.ledger.new_reservation(), &parties(), &limits, key(1)).await.unwrap();
+    assert!(answer.fits());
+    assert_eq!(answer.shadow_over[0].limit, LimitName::UserMessages);
+    assert_eq!(usage(&bench, LimitName::UserMessages).await, (0, 1));
+}
+
+async fn a_reset_forgets_the_subject_only(mut bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[]));
+    assert!(send(&bench, &parties, &limits, &[1, 2]).await);
+    let open = bench.ledger.new_reservation();
+    assert!(reserve(&bench, open, &parties, &limits, 1).await);
+    bench.ledger.reset(&subject(SubjectKind::User), "a test").await.unwrap();
+    assert_eq!(usage(&bench, LimitName::UserMessages).await, (0, 1));
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (0, 1));
+    assert_eq!(usage(&bench, LimitName::LoginMessages).await, (1, 1));
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (2, 1));
+    bench.ledger.release(open, &parties);
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (0, 0));
+    bench.ledger.reset(&subject(SubjectKind::Customer), "a test").await.unwrap();
+    assert!(send(&bench, &parties, &limits, &[1]).await);
+    bench.restart().await;
+    assert_eq!(usage(&bench, LimitName::UserMessages).await, (1, 0));
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (1, 0));
+    assert_eq!(usage(&bench, LimitName::LoginMessages).await, (2, 0));
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (1, 0));
+}
+
+async fn counts_outlive_a_restart(mut bench: Bench) {
+    let limits = limits(&[]);
+    for n in 0..300 {
+        assert!(send(&bench, &parties(), &limits, &[n, n + 1, n % 7]).await);
+        assert!(send(&bench, &of_customer_only(), &limits, &[n]).await);
+        bench.wait(100);
+    }
+    let open = bench.ledger.new_reservation();
+    assert!(reserve(&bench, open, &parties(), &limits, 1000).await);
+    bench.ledger.release(open, &parties());
+    let mut before = Vec::new();
+    for limit in LimitName::ALL {
+        before.push(usage(&bench, limit).await);
+    }
+    if !bench.restart().await {
+        return;
+    }
+    for (limit, before) in LimitName::ALL.into_iter().zip(before) {
+        assert_eq!(usage(&bench, limit).await, before, "{limit}");
+    }
+    bench.wait(2 * DAY);
+    bench.restart().await;
+    for limit in LimitName::ALL {
+        assert_eq!(usage(&bench, limit).await, (0, 0), "{limit}");
+    }
+}
+
+async fn a_look_reserves_nothing(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerDay, 2)]));
+    for _ in 0..3 {
+        assert!(bench.ledger.look(None, &parties, &limits, &[key(1), key(2)]).await.unwrap().fits());
+    }
+    let id = bench.ledger.new_reservation();
+    assert!(reserve(&bench, id, &parties, &limits, 1).await);
+    assert!(!bench.ledger.look(None, &parties, &limits, &[key(1), key(2)]).await.unwrap().fits());
+    assert!(bench.ledger.look(Some(id), &parties, &limits, &[key(1), key(2)]).await.unwrap().fits());
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (0, 1));
+}
+
+async fn two_transactions_that_name_one_newcomer_hold_it_once(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::UserUniques, 1)]));
+    let (first, second) = (bench.ledger.new_reservation(), bench.ledger.new_reservation());
+    assert!(reserve(&bench, first, &parties, &limits, 1).await);
+    assert!(reserve(&bench, second, &parties, &limits, 1).await);
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (0, 1));
+    bench.ledger.release(first, &parties);
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (0, 1));
+    let kept = Kept { named: &[key(1)], unnamed: 0 };
+    assert!(bench.ledger.commit(second, &parties, &limits, kept).await.unwrap().fits());
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (1, 0));
+}
+
+async fn a_clock_that_steps_back_frees_nothing(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerPeak, 1)]));
+    bench.wait(3600);
+    assert!(send(&bench, &parties, &limits, &[1]).await);
+    bench.clock.set(START);
+    assert!(!send(&bench, &parties, &limits, &[1]).await);
+    bench.wait(3600 + 599);
+    assert!(!send(&bench, &parties, &limits, &[1]).await);
+    bench.wait(2);
+    assert!(send(&bench, &parties, &limits, &[1]).await);
+}
