@@ -252,7 +252,7 @@ impl<'t> Reader<'t> {
             item.warning(Complaint::new("require_auth needs TLS in any case", label).help("leave this line out"));
         }
         Some(Setting {
-            name: name?,
+            name: name?.into(),
             enabled: enabled?,
             allowed_senders: allowed_senders?,
             require_auth: require_auth?,

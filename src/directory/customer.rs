@@ -39,7 +39,7 @@ pub enum Billing {
 /// One way in for a customer's mail.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Setting {
-    pub name: String,
+    pub name: Arc<str>,
     pub enabled: bool,
     pub allowed_senders: AllowedSenders,
     pub require_auth: bool,

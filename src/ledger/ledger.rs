@@ -183,6 +183,32 @@ impl Ledger {
         limits: &CustomerLimits,
         kept: Kept<'_>,
     ) -> Result<Answer, LedgerError> {
+        self.commit_with(id, parties, limits, kept, true).await
+    }
+
+    /// As [`Ledger::commit`], where no reply waits for it: it returns before the message is on disk, which it is a moment
+    /// later, together with others.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub async fn commit_unhurried(
+        &self,
+        id: ReservationId,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        kept: Kept<'_>,
+    ) -> Result<Answer, LedgerError> {
+        self.commit_with(id, parties, limits, kept, false).await
+    }
+
+    async fn commit_with(
+        &self,
+        id: ReservationId,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        kept: Kept<'_>,
+        hurried: bool,
+    ) -> Result<Answer, LedgerError> {
         self.ready().await?;
         let book = &self.inner.book;
         let Store::Embedded(journal) = &self.inner.store else {
@@ -194,7 +220,7 @@ impl Ledger {
         }
         let mut recorded = Recorded::Done;
         let counting = journal.counting();
-        let record = |entry| recorded = journal.record(entry);
+        let record = |entry| recorded = journal.record(entry, hurried);
         let answer = book.commit(self.now(), id, parties, limits, kept, counting, record);
         match recorded {
             Recorded::Done => Ok(answer),

@@ -78,7 +78,7 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
     Admission::Admitted(Admitted {
         customer: customer.clone(),
         identified_by: identified.by,
-        setting: entrance.setting.name.as_str().into(),
+        setting: entrance.setting.name.clone(),
         parties: Parties { customer: customer.name.clone(), user, login: counted_login(facts, customer) },
         rewrite_sender_to,
         shadow: entrance.shadow,

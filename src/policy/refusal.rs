@@ -30,7 +30,7 @@ pub enum Refusal {
     TlsRequired,
     SenderNotAllowed {
         sender: Sender,
-        setting: String,
+        setting: Arc<str>,
         allowed: AllowedSenders,
         login: Box<str>,
     },

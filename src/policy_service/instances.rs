@@ -5,21 +5,27 @@ use super::answer::Answer;
 use super::request::BadRequest;
 use crate::config::CountAt;
 use crate::listen::Peer;
-use crate::session::{Accepted, Engine, Transaction};
+use crate::session::{Engine, Transaction};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 
 /// Smtpd processes that are remembered at once. Postfix runs 100 by default.
 const MAX_SMTPDS: usize = 65_536;
 
-/// Messages of ended instances that wait for the disk at once; then their successors wait.
-const MAX_COUNTING: usize = 4_096;
-
 /// An smtpd process: its host and its process ID, as it tells it.
 type Smtpd = (Peer, Box<str>);
+
+/// Looks up an [`Smtpd`] without a copy of its process ID. Hashes as it does.
+#[derive(Hash)]
+struct SmtpdRef<'a>(Peer, &'a str);
+
+impl hashbrown::Equivalent<Smtpd> for SmtpdRef<'_> {
+    fn equivalent(&self, (peer, process): &Smtpd) -> bool {
+        self.0 == *peer && *self.1 == **process
+    }
+}
 
 pub(super) type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
 
@@ -29,7 +35,6 @@ pub(super) struct Instances {
     slots: Mutex<HashMap<Smtpd, SharedSlot>>,
     /// MTAs that have sent an END-OF-MESSAGE.
     with_end: Mutex<HashSet<Peer>>,
-    counting: Arc<Semaphore>,
 }
 
 /// What an smtpd process is doing.
@@ -51,23 +56,21 @@ pub(super) enum State {
 
 impl Instances {
     pub fn new(engine: Arc<Engine>) -> Instances {
-        Instances {
-            engine,
-            slots: Mutex::default(),
-            with_end: Mutex::default(),
-            counting: Arc::new(Semaphore::new(MAX_COUNTING)),
-        }
+        Instances { engine, slots: Mutex::default(), with_end: Mutex::default() }
     }
 
     /// The slot of an smtpd process.
-    pub fn slot(&self, peer: Peer, smtpd: &str) -> Result<SharedSlot, BadRequest> {
+    pub fn slot(&self, peer: Peer, process: &str) -> Result<SharedSlot, BadRequest> {
         let mut slots = self.slots.lock();
-        let full = slots.len() >= MAX_SMTPDS;
-        match slots.entry((peer, smtpd.into())) {
-            hashbrown::hash_map::Entry::Occupied(slot) => Ok(slot.get().clone()),
-            hashbrown::hash_map::Entry::Vacant(_) if full => Err(BadRequest::TooManyInstances),
-            hashbrown::hash_map::Entry::Vacant(place) => Ok(place.insert(Arc::default()).clone()),
+        if let Some(slot) = slots.get(&SmtpdRef(peer, process)) {
+            return Ok(slot.clone());
         }
+        if slots.len() >= MAX_SMTPDS {
+            return Err(BadRequest::TooManyInstances);
+        }
+        let slot = SharedSlot::default();
+        slots.insert((peer, process.into()), slot.clone());
+        Ok(slot)
     }
 
     pub fn saw_end(&self, peer: Peer) {
@@ -77,16 +80,11 @@ impl Instances {
     /// Ends what an smtpd left behind: it counts or is given back.
     pub async fn finish(&self, peer: Peer, slot: &mut Slot, why: &'static str) {
         let State::Open(mut transaction) = std::mem::take(&mut slot.state) else { return };
-        if !self.counts_abandoned(peer, &transaction) {
+        if self.counts_abandoned(peer, &transaction) {
+            transaction.count_unended().await;
+        } else {
             transaction.abandon(why, None);
-            return;
         }
-        // Never closed: acquiring cannot fail.
-        let permit = self.counting.clone().acquire_owned().await;
-        tokio::spawn(async move {
-            transaction.end(Accepted::All, None).await;
-            drop(permit);
-        });
     }
 
     fn counts_abandoned(&self, peer: Peer, transaction: &Transaction) -> bool {
@@ -122,7 +120,5 @@ impl Instances {
     /// At the end of the daemon: what counts without an END-OF-MESSAGE is counted, all else given back.
     pub async fn finish_all(&self) {
         self.sweep(Duration::ZERO).await;
-        // All permits back: everything is on disk.
-        let _ = self.counting.acquire_many(MAX_COUNTING as u32).await;
     }
 }

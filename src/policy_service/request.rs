@@ -47,8 +47,11 @@ impl<'a> Request<'a> {
     pub fn parse(text: &'a str) -> Result<Request<'a>, BadRequest> {
         let mut request = Request::default();
         let mut kind = "";
-        for line in text.lines() {
-            let (name, value) = line.split_once('=').ok_or(BadRequest::NotAnAttribute)?;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (line, next) = divide(rest, b'\n').unwrap_or((rest, ""));
+            rest = next;
+            let (name, value) = divide(line, b'=').ok_or(BadRequest::NotAnAttribute)?;
             let place = match name {
                 "request" => &mut kind,
                 "protocol_state" => &mut request.protocol_state,
@@ -84,6 +87,12 @@ impl<'a> Request<'a> {
     pub fn smtpd(&self) -> &'a str {
         self.instance.split_once('.').map_or(self.instance, |(pid, _)| pid)
     }
+}
+
+/// As [`str::split_once`], but faster on lines as short as these: a third of all there is to do for a request.
+fn divide(text: &str, at: u8) -> Option<(&str, &str)> {
+    let place = memchr::memchr(at, text.as_bytes())?;
+    Some((&text[..place], &text[place + 1..]))
 }
 
 /// `queue_id` is empty until one recipient is accepted.

@@ -8,6 +8,7 @@ use crate::envelope::{Sender, parse_client};
 use crate::listen::Peer;
 use crate::report::OncePer;
 use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenCount, Rewriting, SmtpSession, Transaction};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -74,7 +75,7 @@ impl PolicyService {
             let mut answering = None;
             while let Some(end) = find_end(&buffer, searched) {
                 answering.get_or_insert_with(|| self.answering.enter());
-                let text = String::from_utf8_lossy(&buffer[..end]);
+                let text = as_text(&buffer[..end]);
                 let answer = self.answer(&Request::parse(&text)?, peer).await?;
                 answer.write(&mut out);
                 buffer.drain(..end + 2);
@@ -203,7 +204,12 @@ impl PolicyService {
     }
 }
 
+/// Nearly all requests are ASCII; in others what is not UTF-8 is replaced.
+fn as_text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 /// Where the empty line is that ends the first request; before `from` it has been looked for already.
 fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
-    buffer[from..].windows(2).position(|pair| pair == b"\n\n").map(|at| from + at)
+    memchr::memmem::find(&buffer[from..], b"\n\n").map(|at| from + at)
 }

@@ -143,6 +143,16 @@ impl Transaction {
         self.judge(recipient, queue_id, Counting::Elsewhere(theirs)).await
     }
 
+    /// Nobody will say how the message ended: counts it as if it had been accepted. No client waits for that.
+    pub async fn count_unended(mut self) {
+        let _under_way = self.under_way.take();
+        let Admission::Admitted(admitted) = &self.admission else { return };
+        let (limits, kept) = (&admitted.customer.limits, Kept { named: &self.counted, unnamed: 0 });
+        let answer = self.engine.ledger.commit_unhurried(self.reservation, &admitted.parties, limits, kept).await;
+        let verdict = self.conclude(answer, &mut Trace::off());
+        self.decided(verdict, None, None, Some(kept.len()));
+    }
+
     /// The message was accepted as far as everybody before us is concerned: counts it, or refuses it.
     pub async fn end(&mut self, accepted: Accepted<'_>, queue_id: Option<&str>) -> Decision {
         // Open until it is decided: a stop waits for that.

@@ -124,17 +124,17 @@ impl Journal {
         waited.map_err(|_| unavailable("the disk does not keep up"))
     }
 
-    /// Hands a message to the writer. Quick: the caller holds the customer's lock.
-    pub fn record(&self, entry: Entry) -> Recorded {
+    /// Hands a message to the writer. Quick: the caller holds the customer's lock. `hurried`: a reply waits for it.
+    pub fn record(&self, entry: Entry, hurried: bool) -> Recorded {
         let ticket = entry.ticket;
         let (waiter, outcome) = match self.shared.sync {
-            Sync::Full => {
+            Sync::Full if hurried => {
                 let (waiter, outcome) = oneshot::channel();
                 (Some(waiter), Some(outcome))
             }
-            Sync::Normal => (None, None),
+            _ => (None, None),
         };
-        if !self.shared.queue.push(Job { what: What::Message(entry), waiter }) {
+        if !self.shared.queue.push(Job { what: What::Message(entry), hurried, waiter }) {
             return Recorded::Closed(ticket);
         }
         outcome.map_or(Recorded::Done, Recorded::Waits)
@@ -143,7 +143,11 @@ impl Journal {
     /// Hands a reset to the writer.
     pub fn record_reset(&self, subject: Subject, why: String, done: Option<Option<u64>>) -> Recorded {
         let (waiter, outcome) = oneshot::channel();
-        match self.shared.queue.push(Job { what: What::Reset { subject, why, done }, waiter: Some(waiter) }) {
+        match self.shared.queue.push(Job {
+            what: What::Reset { subject, why, done },
+            hurried: true,
+            waiter: Some(waiter),
+        }) {
             true => Recorded::Waits(outcome),
             false => Recorded::Done,
         }

@@ -10,10 +10,15 @@ use tokio::sync::{Notify, oneshot};
 /// More than so many waiting, and callers wait before they add to them.
 const ROOM: usize = 65_536;
 
+/// So many are worth a transaction of their own.
+pub(super) const ENOUGH: usize = 4096;
+
 /// What the writer is to write.
 #[derive(Debug)]
 pub(super) struct Job {
     pub what: What,
+    /// Whether a reply waits for it. What nobody waits for is written with what comes after it.
+    pub hurried: bool,
     /// Told the outcome. Whoever hung up waits no longer, and has told nobody that the message was accepted.
     pub waiter: Option<oneshot::Sender<Outcome>>,
 }
@@ -42,6 +47,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: Vec<Job>,
+    /// How many of them are hurried.
+    hurried: usize,
     closing: bool,
 }
 
@@ -53,6 +60,8 @@ pub(super) struct Patience {
     /// For more, after the first, unless there are `enough`.
     pub linger: Duration,
     pub enough: usize,
+    /// As `linger`, as long as nothing that waits is hurried.
+    pub unhurried: Duration,
 }
 
 impl Queue {
@@ -63,9 +72,15 @@ impl Queue {
         if waiting.closing {
             return false;
         }
+        waiting.hurried += usize::from(job.hurried);
+        let first_hurried = job.hurried && waiting.hurried == 1;
         waiting.jobs.push(job);
+        // What the writer may sleep for: the first job, the first that is hurried, enough of them.
+        let wake = first_hurried || waiting.jobs.len() == 1 || waiting.jobs.len() == ENOUGH;
         drop(waiting);
-        self.wake.notify_one();
+        if wake {
+            self.wake.notify_one();
+        }
         true
     }
 
@@ -91,15 +106,18 @@ impl Queue {
             self.wake.wait_for(&mut waiting, patience.idle);
         }
         if !waiting.jobs.is_empty() {
-            let until = Instant::now() + patience.linger;
+            let now = Instant::now();
+            let until = |hurried: usize| now + if hurried == 0 { patience.unhurried } else { patience.linger };
             while waiting.jobs.len() < patience.enough && !waiting.closing {
-                if self.wake.wait_until(&mut waiting, until).timed_out() {
+                let until = until(waiting.hurried);
+                if Instant::now() >= until || self.wake.wait_until(&mut waiting, until).timed_out() {
                     break;
                 }
             }
         }
         let was_full = waiting.jobs.len() >= ROOM;
         jobs.append(&mut waiting.jobs);
+        waiting.hurried = 0;
         let closing = waiting.closing;
         drop(waiting);
         if was_full {

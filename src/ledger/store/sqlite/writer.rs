@@ -2,7 +2,7 @@
 
 use super::file::{StoreFile, in_words};
 use super::journal::Shared;
-use super::queue::{Job, Patience, What};
+use super::queue::{ENOUGH, Job, Patience, What};
 use crate::clock::{Clock, Moment};
 use crate::config::Sync;
 use crate::ledger::SubjectKind;
@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 const IDLE: Duration = Duration::from_secs(1);
 /// With `sync = "normal"` a count is on disk within a second; so long it is waited for others to be written with it.
 const LINGER: Duration = Duration::from_millis(250);
+/// So long after its message a count is written that nobody waits for.
+const UNHURRIED: Duration = Duration::from_millis(10);
 /// How long until a batch that failed is tried again, with `sync = "normal"`.
 const RETRY: Duration = Duration::from_secs(1);
 /// Most in one transaction, so that none waits long for the others.
-const BATCH: usize = 4096;
+const BATCH: usize = ENOUGH;
 /// Rows older than a day that are deleted at once, and how often at most: never long enough to be felt.
 const DELETED_AT_ONCE: usize = 1000;
 const DELETE_EVERY: Duration = Duration::from_millis(50);
@@ -80,9 +82,13 @@ impl Writer {
 
     fn patience(&self, shared: &Shared, nothing_left: bool) -> Patience {
         match (shared.sync, nothing_left) {
-            (Sync::Full, _) => Patience { idle: self.idle(), linger: Duration::ZERO, enough: 1 },
-            (Sync::Normal, true) => Patience { idle: self.idle(), linger: LINGER, enough: BATCH },
-            (Sync::Normal, false) => Patience { idle: RETRY, linger: Duration::ZERO, enough: 1 },
+            (Sync::Full, _) => {
+                Patience { idle: self.idle(), linger: Duration::ZERO, enough: BATCH, unhurried: UNHURRIED }
+            }
+            (Sync::Normal, true) => Patience { idle: self.idle(), linger: LINGER, enough: BATCH, unhurried: LINGER },
+            (Sync::Normal, false) => {
+                Patience { idle: RETRY, linger: Duration::ZERO, enough: 1, unhurried: Duration::ZERO }
+            }
         }
     }
 
@@ -139,11 +145,15 @@ impl Writer {
 
     fn give_up(&self, jobs: &mut Vec<Job>, reason: Arc<str>) {
         for job in jobs.drain(..) {
-            if let What::Message(entry) = &job.what {
-                self.book.give_up(entry.ticket);
-            }
-            if let Some(waiter) = job.waiter {
-                let _ = waiter.send(Err(reason.clone()));
+            match (&job.what, job.waiter) {
+                (What::Message(entry), Some(waiter)) => {
+                    self.book.give_up(entry.ticket);
+                    let _ = waiter.send(Err(reason.clone()));
+                }
+                // Nobody can be told to send it again: it stays counted, if only in memory.
+                (What::Message(entry), None) => self.book.settle(entry.ticket, entry.at),
+                (What::Reset { .. }, Some(waiter)) => drop(waiter.send(Err(reason.clone()))),
+                (What::Reset { .. }, None) => {}
             }
         }
     }
