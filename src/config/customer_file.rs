@@ -1,10 +1,11 @@
 //! A customer's file: TOML → [`Customer`]. All errors are reported; what can be read in spite of them is told, too.
 
-use super::diagnostic::{Diagnostic, MAX_SHOWN_OF_FILE, Problems};
+use super::diagnostic::{Diagnostic, MAX_SHOWN_OF_FILE, Problems, Severity};
 use super::gateway::{gateway, password_file};
 use super::limits::{LimitTable, Scope};
 use super::locate;
-use super::reader::{Complaint, Item, Report, Spec, Table};
+use super::reader::{Item, Spec, Table};
+use super::report::{Complaint, Report};
 use super::source::{MAX_USERS_FILE, Place, Source, quoted};
 use super::unreadable::describe;
 use super::users_file::{FileUsers, foreign_domain, read_users};
@@ -189,12 +190,11 @@ impl<'t> Reader<'t> {
     }
 
     fn twice(&self, title: String, second: &Item<'_>, first: &Item<'_>) {
-        let source = self.report.source();
-        self.report.add(
+        self.report.add(Severity::Error, second.span().start, |source| {
             Diagnostic::error(title)
                 .at(source.place(second.span(), "the second time"))
-                .at(source.place(first.span(), "the first time")),
-        );
+                .at(source.place(first.span(), "the first time"))
+        });
     }
 
     fn settings(&self, customer: &Table<'t>, max_range_addresses: u64) -> Vec<Setting> {
@@ -296,6 +296,10 @@ impl<'t> Reader<'t> {
         report_double_logins(self.report, &list, &origins);
         let (users, duplicates) = Users::with_duplicates(list);
         for duplicate in duplicates {
+            if !problems.has_room_within(Severity::Error, MAX_SHOWN_OF_FILE) {
+                problems.count(Severity::Error);
+                continue;
+            }
             let (first, second) = (duplicate.first, duplicate.second);
             let nth = usize::from(first == second);
             let error = Diagnostic::error(format!("the address {} is registered twice", duplicate.address))
@@ -312,9 +316,10 @@ impl<'t> Reader<'t> {
         match Source::read(path.clone(), MAX_USERS_FILE) {
             Ok(source) => Some(source),
             Err(error) => {
-                let place = self.report.source().place(item.span(), "named here");
-                let error = describe(error, path, "users_file").at(place);
-                self.report.add(error.help("the path is relative to the file that names it"));
+                self.report.add(Severity::Error, item.span().start, |source| {
+                    let error = describe(error, path, "users_file").at(source.place(item.span(), "named here"));
+                    error.help("the path is relative to the file that names it")
+                });
                 None
             }
         }
@@ -432,10 +437,11 @@ fn report_double_logins(report: &Report<'_>, list: &[User], origins: &Origins<'_
             let span = locate::logins_of_user(table.entries, login).nth(nth).unwrap_or(table.span());
             report.source().place(span, label)
         };
-        report.add(
+        let at = origins.inline[id].span().start;
+        report.add(Severity::Error, at, |_| {
             Diagnostic::error(format!("the login {} is given twice", quoted(login)))
                 .at(place(id, usize::from(first == id), "the second time"))
-                .at(place(first, 0, "the first time")),
-        );
+                .at(place(first, 0, "the first time"))
+        });
     }
 }

@@ -181,9 +181,13 @@ impl Problems {
 
     /// Whether a further problem of this kind would be kept.
     pub(super) fn has_room(&self, severity: Severity) -> bool {
+        self.has_room_within(severity, MAX_SHOWN)
+    }
+
+    pub(super) fn has_room_within(&self, severity: Severity, most: usize) -> bool {
         match severity {
-            Severity::Error => self.errors.kept < MAX_SHOWN,
-            Severity::Warning => self.warnings.kept < MAX_SHOWN,
+            Severity::Error => self.errors.kept < most,
+            Severity::Warning => self.warnings.kept < most,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Gateways: the server that further mail of a customer, or of a user's further address, goes out through.
 
-use super::reader::{Complaint, Item};
+use super::reader::Item;
+use super::report::Complaint;
 use super::source::quoted;
 use super::values::is_host_name;
 use crate::envelope::{canonical_domain, canonical_ip};

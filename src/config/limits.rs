@@ -1,7 +1,8 @@
 //! `[limits]`: the installation's, and over them a customer's own.
 
 use super::model::{ConnectionLimits, LimitRule, LimitRules, MaxRule};
-use super::reader::{Complaint, Item, Spec, Table};
+use super::reader::{Item, Spec, Table};
+use super::report::Complaint;
 use super::source::quoted;
 use super::values;
 use crate::directory::Action;

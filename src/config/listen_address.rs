@@ -1,6 +1,6 @@
 //! The spelling of addresses to listen at, complained about where it stands.
 
-use super::reader::Complaint;
+use super::report::Complaint;
 use super::source::quoted;
 use crate::listen::ListenAddress;
 

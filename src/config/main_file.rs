@@ -8,11 +8,13 @@ use super::model::{
     CountAt, Listen, Log, Mail, MailRoute, OnFailure, OnOutage, OnRewrite, PolicyOptions, Relay, SenderForm, Settings,
     Store, Sync,
 };
-use super::reader::{Complaint, Item, Report, Spec, Table};
+use super::reader::{Item, Spec, Table};
+use super::report::{Complaint, Report};
 use super::source::{Source, quoted};
 use super::values;
 use crate::envelope::canonical_domain;
 use crate::report::{Destination, Level};
+use hashbrown::HashSet;
 use ipnet::IpNet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -122,7 +124,7 @@ fn read_listen(table: &Table<'_>) -> Listen {
 
 /// One address cannot serve two protocols, nor one twice.
 fn report_double_addresses(table: &Table<'_>) {
-    let mut seen: Vec<(&str, Item<'_>)> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for key in ["milter", "policy", "socketmap", "http", "control"] {
         let Some(item) = table.get(key) else { continue };
         let items = match item.value() {
@@ -131,11 +133,10 @@ fn report_double_addresses(table: &Table<'_>) {
         };
         for item in items {
             let toml::de::DeValue::String(text) = item.value() else { continue };
-            if seen.iter().any(|(known, _)| known == text) {
+            if !seen.insert(text) {
                 let complaint = Complaint::new(format!("{} is used twice", quoted(text)), "the second time");
                 item.error(complaint.help("each listener needs an address of its own"));
             }
-            seen.push((text, item));
         }
     }
 }

@@ -14,6 +14,7 @@ mod locate;
 mod main_file;
 mod model;
 mod reader;
+mod report;
 mod source;
 mod unreadable;
 mod users_file;

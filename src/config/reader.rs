@@ -1,22 +1,11 @@
 //! Typed reading of TOML tables: each wrong key and value is reported where it stands, and reading goes on.
 
-use super::diagnostic::{Diagnostic, MAX_SHOWN_OF_FILE, Problems};
-use super::source::{Place, Source, quoted};
-use std::cell::RefCell;
+use super::diagnostic::Severity;
+use super::report::{Complaint, Report};
+use super::source::quoted;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-
-/// Collects the problems of one file.
-#[derive(Debug)]
-pub(super) struct Report<'t> {
-    source: &'t Source,
-    problems: RefCell<Problems>,
-    /// Lines with syntax errors: what is read from them is a guess.
-    doubtful_lines: Vec<u32>,
-    /// Where a header is not closed: what follows seems to belong to another table.
-    broken_header: Option<usize>,
-}
 
 /// The keys that a table may have.
 #[derive(Debug)]
@@ -48,133 +37,6 @@ pub(super) struct Item<'t> {
     /// Whether the value is an element of a list.
     is_element: bool,
     value: &'t Spanned<DeValue<'t>>,
-}
-
-/// Why a value cannot be what it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Complaint {
-    /// The title of the message, without the key.
-    pub title: String,
-    /// What is said at the value itself.
-    pub label: String,
-    /// What to write instead.
-    pub help: Option<String>,
-}
-
-impl Complaint {
-    pub fn new(title: impl Into<String>, label: impl Into<String>) -> Complaint {
-        Complaint { title: title.into(), label: label.into(), help: None }
-    }
-
-    pub fn help(mut self, help: impl Into<String>) -> Complaint {
-        self.help = Some(help.into());
-        self
-    }
-}
-
-impl<'t> Report<'t> {
-    /// Parses the file. Syntax errors are reported, and what can be made out of the rest is returned.
-    pub fn parse(source: &'t Source) -> (Report<'t>, Spanned<DeTable<'t>>) {
-        let (table, errors) = DeTable::parse_recoverable(&source.text);
-        let mut report =
-            Report { source, problems: RefCell::default(), doubtful_lines: Vec::new(), broken_header: None };
-        let mut problems = Problems::default();
-        let mut last_line = 0;
-        for error in &errors {
-            let place = source.place(error.span().unwrap_or(0..0), error.message());
-            let line = place.line;
-            // What follows the first error of a line is mostly its echo.
-            if line != last_line {
-                problems.push_within(syntax_error(error, source, place), MAX_SHOWN_OF_FILE);
-            }
-            last_line = line;
-            if error.message().starts_with("unclosed table") || error.message().starts_with("unclosed array table") {
-                let start = error.span().map(|span| span.start);
-                report.broken_header = report.broken_header.or(start);
-            }
-            report.doubtful_lines.push(line);
-        }
-        report.problems = RefCell::new(problems);
-        (report, table)
-    }
-
-    /// For a file that is not TOML.
-    pub fn of_text(source: &'t Source) -> Report<'t> {
-        Report { source, problems: RefCell::default(), doubtful_lines: Vec::new(), broken_header: None }
-    }
-
-    pub fn source(&self) -> &'t Source {
-        self.source
-    }
-
-    pub fn has_syntax_errors(&self) -> bool {
-        !self.doubtful_lines.is_empty()
-    }
-
-    /// Whether a syntax error lies on one of the lines of the span.
-    pub fn is_doubtful(&self, span: Range<usize>) -> bool {
-        if self.doubtful_lines.is_empty() {
-            return false;
-        }
-        let first = self.source.place(span.start..span.start, "").line;
-        let last = self.source.place(span.end..span.end, "").line;
-        self.doubtful_lines.iter().any(|line| (first..=last).contains(line))
-    }
-
-    pub fn add(&self, diagnostic: Diagnostic) {
-        let line = diagnostic.places.first().map_or(0, |place| place.line);
-        if !self.doubtful_lines.contains(&line) {
-            self.problems.borrow_mut().push_within(diagnostic, MAX_SHOWN_OF_FILE);
-        }
-    }
-
-    pub fn error(&self, span: Range<usize>, complaint: Complaint) {
-        let diagnostic = Diagnostic::error(complaint.title).at(self.source.place(span, complaint.label));
-        self.add(match complaint.help {
-            Some(help) => diagnostic.help(help),
-            None => diagnostic,
-        });
-    }
-
-    pub fn warning(&self, span: Range<usize>, complaint: Complaint) {
-        let diagnostic = Diagnostic::warning(complaint.title).at(self.source.place(span, complaint.label));
-        self.add(match complaint.help {
-            Some(help) => diagnostic.help(help),
-            None => diagnostic,
-        });
-    }
-
-    pub fn has_errors(&self) -> bool {
-        self.problems.borrow().errors() > 0
-    }
-
-    /// In the order of the file.
-    pub fn into_problems(self) -> Problems {
-        let mut problems = self.problems.into_inner();
-        problems.sort_by_line();
-        problems
-    }
-}
-
-/// A syntax error, with what to write instead where that can be guessed.
-fn syntax_error(error: &toml::de::Error, source: &Source, mut place: Place) -> Diagnostic {
-    let found = error.span().and_then(|span| source.text.get(span)).unwrap_or("");
-    let message = error.message();
-    if message == "duplicate key" {
-        let title = format!("the key {} is there twice", quoted(found));
-        place.label = "the second time".into();
-        return Diagnostic::error(title).at(place).help("leave out one of the two");
-    }
-    let diagnostic = Diagnostic::error("this is not TOML");
-    let is_bare_word = found.starts_with(|c: char| c.is_alphabetic()) && !found.contains(['"', '\'']);
-    if is_bare_word && (message.contains("must be quoted") || message.starts_with("invalid")) {
-        place.label = "text stands in quotes".into();
-        return diagnostic.at(place).help(format!("write {}", quoted(found)));
-    }
-    if message.starts_with("invalid basic string") {
-        place.label = "the quote that ends the text is missing".into();
-    }
-    diagnostic.at(place)
 }
 
 impl<'t> Table<'t> {
@@ -257,6 +119,9 @@ impl<'t> Table<'t> {
     fn report_unknown(&self, key: &Spanned<std::borrow::Cow<'_, str>>) {
         let spec = self.spec;
         let name = &**key.get_ref();
+        if !self.report.has_room(Severity::Error) {
+            return self.report.count(Severity::Error);
+        }
         let title = format!("unknown key {} in {}", quoted(name), spec.what);
         let holds = |spec: &Spec, name: &str| spec.keys.contains(&name);
         let dotted = name.split_once('.').is_some_and(|(first, _)| holds(spec, first));
@@ -264,7 +129,7 @@ impl<'t> Table<'t> {
             Complaint::new(title, "in quotes, the dot is a part of the name")
                 .help(format!("write {name} without quotes"))
         } else if let Some(home) = spec.neighbours.iter().find(|home| holds(home, name)) {
-            if self.report.broken_header.is_some_and(|header| header < key.span().start) {
+            if self.report.is_below_broken_header(key.span().start) {
                 return;
             }
             let below = home.prefix.strip_prefix(spec.prefix).filter(|_| !home.what.starts_with('['));

@@ -1,5 +1,6 @@
 //! A configuration file's text, and places in it.
 
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
@@ -22,6 +23,8 @@ const MAX_EXCERPT: usize = 2_000;
 pub(super) struct Source {
     pub path: Arc<Path>,
     pub text: String,
+    /// Where each line begins; made when it is first needed.
+    line_starts: OnceCell<Vec<usize>>,
 }
 
 /// A place in a file, with the line itself: all that a message needs when the text is gone.
@@ -43,6 +46,10 @@ pub struct Place {
 }
 
 impl Source {
+    pub fn new(path: Arc<Path>, text: String) -> Source {
+        Source { path, text, line_starts: OnceCell::new() }
+    }
+
     /// Reads a regular file of at most `max` bytes. The text of an error is complete but for the file's name.
     pub fn read(path: Arc<Path>, max: u64) -> Result<Source, Unreadable> {
         let mut file = open_regular(&path)?;
@@ -52,11 +59,11 @@ impl Source {
             return Err(Unreadable::TooLarge { max });
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Source { path, text }),
+            Ok(text) => Ok(Source::new(path, text)),
             Err(error) => {
                 let good = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                let place = Source { path, text }.place(good..good + '\u{fffd}'.len_utf8(), "this is not UTF-8");
+                let place = Source::new(path, text).place(good..good + '\u{fffd}'.len_utf8(), "this is not UTF-8");
                 Err(Unreadable::NotUtf8(Box::new(place)))
             }
         }
@@ -65,8 +72,8 @@ impl Source {
     /// Where `span` begins, with the line it begins on. Spans that reach over several lines are cut at the first.
     pub fn place(&self, span: Range<usize>, label: impl Into<String>) -> Place {
         let start = floor_char_boundary(&self.text, span.start);
-        let before = &self.text[..start];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = self.line(start);
+        let line_start = self.line_starts()[line as usize - 1];
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
         let line_end = line_start.max(start + self.text[start..line_end].trim_end_matches('\r').len());
         let end = floor_char_boundary(&self.text, span.end.clamp(start, line_end));
@@ -87,13 +94,25 @@ impl Source {
 
         Place {
             file: self.path.clone(),
-            line: 1 + count_newlines(before),
+            line,
             column: 1 + self.text[line_start..start].chars().count() as u32,
             excerpt,
             mark: mark_start..mark_end,
             is_cut: from > line_start || to < line_end,
             label: label.into(),
         }
+    }
+
+    /// The line, from 1, on which a byte of the text lies.
+    pub fn line(&self, offset: usize) -> u32 {
+        self.line_starts().partition_point(|&start| start <= offset) as u32
+    }
+
+    fn line_starts(&self) -> &[usize] {
+        self.line_starts.get_or_init(|| {
+            let newlines = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            std::iter::once(0).chain(newlines.map(|(n, _)| n + 1)).collect()
+        })
     }
 }
 
@@ -163,10 +182,6 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-fn count_newlines(text: &str) -> u32 {
-    text.bytes().filter(|&byte| byte == b'\n').count() as u32
-}
-
 fn floor_char_boundary(text: &str, index: usize) -> usize {
     let mut index = index.min(text.len());
     while !text.is_char_boundary(index) {
@@ -180,7 +195,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source { path: Path::new("a.toml").into(), text: text.into() }
+        Source::new(Path::new("a.toml").into(), text.into())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A customer's `users_file`: one user a line, `ADDRESS [ALIAS…]`, `#` begins a comment.
 
 use super::diagnostic::Problems;
-use super::reader::{Complaint, Report};
+use super::report::{Complaint, Report};
 use super::source::Source;
 use super::values;
 use crate::directory::{OwnDomains, User};
@@ -109,7 +109,7 @@ mod tests {
     use std::path::Path;
 
     fn read(text: &str) -> (FileUsers, Source) {
-        let source = Source { path: Path::new("acme.users").into(), text: text.into() };
+        let source = Source::new(Path::new("acme.users").into(), text.into());
         (read_users(&source, &OwnDomains::new(&[Domain::parse("acme.example").unwrap()])), source)
     }
 

@@ -1,6 +1,6 @@
 //! What stands in strings: durations, modes, networks, domains, addresses. Each error says what to write instead.
 
-use super::reader::Complaint;
+use super::report::Complaint;
 use super::source::quoted;
 use crate::directory::canonical_net;
 use crate::envelope::{Address, Domain, DomainError};
