@@ -42,6 +42,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: Vec<Job>,
+    /// Somebody waits for one of them.
+    awaited: bool,
     closing: bool,
 }
 
@@ -50,7 +52,7 @@ struct Waiting {
 pub(super) struct Patience {
     /// For the first job.
     pub idle: Duration,
-    /// For more, after the first, unless there are `enough`.
+    /// For more, after the first, unless there are `enough`, or somebody waits for one.
     pub linger: Duration,
     pub enough: usize,
 }
@@ -63,6 +65,7 @@ impl Queue {
         if waiting.closing {
             return false;
         }
+        waiting.awaited |= job.waiter.is_some();
         waiting.jobs.push(job);
         drop(waiting);
         self.wake.notify_one();
@@ -92,12 +95,13 @@ impl Queue {
         }
         if !waiting.jobs.is_empty() {
             let until = Instant::now() + patience.linger;
-            while waiting.jobs.len() < patience.enough && !waiting.closing {
+            while waiting.jobs.len() < patience.enough && !waiting.awaited && !waiting.closing {
                 if self.wake.wait_until(&mut waiting, until).timed_out() {
                     break;
                 }
             }
         }
+        waiting.awaited = false;
         let was_full = waiting.jobs.len() >= ROOM;
         jobs.append(&mut waiting.jobs);
         let closing = waiting.closing;
