@@ -127,16 +127,16 @@ impl Remembered {
             Remembered::Few(list) => {
                 let horizon = Day::horizon(now);
                 let counted = list.iter().filter(|seen| seen.at > horizon && !without.contains(&seen.key()));
-                day_of(counted.map(|seen| seen.at).collect())
+                day_of(counted.map(|seen| seen.at).chain(with.iter().copied()).collect())
             }
             Remembered::Many(many) => {
                 let mut times = many.times.clone();
                 let left_out = without.iter().filter_map(|&key| many.last_seen(key, now));
                 left_out.for_each(|at| times.remove_one_at(at));
+                with.iter().for_each(|&at| times.count_one(at));
                 times
             }
         };
-        with.iter().for_each(|&at| times.count_one(at));
         times.falls_to(allowed, now)
     }
 

@@ -134,7 +134,7 @@ impl Journal {
             }
             _ => (None, None),
         };
-        if !self.shared.queue.push(Job { what: What::Message(entry), hurried, waiter }) {
+        if !self.shared.queue.push(Job { what: What::Message(entry), waiter }) {
             return Recorded::Closed(ticket);
         }
         outcome.map_or(Recorded::Done, Recorded::Waits)
@@ -143,11 +143,7 @@ impl Journal {
     /// Hands a reset to the writer.
     pub fn record_reset(&self, subject: Subject, why: String, done: Option<Option<u64>>) -> Recorded {
         let (waiter, outcome) = oneshot::channel();
-        match self.shared.queue.push(Job {
-            what: What::Reset { subject, why, done },
-            hurried: true,
-            waiter: Some(waiter),
-        }) {
+        match self.shared.queue.push(Job { what: What::Reset { subject, why, done }, waiter: Some(waiter) }) {
             true => Recorded::Waits(outcome),
             false => Recorded::Done,
         }

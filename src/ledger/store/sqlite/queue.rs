@@ -17,8 +17,6 @@ pub(super) const ENOUGH: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Job {
     pub what: What,
-    /// Whether a reply waits for it. What nobody waits for is written with what comes after it.
-    pub hurried: bool,
     /// Told the outcome. Whoever hung up waits no longer, and has told nobody that the message was accepted.
     pub waiter: Option<oneshot::Sender<Outcome>>,
 }
@@ -47,8 +45,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: Vec<Job>,
-    /// How many of them are hurried.
-    hurried: usize,
+    /// Somebody waits for one of them.
+    awaited: bool,
     closing: bool,
 }
 
@@ -57,11 +55,9 @@ struct Waiting {
 pub(super) struct Patience {
     /// For the first job.
     pub idle: Duration,
-    /// For more, after the first, unless there are `enough`.
+    /// For more, after the first, unless there are `enough`, or somebody waits for one.
     pub linger: Duration,
     pub enough: usize,
-    /// As `linger`, as long as nothing that waits is hurried.
-    pub unhurried: Duration,
 }
 
 impl Queue {
@@ -72,11 +68,11 @@ impl Queue {
         if waiting.closing {
             return false;
         }
-        waiting.hurried += usize::from(job.hurried);
-        let first_hurried = job.hurried && waiting.hurried == 1;
+        let first_awaited = job.waiter.is_some() && !waiting.awaited;
+        waiting.awaited |= first_awaited;
         waiting.jobs.push(job);
-        // What the writer may sleep for: the first job, the first that is hurried, enough of them.
-        let wake = first_hurried || waiting.jobs.len() == 1 || waiting.jobs.len() == ENOUGH;
+        // What the writer may sleep for: the first job, the first that is awaited, enough of them.
+        let wake = first_awaited || waiting.jobs.len() == 1 || waiting.jobs.len() == ENOUGH;
         drop(waiting);
         if wake {
             self.wake.notify_one();
@@ -106,18 +102,16 @@ impl Queue {
             self.wake.wait_for(&mut waiting, patience.idle);
         }
         if !waiting.jobs.is_empty() {
-            let now = Instant::now();
-            let until = |hurried: usize| now + if hurried == 0 { patience.unhurried } else { patience.linger };
-            while waiting.jobs.len() < patience.enough && !waiting.closing {
-                let until = until(waiting.hurried);
-                if Instant::now() >= until || self.wake.wait_until(&mut waiting, until).timed_out() {
+            let until = Instant::now() + patience.linger;
+            while waiting.jobs.len() < patience.enough && !waiting.awaited && !waiting.closing {
+                if self.wake.wait_until(&mut waiting, until).timed_out() {
                     break;
                 }
             }
         }
+        waiting.awaited = false;
         let was_full = waiting.jobs.len() >= ROOM;
         jobs.append(&mut waiting.jobs);
-        waiting.hurried = 0;
         let closing = waiting.closing;
         drop(waiting);
         if was_full {

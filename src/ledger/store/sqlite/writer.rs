@@ -82,13 +82,9 @@ impl Writer {
 
     fn patience(&self, shared: &Shared, nothing_left: bool) -> Patience {
         match (shared.sync, nothing_left) {
-            (Sync::Full, _) => {
-                Patience { idle: self.idle(), linger: Duration::ZERO, enough: BATCH, unhurried: UNHURRIED }
-            }
-            (Sync::Normal, true) => Patience { idle: self.idle(), linger: LINGER, enough: BATCH, unhurried: LINGER },
-            (Sync::Normal, false) => {
-                Patience { idle: RETRY, linger: Duration::ZERO, enough: 1, unhurried: Duration::ZERO }
-            }
+            (Sync::Full, _) => Patience { idle: self.idle(), linger: UNHURRIED, enough: BATCH },
+            (Sync::Normal, true) => Patience { idle: self.idle(), linger: LINGER, enough: BATCH },
+            (Sync::Normal, false) => Patience { idle: RETRY, linger: Duration::ZERO, enough: 1 },
         }
     }
 
