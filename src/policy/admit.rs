@@ -8,7 +8,7 @@ use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
 use super::{sender, words};
 use crate::directory::{Customer, LimitName};
-use crate::envelope::Address;
+use crate::envelope::{Address, canonical_login};
 use crate::ledger::Parties;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ fn counted_login(facts: &Facts, customer: &Customer) -> Option<Arc<str>> {
     let limited = [LimitName::LoginMessages, LimitName::LoginUniques]
         .iter()
         .any(|&name| customer.limits.counted(name).max.is_some());
-    (limited && facts.has_login()).then(|| facts.login.to_lowercase().into())
+    (limited && facts.has_login()).then(|| canonical_login(facts.login).into())
 }
 
 impl Admission {

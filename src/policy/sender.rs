@@ -3,7 +3,7 @@
 use super::facts::{Facts, Rules};
 use crate::config::SenderForm;
 use crate::directory::{Customer, Owner, User};
-use crate::envelope::{Address, Sender};
+use crate::envelope::{Address, Sender, canonical_login};
 use std::sync::Arc;
 
 /// What the envelope sender is to the identified customer.
@@ -30,7 +30,7 @@ pub(super) fn matches_login(facts: &Facts, customer: &Customer, user: Option<&Us
     if !facts.has_login() || *facts.sender == Sender::Empty {
         return true;
     }
-    let login = facts.login.to_lowercase();
+    let login = canonical_login(facts.login);
     let login_user = match rules.directory.owner_of_login(&login) {
         Some((owner, id)) if owner.name == customer.name => customer.users.get(id),
         _ => customer.users.find(&login),

@@ -40,6 +40,7 @@ pub struct RuleFile {
 pub struct Step {
     pub name: Option<String>,
 
+    // In texts that a client says `{long}` stands for a thousand letters.
     /// An address, or `unknown`.
     pub client: Option<String>,
     pub helo: Option<String>,
@@ -164,6 +165,11 @@ impl Step {
         step
     }
 
+    /// What a client says.
+    pub fn said(value: &Option<String>, default: &str) -> String {
+        value.as_deref().unwrap_or(default).replace("{long}", &"l".repeat(1_000))
+    }
+
     /// Whether it is a transaction and not only a wait or a look.
     pub fn is_transaction(&self) -> bool {
         self.expect.is_some()
@@ -173,7 +179,7 @@ impl Step {
         let Some(to) = &self.to else { return vec!["x@dest.example".into()] };
         let mut all = Vec::new();
         for pattern in to.iter() {
-            let pattern = pattern.replace("{n}", &repetition.to_string());
+            let pattern = Step::said(&Some(pattern.replace("{n}", &repetition.to_string())), "");
             let range = pattern.split_once('{').and_then(|(before, rest)| {
                 let (range, after) = rest.split_once('}')?;
                 let (from, to) = range.split_once("..")?;

@@ -51,7 +51,7 @@ impl<'r> Runner<'r> {
         for repetition in 1..=step.times.unwrap_or(1) {
             let recipients = step.recipients(repetition);
             let logged = self.logged(step);
-            let told = open.begin(step.sender.as_deref().unwrap_or("ann@acme.example"), &recipients).await;
+            let told = open.begin(&Step::said(&step.sender, "ann@acme.example"), &recipients).await;
             let expected = step.expectations(self.way == Way::Policy, recipients.len());
             for (recipient, (told, expected)) in recipients.iter().zip(told.iter().zip(&expected)) {
                 self.check_reply(&format!("recipient {recipient}"), told, expected);
@@ -93,7 +93,7 @@ impl<'r> Runner<'r> {
         let (told, senders) = open.end().await;
         self.check_reply("the end of the message", &told, step.at_end.as_deref().unwrap_or("accept"));
         if self.way != Way::Policy {
-            let expected: Vec<&str> = step.rewrite.as_deref().into_iter().collect();
+            let expected: Vec<&str> = step.rewrite.as_deref().into_iter().filter(|new| !new.is_empty()).collect();
             if senders != expected {
                 self.wrong.push(format!("the sender is changed to {senders:?}, not {expected:?}"));
             }
@@ -156,12 +156,10 @@ impl<'r> Runner<'r> {
             None if !self.looks_inside(step) => return,
             None => {
                 let lines = self.running.log_lines();
-                let decisions = || lines[logged..].iter().filter(|line| line.contains(" ref="));
-                let refusal = decisions().find(|line| !line.contains("verdict=accept"));
-                let Some(line) = refusal.or(decisions().last()) else {
+                let Some(inside) = Inside::of_log(&lines[logged..]) else {
                     return self.wrong.push(format!("no line in the log: {:?}", &lines[logged..]));
                 };
-                from_log = Inside::of_log_line(line);
+                from_log = inside;
                 &from_log
             }
         };

@@ -51,12 +51,11 @@ impl<'r> Road<'r> {
 
     /// Opens a connection for transactions.
     pub async fn connect(&mut self, step: &Step) -> Open<'r> {
-        let text = |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
         let client = Client {
-            address: text(&step.client, "192.0.2.7"),
-            helo: text(&step.helo, "mx.acme.example"),
-            tls: text(&step.tls, ""),
-            login: text(&step.login, ""),
+            address: Step::said(&step.client, "192.0.2.7"),
+            helo: Step::said(&step.helo, "mx.acme.example"),
+            tls: Step::said(&step.tls, ""),
+            login: Step::said(&step.login, ""),
             ..Client::default()
         };
         match self {
@@ -96,11 +95,16 @@ impl Open<'_> {
                 let rehearsal = rehearse(running, &envelope, recipients).await;
                 let mut begun =
                     Transaction::begin(&running.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
-                *inside = Inside::default();
+                let mut decisive_one = None;
                 for (n, recipient) in recipients.iter().enumerate() {
                     let decision = begun.recipient(recipient, None).await;
-                    let refused_before = inside.reason.is_some() && !decision.verdict.passes();
-                    if n == 0 || !decision.verdict.passes() && !refused_before {
+                    let weight = match decision.verdict.outcome {
+                        Outcome::Exempt(_) => 1,
+                        Outcome::Accept => 2,
+                        Outcome::Refuse(_) => 3,
+                    };
+                    if decisive_one.is_none_or(|heaviest| weight > heaviest) {
+                        decisive_one = Some(weight);
                         *inside = Inside::of(&decision.verdict);
                     }
                     if let Some(rehearsal) = &rehearsal {
@@ -163,12 +167,10 @@ impl Open<'_> {
             Open::Decision { transaction, .. } => *transaction = None,
             Open::Milter { mta } => mta.abort().await,
             // The next instance of the same smtpd tells.
-            Open::Policy { smtpd, client, mail, accepted } => {
+            Open::Policy { smtpd, accepted, .. } => {
                 accepted.clear();
-                let next = Mail { instance: smtpd.next_mail().instance, client: "127.0.0.1".into(), ..mail.clone() };
-                let next = Mail { login: String::new(), ..next };
-                assert_eq!(smtpd.ask(&next.at_recipient("nobody@dest.example")).await, "DUNNO");
-                mail.client = client.address.clone();
+                let next = Mail { client: "127.0.0.1".into(), ..smtpd.next_mail() };
+                smtpd.ask(&next.at_recipient("nobody@dest.example")).await;
             }
         }
     }
@@ -260,13 +262,21 @@ impl Inside {
         }
     }
 
-    /// From a line of the log.
-    pub fn of_log_line(line: &str) -> Inside {
+    /// From lines of the log: the refusal, else the last word.
+    pub fn of_log(lines: &[String]) -> Option<Inside> {
+        let decisions = || lines.iter().filter(|line| line.contains(" ref="));
+        let refusal = decisions().find(|line| !line.contains("verdict=accept"));
+        let inside = Inside::of_log_line(refusal.or(decisions().last())?);
+        let shadow = decisions().find_map(|line| Inside::of_log_line(line).shadow);
+        Some(Inside { shadow, ..inside })
+    }
+
+    fn of_log_line(line: &str) -> Inside {
         let value = |key: &str| {
             let at = line.find(&format!(" {key}="))?;
             let rest = &line[at + key.len() + 2..];
             Some(match rest.strip_prefix('"') {
-                Some(quoted) => quoted.split('"').next()?.to_owned(),
+                Some(quoted) => unescaped(quoted.split('"').next()?),
                 None => rest.split(' ').next()?.to_owned(),
             })
         };
@@ -281,4 +291,16 @@ impl Inside {
             steps: Vec::new(),
         }
     }
+}
+
+/// `\u{f6}` is ö.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split("\\u{");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let (code, rest) = part.split_once('}').expect("an escape ends");
+        out.extend(char::from_u32(u32::from_str_radix(code, 16).unwrap()));
+        out.push_str(rest);
+    }
+    out
 }
