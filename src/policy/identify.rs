@@ -56,6 +56,10 @@ fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Resu
             rules.directory.owner_of_domain(domain).map_or_else(|| first_domain(customer), |claim| claim.domain);
         return Ok(Identified { customer, by: IdentifiedBy::Login, domain });
     }
+    if rules.directory.is_unusable_login(&login) {
+        trace.note(STEP, "refuse", || format!("the configuration of the customer that has the login {login} is bad"));
+        return Err(Refusal::CustomerUnusable { whose: login.into() });
+    }
     let domain = login.rsplit_once('@').map_or("", |(_, domain)| domain);
     let name = if domain.is_empty() { login.as_str() } else { domain };
     let looked_up = LookedUp { via: Via::Login, name: name.into() };
@@ -154,7 +158,7 @@ fn first_domain(customer: &Customer) -> &str {
 
 fn unusable(domain: &str, trace: &mut Trace) -> Refusal {
     trace.note(STEP, "refuse", || format!("the configuration of the customer that owns {domain} cannot be used now"));
-    Refusal::CustomerUnusable { domain: domain.into() }
+    Refusal::CustomerUnusable { whose: domain.into() }
 }
 
 fn nobody(facts: &Facts, rules: &Rules, looked_up: SmallVec<[LookedUp; 2]>, trace: &mut Trace) -> Refusal {

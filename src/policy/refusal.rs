@@ -42,7 +42,8 @@ pub enum Refusal {
     Limit(LimitRefusal),
     /// The customer's file is bad, and there is no good copy of it.
     CustomerUnusable {
-        domain: Box<str>,
+        /// The domain or login that found the customer.
+        whose: Box<str>,
     },
     /// Nobody is registered, but a customer's file cannot be read.
     DirectoryIncomplete,

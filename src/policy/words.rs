@@ -58,8 +58,8 @@ impl fmt::Display for Refusal {
                 )
             }
             Refusal::Limit(limit) => limit.fmt(f),
-            Refusal::CustomerUnusable { domain } => {
-                write!(f, "Cannot decide: the configuration for {} is out of order; try again later", shown(domain))
+            Refusal::CustomerUnusable { whose } => {
+                write!(f, "Cannot decide: the configuration for {} is out of order; try again later", shown(whose))
             }
             Refusal::DirectoryIncomplete => {
                 f.write_str("Cannot decide: a part of the customers' configuration is out of order; try again later")
