@@ -52,11 +52,10 @@ pub enum Refusal {
         sender: Sender,
         reject: bool,
     },
-    /// The address breaks every bound.
-    BadAddress {
-        what: &'static str,
-        error: AddressError,
-    },
+    /// The sender breaks every bound.
+    BadSender(AddressError),
+    /// The recipient breaks every bound.
+    BadRecipient(AddressError),
     /// The store is away, or something went wrong here.
     CannotDecide {
         why: Box<str>,
@@ -126,7 +125,8 @@ impl Refusal {
             Refusal::CustomerUnusable { .. } => "customer-unusable",
             Refusal::DirectoryIncomplete => "directory-incomplete",
             Refusal::CannotRewrite { .. } => "cannot-rewrite",
-            Refusal::BadAddress { .. } => "bad-address",
+            Refusal::BadSender(_) => "bad-sender",
+            Refusal::BadRecipient(_) => "bad-recipient",
             Refusal::CannotDecide { .. } => "cannot-decide",
         }
     }
@@ -141,7 +141,9 @@ impl Refusal {
             Refusal::Limit(limit) => limit.codes(),
             Refusal::CannotRewrite { reject: true, .. } => (550, (7, 1)),
             Refusal::CannotRewrite { reject: false, .. } => (450, (7, 1)),
-            Refusal::BadAddress { .. } => (501, (1, 3)),
+            // RFC 3463, 3.2
+            Refusal::BadSender(_) => (501, (1, 7)),
+            Refusal::BadRecipient(_) => (501, (1, 3)),
             Refusal::CustomerUnusable { .. } | Refusal::DirectoryIncomplete | Refusal::CannotDecide { .. } => {
                 (451, (3, 0))
             }

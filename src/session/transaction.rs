@@ -186,7 +186,7 @@ impl Transaction {
         let address = match Address::parse(recipient) {
             Ok(address) => address,
             Err(error) => {
-                let refusal = Refusal::BadAddress { what: "recipient", error };
+                let refusal = Refusal::BadRecipient(error);
                 return self.decided(Verdict::of(Outcome::Refuse(Box::new(refusal))), None, queue_id, None);
             }
         };
@@ -316,5 +316,5 @@ fn admission_of(envelope: &Envelope, snapshot: &Snapshot, trace: &mut Trace) -> 
 
 fn bad_sender(envelope: &Envelope) -> Refusal {
     let error = envelope.sender.as_ref().err().copied().unwrap_or(crate::envelope::AddressError::Empty);
-    Refusal::BadAddress { what: "sender", error }
+    Refusal::BadSender(error)
 }
