@@ -9,6 +9,7 @@ use crate::envelope::{Address, Reply};
 use crate::ledger::{Answer, Kept, LedgerError, RecipientKey, ReservationId};
 use crate::policy::{
     Admission, Admitted, Exemption, Gate, Outcome, RecipientFacts, Refusal, Trace, Verdict, admit, conclude,
+    is_exempt_client,
 };
 use crate::report::Reference;
 use std::sync::Arc;
@@ -186,6 +187,11 @@ impl Transaction {
         let address = match Address::parse(recipient) {
             Ok(address) => address,
             Err(error) => {
+                if let Admission::Exempt(exemption) = &self.admission {
+                    let verdict = self.admission.verdict(Outcome::Exempt(*exemption));
+                    self.exempt.push(self.engine.ledger.recipient_key(recipient));
+                    return self.decided(verdict, None, queue_id, None);
+                }
                 let refusal = Refusal::BadRecipient(error);
                 return self.decided(Verdict::of(Outcome::Refuse(Box::new(refusal))), None, queue_id, None);
             }
@@ -202,6 +208,9 @@ impl Transaction {
 
     async fn verdict(&self, address: &Address, key: RecipientKey, counting: Counting, trace: &mut Trace) -> Verdict {
         let Some(facts) = self.envelope.facts() else {
+            if let Admission::Exempt(exemption) = &self.admission {
+                return self.admission.verdict(Outcome::Exempt(*exemption));
+            }
             return self.admission.verdict(Outcome::Refuse(Box::new(bad_sender(&self.envelope))));
         };
         let repeated = self.counted.contains(&key);
@@ -308,8 +317,10 @@ impl Drop for Transaction {
 }
 
 fn admission_of(envelope: &Envelope, snapshot: &Snapshot, trace: &mut Trace) -> Admission {
+    let rules = snapshot.rules();
     match envelope.facts() {
-        Some(facts) => admit(&facts, &snapshot.rules(), trace),
+        Some(facts) => admit(&facts, &rules, trace),
+        None if is_exempt_client(envelope.client, &envelope.login, &rules) => Admission::Exempt(Exemption::Client),
         None => Admission::Refused { refusal: bad_sender(envelope), customer: None, identified_by: None, user: None },
     }
 }
