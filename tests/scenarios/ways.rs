@@ -4,7 +4,7 @@ use crate::common::installation::{Milter, Running};
 use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::smtpd::{Mail, Smtpd};
 use crate::data::Step;
-use relaykeeper::envelope::{Address, Reply, Sender, parse_client};
+use relaykeeper::envelope::{Address, Reply, parse_client};
 use relaykeeper::policy::{Outcome, Refusal, Verdict};
 use relaykeeper::session::{Accepted, Decision, Envelope, FrontEnd, Rehearsal, Rewriting, Transaction};
 
@@ -85,16 +85,10 @@ impl Open<'_> {
         let mut told = Vec::new();
         match self {
             Open::Decision { running, client, transaction, inside } => {
-                let envelope = Envelope {
-                    client: parse_client(&client.address),
-                    helo: client.helo.as_str().into(),
-                    tls: client.tls.as_str().into(),
-                    login: client.login.as_str().into(),
-                    sender: Sender::parse(sender),
-                };
+                let Client { address, helo, tls, login, .. } = client;
+                let envelope = Envelope::new(parse_client(address), helo, tls, login, sender);
                 let rehearsal = rehearse(running, &envelope, recipients).await;
-                let mut begun =
-                    Transaction::begin(&running.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
+                let mut begun = Transaction::begin(&running.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
                 let mut decisive_one = None;
                 for (n, recipient) in recipients.iter().enumerate() {
                     let decision = begun.recipient(recipient, None).await;
