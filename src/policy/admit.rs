@@ -7,7 +7,7 @@ use super::setting::find_entrance;
 use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
 use super::{sender, words};
-use crate::directory::{Customer, LimitName};
+use crate::directory::{AllowedSenders, Customer, LimitName};
 use crate::envelope::{Address, canonical_login};
 use crate::ledger::Parties;
 use smallvec::SmallVec;
@@ -60,6 +60,8 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
         }
     };
     let foreign = facts.sender.address().is_some() && !sender.own_domain && sender.user.is_none();
+    // Any other setting lets one from outside in only because it is in shadow, and shadow changes nothing.
+    let foreign = foreign && entrance.setting.allowed_senders == AllowedSenders::Any;
     let rewrite_sender_to =
         if foreign { Address::parse(&format!("postmaster@{}", identified.domain)).ok() } else { None };
     match &rewrite_sender_to {

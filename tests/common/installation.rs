@@ -62,7 +62,13 @@ impl Installation {
         let timeout = self.loaded.settings.relay.reservation_timeout;
         let ledger = Ledger::in_memory(clock.clone(), timeout);
         let engine = Engine::new(Snapshot::from(&self.loaded), ledger, logger);
-        Running { policy: PolicyService::new(engine.clone()), engine, clock, log, sockets: tempfile::tempdir().unwrap() }
+        Running {
+            policy: PolicyService::new(engine.clone()),
+            engine,
+            clock,
+            log,
+            sockets: tempfile::tempdir().unwrap(),
+        }
     }
 }
 
@@ -136,8 +142,7 @@ impl Running {
             Some(_) => {
                 let customer = directory.customers().find(|customer| customer.users.find(name).is_some());
                 let customer = customer.unwrap_or_else(|| panic!("no user {name}"));
-                let subject =
-                    Subject { kind: SubjectKind::User, customer: customer.name.clone(), name: name.into() };
+                let subject = Subject { kind: SubjectKind::User, customer: customer.name.clone(), name: name.into() };
                 (subject, customer.clone())
             }
         };
