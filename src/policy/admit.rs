@@ -59,11 +59,11 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
             return Admission::Refused { refusal, customer: Some(customer), identified_by: Some(by), user };
         }
     };
-    let foreign = facts.sender.address().is_some() && !sender.own_domain && sender.user.is_none();
-    // Any other setting lets one from outside in only because it is in shadow, and shadow changes nothing.
-    let foreign = foreign && entrance.setting.allowed_senders == AllowedSenders::Any;
+    let is_foreign = facts.sender.address().is_some() && !sender.own_domain && sender.user.is_none();
+    // Any other setting lets a foreign one in only because it is in shadow, and shadow changes nothing.
+    let rewrites = is_foreign && entrance.setting.allowed_senders == AllowedSenders::Any;
     let rewrite_sender_to =
-        if foreign { Address::parse(&format!("postmaster@{}", identified.domain)).ok() } else { None };
+        if rewrites { Address::parse(&format!("postmaster@{}", identified.domain)).ok() } else { None };
     match &rewrite_sender_to {
         Some(new) => trace.note("rewrite", "change", || {
             format!("{} is outside the customer's domains: it becomes {new}", facts.sender)

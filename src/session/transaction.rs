@@ -215,9 +215,9 @@ impl Transaction {
         };
         let repeated = self.counted.contains(&key);
         let recipient = RecipientFacts { recipient: address, accepted_before: self.counted.len() as u64, repeated };
-        let admitted = match self.admission.gate(&facts, &recipient, &self.snapshot.rules(), trace) {
+        let (admitted, shadow) = match self.admission.gate(&facts, &recipient, &self.snapshot.rules(), trace) {
             Gate::Verdict(verdict) => return verdict,
-            Gate::AskLedger(admitted) => admitted,
+            Gate::AskLedger { admitted, shadow } => (admitted, shadow),
         };
         if let Rewriting::Impossible { reject } = self.rewriting
             && admitted.rewrite_sender_to.is_some()
@@ -226,7 +226,9 @@ impl Transaction {
             return self.admission.verdict(Outcome::Refuse(Box::new(refusal)));
         }
         let answer = self.ask_ledger(admitted, key, counting).await;
-        self.conclude(answer, trace)
+        let mut verdict = self.conclude(answer, trace);
+        verdict.shadow.extend(shadow);
+        verdict
     }
 
     async fn ask_ledger(

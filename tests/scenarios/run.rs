@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub async fn run_case(file: &RuleFile, installation: &Installation, case: &Step, way: Way) -> Vec<String> {
     let running = installation.run();
     let mut runner = Runner { way, running: &running, open: BTreeMap::new(), wrong: Vec::new() };
-    let mut road = Road::open(way, &running);
+    let mut road = Road::open(way, &running).await;
     let case = case.over(&file.defaults);
     match &case.script {
         None => runner.step(&mut road, &case).await,

@@ -41,11 +41,16 @@ pub enum Road<'r> {
 }
 
 impl<'r> Road<'r> {
-    pub fn open(way: Way, running: &'r Running) -> Road<'r> {
+    pub async fn open(way: Way, running: &'r Running) -> Road<'r> {
         match way {
             Way::Decision => Road::Decision(running),
             Way::Milter(kind) => Road::Milter { kind, milter: running.start_milter() },
-            Way::Policy => Road::Policy { running, pids: 0 },
+            Way::Policy => {
+                // An MTA that is known to ask at the end of messages.
+                let mail = Mail { client: "127.0.0.1".into(), ..Mail::default() };
+                running.smtpd(0).ask(&mail.at_end(&[])).await;
+                Road::Policy { running, pids: 0 }
+            }
         }
     }
 
@@ -89,24 +94,17 @@ impl Open<'_> {
                 let envelope = Envelope::new(parse_client(address), helo, tls, login, sender);
                 let rehearsal = rehearse(running, &envelope, recipients).await;
                 let mut begun = Transaction::begin(&running.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
-                let mut decisive_one = None;
+                let mut verdicts = Vec::new();
                 for (n, recipient) in recipients.iter().enumerate() {
                     let decision = begun.recipient(recipient, None).await;
-                    let weight = match decision.verdict.outcome {
-                        Outcome::Exempt(_) => 1,
-                        Outcome::Accept => 2,
-                        Outcome::Refuse(_) => 3,
-                    };
-                    if decisive_one.is_none_or(|heaviest| weight > heaviest) {
-                        decisive_one = Some(weight);
-                        *inside = Inside::of(&decision.verdict);
-                    }
+                    verdicts.push(decision.verdict.clone());
                     if let Some(rehearsal) = &rehearsal {
                         let rehearsed = &rehearsal.recipients[n];
                         assert_eq!(rehearsed.verdict, decision.verdict, "explain has to say what happens");
                     }
                     told.push(reply_of(decision));
                 }
+                *inside = Inside::of_all(&verdicts);
                 if let Some(decisive) = rehearsal.as_ref().and_then(Rehearsal::decisive) {
                     let steps = rehearsal.as_ref().unwrap().steps.iter().chain(&decisive.steps);
                     inside.steps = steps.map(|step| format!("{} {}", step.step, step.outcome)).collect();
@@ -238,6 +236,15 @@ fn reply_of(decision: Decision) -> Told {
 }
 
 impl Inside {
+    /// Of the first refusal, else of the first acceptance, else of the first exemption.
+    fn of_all(verdicts: &[Verdict]) -> Inside {
+        let first = |is: fn(&Outcome) -> bool| verdicts.iter().find(|verdict| is(&verdict.outcome));
+        let refusal = first(|outcome| matches!(outcome, Outcome::Refuse(_)));
+        let decisive = refusal.or(first(|outcome| *outcome == Outcome::Accept)).or(verdicts.first());
+        let shadow = verdicts.iter().find_map(|verdict| Inside::of(verdict).shadow);
+        Inside { shadow, ..Inside::of(decisive.expect("a recipient")) }
+    }
+
     fn of(verdict: &Verdict) -> Inside {
         let reason = match &verdict.outcome {
             Outcome::Accept => None,
@@ -260,7 +267,7 @@ impl Inside {
     pub fn of_log(lines: &[String]) -> Option<Inside> {
         let decisions = || lines.iter().filter(|line| line.contains(" ref="));
         let refusal = decisions().find(|line| !line.contains("verdict=accept"));
-        let inside = Inside::of_log_line(refusal.or(decisions().last())?);
+        let inside = Inside::of_log_line(refusal.or(decisions().next_back())?);
         let shadow = decisions().find_map(|line| Inside::of_log_line(line).shadow);
         Some(Inside { shadow, ..inside })
     }
