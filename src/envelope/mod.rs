@@ -4,10 +4,12 @@ mod address;
 mod client;
 mod domain;
 mod helo;
+mod login;
 mod reply;
 
 pub use address::{Address, AddressError, MAX_ADDRESS, Sender};
 pub use client::{canonical_ip, parse_client};
 pub use domain::{Domain, DomainError, canonical_domain, claims_of, is_public_suffix};
 pub use helo::identifying_helo;
+pub use login::canonical_login;
 pub use reply::{MAX_REPLY_LINE, Reply, ReplyClass};

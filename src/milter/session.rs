@@ -1,16 +1,13 @@
 //! The state of one milter session, which is one SMTP session: what was said at CONNECT and HELO, and the transaction
 //! that is open.
 
-use crate::envelope::{Address, Sender, canonical_ip, parse_client};
+use crate::envelope::{Address, canonical_ip, parse_client};
 use crate::session::{
-    Accepted, Decision, Engine, Envelope, FrontEnd, OpenSession, Rewriting, SmtpSession, Transaction,
+    Accepted, Decision, Engine, Envelope, FrontEnd, OpenSession, Rewriting, SmtpSession, Transaction, bounded,
 };
 use indymilter::SocketInfo;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// The longest HELO name and login that are looked at, in characters; an SMTP line has 512 octets (RFC 5321, 4.5.3.1.4).
-const MAX_NAME: usize = 512;
 
 /// What macros tell, where they tell it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,7 +58,7 @@ impl MilterSession {
     /// HELO comes again after STARTTLS, and then tells of TLS. It ends an open transaction (RFC 5321, 4.1.4).
     pub fn helo(&mut self, name: &str, macros: MacroValues) {
         self.abandon("new-helo");
-        self.helo = bounded(name).into();
+        self.helo = bounded(name);
         self.learn_tls(macros);
     }
 
@@ -69,13 +66,8 @@ impl MilterSession {
         self.abandon("new-mail");
         self.learn_tls(macros);
         self.queue_id = macros.queue_id.map(Into::into);
-        let envelope = Envelope {
-            client: self.client,
-            helo: self.helo.clone(),
-            tls: self.tls.clone(),
-            login: bounded(macros.login.unwrap_or_default()).into(),
-            sender: Sender::parse(sender),
-        };
+        let login = macros.login.unwrap_or_default();
+        let envelope = Envelope::new(self.client, &self.helo, &self.tls, login, sender);
         let transaction = Transaction::begin(&self.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
         if let Some(open) = &self.open {
             open.holds(Some(transaction.reservation()));
@@ -120,7 +112,7 @@ impl MilterSession {
 
     fn learn_tls(&mut self, macros: MacroValues) {
         if let Some(tls) = macros.tls {
-            self.tls = bounded(tls).into();
+            self.tls = bounded(tls);
         }
     }
 
@@ -129,8 +121,4 @@ impl MilterSession {
             self.queue_id = queue_id.map(Into::into);
         }
     }
-}
-
-fn bounded(text: &str) -> &str {
-    text.char_indices().nth(MAX_NAME).map_or(text, |(end, _)| &text[..end])
 }

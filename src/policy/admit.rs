@@ -7,10 +7,11 @@ use super::setting::find_entrance;
 use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
 use super::{sender, words};
-use crate::directory::{Customer, LimitName};
-use crate::envelope::Address;
+use crate::directory::{AllowedSenders, Customer, LimitName};
+use crate::envelope::{Address, canonical_login};
 use crate::ledger::Parties;
 use smallvec::SmallVec;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What the rules say of a transaction, before its recipients are known.
@@ -38,7 +39,7 @@ pub struct Admitted {
 
 /// Decides by the rules of the relay service, sections 1 to 3.
 pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
-    if is_exempt(facts, rules) {
+    if is_exempt_client(facts.client, facts.login, rules) {
         trace.note("exempt", "pass", || {
             format!("{} is in exempt_clients and did not log in", words::client(facts.client))
         });
@@ -60,9 +61,11 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
             return Admission::Refused { refusal, customer: Some(customer), identified_by: Some(by), user };
         }
     };
-    let foreign = facts.sender.address().is_some() && !sender.own_domain && sender.user.is_none();
+    let is_foreign = facts.sender.address().is_some() && !sender.own_domain && sender.user.is_none();
+    // Any other setting lets a foreign one in only because it is in shadow, and shadow changes nothing.
+    let rewrites = is_foreign && entrance.setting.allowed_senders == AllowedSenders::Any;
     let rewrite_sender_to =
-        if foreign { Address::parse(&format!("postmaster@{}", identified.domain)).ok() } else { None };
+        if rewrites { Address::parse(&format!("postmaster@{}", identified.domain)).ok() } else { None };
     match &rewrite_sender_to {
         Some(new) => trace.note("rewrite", "change", || {
             format!("{} is outside the customer's domains: it becomes {new}", facts.sender)
@@ -85,9 +88,10 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
     })
 }
 
-fn is_exempt(facts: &Facts, rules: &Rules) -> bool {
-    let Some(client) = facts.client else { return false };
-    !facts.has_login() && rules.relay.exempt_clients.iter().any(|net| net.contains(&client))
+/// Whether the client's mail is not ours to judge, whatever it says (`exempt_clients`).
+pub fn is_exempt_client(client: Option<IpAddr>, login: &str, rules: &Rules) -> bool {
+    let Some(client) = client else { return false };
+    login.is_empty() && rules.relay.exempt_clients.iter().any(|net| net.contains(&client))
 }
 
 /// Logins are counted only where a limit asks for it: most are the same as their user.
@@ -95,7 +99,7 @@ fn counted_login(facts: &Facts, customer: &Customer) -> Option<Arc<str>> {
     let limited = [LimitName::LoginMessages, LimitName::LoginUniques]
         .iter()
         .any(|&name| customer.limits.counted(name).max.is_some());
-    (limited && facts.has_login()).then(|| facts.login.to_lowercase().into())
+    (limited && facts.has_login()).then(|| canonical_login(facts.login).into())
 }
 
 impl Admission {

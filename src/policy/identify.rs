@@ -4,7 +4,7 @@ use super::facts::{Facts, Rules};
 use super::refusal::{LookedUp, Refusal, Via};
 use super::trace::Trace;
 use crate::directory::{Customer, Owner};
-use crate::envelope::identifying_helo;
+use crate::envelope::{canonical_login, identifying_helo};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub(super) fn identify<'a>(
 
 /// With a login, the login decides alone: an exact `logins` entry first, else its domain.
 fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Unidentified> {
-    let login = facts.login.to_lowercase();
+    let login = canonical_login(facts.login);
     if let Some((customer, user)) = rules.directory.owner_of_login(&login) {
         let address = customer.users.get(user).map_or("", |user| &user.address);
         trace.note(STEP, "login", || format!("the login {login} belongs to {address} of customer {}", customer.name));
@@ -74,11 +74,14 @@ fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Resu
             rules.directory.owner_of_domain(domain).map_or_else(|| first_domain(customer), |claim| claim.domain);
         return Ok(Identified { customer, by: IdentifiedBy::Login, domain });
     }
+    if rules.directory.is_unusable_login(&login) {
+        trace.note(STEP, "refuse", || format!("the configuration of the customer that has the login {login} is bad"));
+        return Err(Refusal::CustomerUnusable { whose: login.into() }.into());
+    }
     let domain = login.rsplit_once('@').map_or("", |(_, domain)| domain);
-    let domain = crate::envelope::canonical_domain(domain);
-    let looked_up =
-        LookedUp { via: Via::Login, name: if domain.is_empty() { login.as_str().into() } else { (&*domain).into() } };
-    let claim = if domain.is_empty() { None } else { rules.directory.owner_of_domain(&domain) };
+    let name = if domain.is_empty() { login.as_str() } else { domain };
+    let looked_up = LookedUp { via: Via::Login, name: name.into() };
+    let claim = if domain.is_empty() { None } else { rules.directory.owner_of_domain(domain) };
     match claim.map(|claim| (claim.owner, claim.domain)) {
         Some((Owner::Customer(customer), domain)) => {
             trace.note(STEP, "login", || format!("the login {login} lies in {domain} of customer {}", customer.name));
@@ -173,7 +176,7 @@ fn first_domain(customer: &Customer) -> &str {
 
 fn unusable(domain: &str, trace: &mut Trace) -> Refusal {
     trace.note(STEP, "refuse", || format!("the configuration of the customer that owns {domain} cannot be used now"));
-    Refusal::CustomerUnusable { domain: domain.into() }
+    Refusal::CustomerUnusable { whose: domain.into() }
 }
 
 fn nobody(facts: &Facts, rules: &Rules, looked_up: SmallVec<[LookedUp; 2]>, trace: &mut Trace) -> Refusal {

@@ -15,7 +15,7 @@ mod trace;
 mod verdict;
 mod words;
 
-pub use admit::{Admission, Admitted, admit};
+pub use admit::{Admission, Admitted, admit, is_exempt_client};
 pub use facts::{Facts, Rules};
 pub use identify::IdentifiedBy;
 pub use recipient::{Gate, RecipientFacts, conclude};

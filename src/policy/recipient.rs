@@ -26,8 +26,8 @@ pub struct RecipientFacts<'a> {
 pub enum Gate<'a> {
     /// Decided.
     Verdict(Verdict),
-    /// The rules pass it; whether it fits is for the ledger to say.
-    AskLedger(&'a Admitted),
+    /// The rules pass it; whether it fits is for the ledger to say. `shadow`: a rule in shadow would have refused it.
+    AskLedger { admitted: &'a Admitted, shadow: Option<Refusal> },
 }
 
 impl Admission {
@@ -54,12 +54,20 @@ impl Admission {
             return Gate::Verdict(self.refused(Refusal::EmptySenderRecipients));
         }
         let limit = admitted.customer.limits.transaction_recipients;
-        if let Some(max) = limit.max.filter(|&max| recipient.accepted_before >= max && !limit.shadow) {
-            trace.note("recipients", "refuse", || format!("the transaction has its {max} recipients already"));
-            return Gate::Verdict(self.refused(Refusal::TooManyRecipients { max }));
+        let mut shadow = None;
+        if let Some(max) = limit.max.filter(|&max| recipient.accepted_before >= max) {
+            let outcome = if limit.shadow { "shadow" } else { "refuse" };
+            trace.note("recipients", outcome, || format!("the transaction has its {max} recipients already"));
+            let refusal = Refusal::TooManyRecipients { max };
+            if !limit.shadow {
+                return Gate::Verdict(self.refused(refusal));
+            }
+            shadow = Some(refusal);
+        } else {
+            let number = recipient.accepted_before + 1;
+            trace.note("recipients", "pass", || format!("recipient {number} of the transaction"));
         }
-        trace.note("recipients", "pass", || format!("recipient {} of the transaction", recipient.accepted_before + 1));
-        Gate::AskLedger(admitted)
+        Gate::AskLedger { admitted, shadow }
     }
 
     fn refused(&self, refusal: Refusal) -> Verdict {

@@ -42,7 +42,8 @@ pub enum Refusal {
     Limit(LimitRefusal),
     /// The customer's file is bad, and there is no good copy of it.
     CustomerUnusable {
-        domain: Box<str>,
+        /// The domain or login that found the customer.
+        whose: Box<str>,
     },
     /// Nobody is registered, but a customer's file cannot be read.
     DirectoryIncomplete,
@@ -51,11 +52,10 @@ pub enum Refusal {
         sender: Sender,
         reject: bool,
     },
-    /// The address breaks every bound.
-    BadAddress {
-        what: &'static str,
-        error: AddressError,
-    },
+    /// The sender breaks every bound.
+    BadSender(AddressError),
+    /// The recipient breaks every bound.
+    BadRecipient(AddressError),
     /// The store is away, or something went wrong here.
     CannotDecide {
         why: Box<str>,
@@ -125,7 +125,8 @@ impl Refusal {
             Refusal::CustomerUnusable { .. } => "customer-unusable",
             Refusal::DirectoryIncomplete => "directory-incomplete",
             Refusal::CannotRewrite { .. } => "cannot-rewrite",
-            Refusal::BadAddress { .. } => "bad-address",
+            Refusal::BadSender(_) => "bad-sender",
+            Refusal::BadRecipient(_) => "bad-recipient",
             Refusal::CannotDecide { .. } => "cannot-decide",
         }
     }
@@ -140,7 +141,9 @@ impl Refusal {
             Refusal::Limit(limit) => limit.codes(),
             Refusal::CannotRewrite { reject: true, .. } => (550, (7, 1)),
             Refusal::CannotRewrite { reject: false, .. } => (450, (7, 1)),
-            Refusal::BadAddress { .. } => (501, (1, 3)),
+            // RFC 3463, 3.2
+            Refusal::BadSender(_) => (501, (1, 7)),
+            Refusal::BadRecipient(_) => (501, (1, 3)),
             Refusal::CustomerUnusable { .. } | Refusal::DirectoryIncomplete | Refusal::CannotDecide { .. } => {
                 (451, (3, 0))
             }

@@ -3,7 +3,7 @@
 use super::facts::{Facts, Rules};
 use crate::config::SenderForm;
 use crate::directory::{Customer, Owner, User};
-use crate::envelope::{Address, Sender};
+use crate::envelope::{Address, Sender, canonical_login};
 use std::sync::Arc;
 
 /// What the envelope sender is to the identified customer.
@@ -30,7 +30,7 @@ pub(super) fn matches_login(facts: &Facts, customer: &Customer, user: Option<&Us
     if !facts.has_login() || *facts.sender == Sender::Empty {
         return true;
     }
-    let login = facts.login.to_lowercase();
+    let login = canonical_login(facts.login);
     let login_user = match rules.directory.owner_of_login(&login) {
         Some((owner, id)) if owner.name == customer.name => customer.users.get(id),
         _ => customer.users.find(&login),
@@ -46,19 +46,33 @@ fn find_user<'a>(customer: &'a Customer, address: &Address, forms: &[SenderForm]
     if let Some(user) = customer.users.find(address.as_str()) {
         return Some(user);
     }
-    let mut local = address.local_part();
-    for form in forms {
-        local = match form {
-            SenderForm::Plus => local.split_once('+').map_or(local, |(user, _tag)| user),
-            SenderForm::Batv => without_batv(local),
-            // A forwarded sender is the forwarder's own address, tag and all: there is no user behind it here.
-            SenderForm::Srs => local,
-        };
+    let (mut local, mut domain) = (address.local_part(), address.domain());
+    if forms.contains(&SenderForm::Srs) {
+        (local, domain) = without_srs(local).unwrap_or((local, domain));
+    }
+    if forms.contains(&SenderForm::Batv) {
+        local = without_batv(local);
+    }
+    if forms.contains(&SenderForm::Plus) {
+        local = local.split_once('+').map_or(local, |(user, _tag)| user);
     }
     if local.is_empty() || local.len() == address.local_part().len() {
         return None;
     }
-    customer.users.find(&format!("{local}@{}", address.domain()))
+    customer.users.find(&format!("{local}@{domain}"))
+}
+
+/// The address that was forwarded: `SRS0=HASH=TT=DOMAIN=user`, or `SRS1=HASH=FORWARDER==HASH=TT=DOMAIN=user` when that
+/// happened twice (Sender Rewriting Scheme). In canonical form all is in lower case.
+fn without_srs(local: &str) -> Option<(&str, &str)> {
+    const SEPARATORS: [char; 3] = ['=', '+', '-'];
+    let opaque = match local.strip_prefix("srs1").and_then(|rest| rest.strip_prefix(SEPARATORS)) {
+        Some(rest) => rest.splitn(3, '=').nth(2)?.strip_prefix(SEPARATORS)?,
+        None => local.strip_prefix("srs0")?.strip_prefix(SEPARATORS)?,
+    };
+    let mut parts = opaque.splitn(4, '=').skip(2);
+    let (domain, user) = (parts.next()?, parts.next()?);
+    Some((user, domain))
 }
 
 /// `prvs=TAG=user` (draft-levine-smtp-batv)

@@ -58,8 +58,8 @@ impl fmt::Display for Refusal {
                 )
             }
             Refusal::Limit(limit) => limit.fmt(f),
-            Refusal::CustomerUnusable { domain } => {
-                write!(f, "Cannot decide: the configuration for {} is out of order; try again later", shown(domain))
+            Refusal::CustomerUnusable { whose } => {
+                write!(f, "Cannot decide: the configuration for {} is out of order; try again later", shown(whose))
             }
             Refusal::DirectoryIncomplete => {
                 f.write_str("Cannot decide: a part of the customers' configuration is out of order; try again later")
@@ -72,7 +72,8 @@ impl fmt::Display for Refusal {
                 )?;
                 f.write_str("; use an address in one of the customer's domains")
             }
-            Refusal::BadAddress { what, error } => write!(f, "Bad {what} address syntax: {error}"),
+            Refusal::BadSender(error) => write!(f, "Bad sender address syntax: {error}"),
+            Refusal::BadRecipient(error) => write!(f, "Bad recipient address syntax: {error}"),
             Refusal::CannotDecide { why } => write!(f, "Cannot decide: {why}; try again later"),
         }
     }

@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::instances::{Instances, SharedSlot, Slot, State};
 use super::request::{BadRequest, MAX_REQUEST, Request, known};
 use crate::config::OnRewrite;
-use crate::envelope::{Sender, parse_client};
+use crate::envelope::parse_client;
 use crate::listen::Peer;
 use crate::report::OncePer;
 use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenCount, Rewriting, SmtpSession, Transaction};
@@ -176,13 +176,13 @@ impl PolicyService {
     }
 
     fn begin(&self, request: &Request, counted_elsewhere: bool) -> Transaction {
-        let envelope = Envelope {
-            client: parse_client(request.client_address),
-            helo: request.helo_name.into(),
-            tls: request.encryption_protocol.into(),
-            login: request.sasl_username.into(),
-            sender: Sender::parse(request.sender),
-        };
+        let envelope = Envelope::new(
+            parse_client(request.client_address),
+            request.helo_name,
+            request.encryption_protocol,
+            request.sasl_username,
+            request.sender,
+        );
         let rewriting = match self.engine.snapshot().settings.policy.on_rewrite {
             OnRewrite::Continue => Rewriting::Possible,
             OnRewrite::Auto if counted_elsewhere => Rewriting::Possible,

@@ -4,7 +4,11 @@ use crate::envelope::{AddressError, Sender};
 use crate::policy::Facts;
 use std::net::IpAddr;
 
-/// Owned facts of one transaction. Lengths are bounded by whoever fills it from the wire.
+/// The longest HELO name, TLS version and login that are kept, in bytes; an SMTP line has 512 octets (RFC 5321,
+/// 4.5.3.1.4).
+const MAX_NAME: usize = 512;
+
+/// Owned facts of one transaction, all of them bounded.
 #[derive(Clone, Debug)]
 pub struct Envelope {
     pub client: Option<IpAddr>,
@@ -16,6 +20,12 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// From what the MTA says; empty is what it does not know.
+    pub fn new(client: Option<IpAddr>, helo: &str, tls: &str, login: &str, sender: &str) -> Envelope {
+        let sender = Sender::parse(sender);
+        Envelope { client, helo: bounded(helo), tls: bounded(tls), login: bounded(login), sender }
+    }
+
     /// `None` when the sender could not be read.
     pub fn facts(&self) -> Option<Facts<'_>> {
         Some(Facts {
@@ -25,5 +35,29 @@ impl Envelope {
             login: &self.login,
             sender: self.sender.as_ref().ok()?,
         })
+    }
+}
+
+/// A name that a client said, in bounds. What is cut never passes for something shorter: no name and no login ends in dots.
+pub fn bounded(text: &str) -> Box<str> {
+    if text.len() <= MAX_NAME {
+        return text.into();
+    }
+    let end = (0..=MAX_NAME).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    format!("{}...", &text[..end]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_passes_for_nothing_else() {
+        let login = format!("{}@acme.example", "l".repeat(MAX_NAME - 13));
+        let envelope = |login: &str| Envelope::new(None, "", "", login, "");
+        assert_eq!(*envelope(&login).login, login);
+        let longer = envelope(&format!("{login}.evil.example")).login;
+        assert!(longer.ends_with("@acme.example...") && longer.len() == MAX_NAME + 3, "{longer}");
+        assert!(envelope(&"ö".repeat(MAX_NAME)).login.len() <= MAX_NAME + 3);
     }
 }

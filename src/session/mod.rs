@@ -11,7 +11,7 @@ mod transaction;
 
 pub use correlation::{OpenSession, OpenSessions, SmtpSession};
 pub use engine::{Engine, Snapshot};
-pub use envelope::Envelope;
+pub use envelope::{Envelope, bounded};
 pub use open_count::{OpenCount, UnderWay};
 pub use rehearsal::{Rehearsal, RehearsedRecipient};
 pub use transaction::{Accepted, Decision, FrontEnd, Rewriting, Transaction};

@@ -43,16 +43,17 @@ impl Rehearsal {
             let about = RecipientFacts { recipient, accepted_before: accepted.len() as u64, repeated };
             let verdict = match admission.gate(&facts, &about, &rules, &mut trace) {
                 Gate::Verdict(verdict) => verdict,
-                Gate::AskLedger(admitted) => {
+                Gate::AskLedger { admitted, shadow } => {
                     accepted.push(key);
                     let answer = ledger.look(None, &admitted.parties, &admitted.customer.limits, &accepted).await;
-                    let verdict = match answer {
+                    let mut verdict = match answer {
                         Ok(answer) => {
                             let wall_offset_ms = ledger.wall(answer.at) - answer.at.0 as i64;
                             conclude(&admission, &answer, wall_offset_ms, &mut trace)
                         }
                         Err(error) => undecided(&admission, &error),
                     };
+                    verdict.shadow.extend(shadow);
                     if !verdict.passes() {
                         accepted.pop();
                     }

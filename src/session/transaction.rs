@@ -9,6 +9,7 @@ use crate::envelope::{Address, Reply};
 use crate::ledger::{Answer, Kept, LedgerError, RecipientKey, ReservationId};
 use crate::policy::{
     Admission, Admitted, Exemption, Gate, Outcome, RecipientFacts, Refusal, Trace, Verdict, admit, conclude,
+    is_exempt_client,
 };
 use crate::report::Reference;
 use std::sync::Arc;
@@ -197,7 +198,12 @@ impl Transaction {
         let address = match Address::parse(recipient) {
             Ok(address) => address,
             Err(error) => {
-                let refusal = Refusal::BadAddress { what: "recipient", error };
+                if let Admission::Exempt(exemption) = &self.admission {
+                    let verdict = self.admission.verdict(Outcome::Exempt(*exemption));
+                    self.exempt.push(self.engine.ledger.recipient_key(recipient));
+                    return self.decided(verdict, None, queue_id, None);
+                }
+                let refusal = Refusal::BadRecipient(error);
                 return self.decided(Verdict::of(Outcome::Refuse(Box::new(refusal))), None, queue_id, None);
             }
         };
@@ -213,13 +219,16 @@ impl Transaction {
 
     async fn verdict(&self, address: &Address, key: RecipientKey, counting: Counting, trace: &mut Trace) -> Verdict {
         let Some(facts) = self.envelope.facts() else {
+            if let Admission::Exempt(exemption) = &self.admission {
+                return self.admission.verdict(Outcome::Exempt(*exemption));
+            }
             return self.admission.verdict(Outcome::Refuse(Box::new(bad_sender(&self.envelope))));
         };
         let repeated = self.counted.contains(&key);
         let recipient = RecipientFacts { recipient: address, accepted_before: self.counted.len() as u64, repeated };
-        let admitted = match self.admission.gate(&facts, &recipient, &self.snapshot.rules(), trace) {
+        let (admitted, shadow) = match self.admission.gate(&facts, &recipient, &self.snapshot.rules(), trace) {
             Gate::Verdict(verdict) => return verdict,
-            Gate::AskLedger(admitted) => admitted,
+            Gate::AskLedger { admitted, shadow } => (admitted, shadow),
         };
         if let Rewriting::Impossible { reject } = self.rewriting
             && admitted.rewrite_sender_to.is_some()
@@ -228,7 +237,9 @@ impl Transaction {
             return self.admission.verdict(Outcome::Refuse(Box::new(refusal)));
         }
         let answer = self.ask_ledger(admitted, key, counting).await;
-        self.conclude(answer, trace)
+        let mut verdict = self.conclude(answer, trace);
+        verdict.shadow.extend(shadow);
+        verdict
     }
 
     async fn ask_ledger(
@@ -319,13 +330,15 @@ impl Drop for Transaction {
 }
 
 fn admission_of(envelope: &Envelope, snapshot: &Snapshot, trace: &mut Trace) -> Admission {
+    let rules = snapshot.rules();
     match envelope.facts() {
-        Some(facts) => admit(&facts, &snapshot.rules(), trace),
+        Some(facts) => admit(&facts, &rules, trace),
+        None if is_exempt_client(envelope.client, &envelope.login, &rules) => Admission::Exempt(Exemption::Client),
         None => Admission::Refused { refusal: bad_sender(envelope), customer: None, identified_by: None, user: None },
     }
 }
 
 fn bad_sender(envelope: &Envelope) -> Refusal {
     let error = envelope.sender.as_ref().err().copied().unwrap_or(crate::envelope::AddressError::Empty);
-    Refusal::BadAddress { what: "sender", error }
+    Refusal::BadSender(error)
 }

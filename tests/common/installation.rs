@@ -1,0 +1,182 @@
+//! A configuration made of text, and a daemon's heart that runs on it, with a clock that the test moves.
+
+use super::smtpd::Smtpd;
+use relaykeeper::clock::{ManualClock, Moment};
+use relaykeeper::config::{self, Loaded};
+use relaykeeper::directory::LimitName;
+use relaykeeper::ledger::{Ledger, LimitUsage, Subject, SubjectKind};
+use relaykeeper::listen::{Peer, SocketOptions, bind};
+use relaykeeper::milter::MilterService;
+use relaykeeper::policy_service::PolicyService;
+use relaykeeper::report::sink::memory::{Memory, MemoryLines};
+use relaykeeper::report::{Level, Logger};
+use relaykeeper::session::{Engine, Snapshot};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::{oneshot, watch};
+
+/// Where every test's time begins: 2027-01-15 08:00:00 UTC.
+pub const START: Moment = Moment::from_seconds(1_800_000_000);
+
+/// Configuration files, loaded.
+pub struct Installation {
+    folder: TempDir,
+    pub loaded: Loaded,
+}
+
+impl Installation {
+    /// `customers` are file names within `customers.d`, and texts.
+    ///
+    /// # Panics
+    /// If the main file has errors. Those of customers' files are in [`Loaded::problems`].
+    pub fn of<'a>(main: &str, customers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Installation {
+        let folder = tempfile::tempdir().unwrap();
+        let customers_d = folder.path().join("customers.d");
+        std::fs::create_dir(&customers_d).unwrap();
+        for (name, text) in customers {
+            std::fs::write(customers_d.join(name), text).unwrap();
+        }
+        std::fs::write(folder.path().join("relaykeeper.toml"), main).unwrap();
+        let loaded = load(folder.path());
+        Installation { folder, loaded }
+    }
+
+    /// As after a reload with another main file.
+    pub fn with_main(&self, main: &str) -> Snapshot {
+        std::fs::write(self.folder.path().join("relaykeeper.toml"), main).unwrap();
+        Snapshot::from(&load(self.folder.path()))
+    }
+
+    /// As after a reload with another file of a customer.
+    pub fn with_customer(&self, name: &str, text: &str) -> Snapshot {
+        std::fs::write(self.folder.path().join("customers.d").join(name), text).unwrap();
+        Snapshot::from(&load(self.folder.path()))
+    }
+
+    pub fn run(&self) -> Running {
+        let (sink, log) = Memory::new();
+        let logger = Logger::start(Level::Debug, Box::new(sink)).unwrap();
+        let clock = Arc::new(ManualClock::at(START));
+        let timeout = self.loaded.settings.relay.reservation_timeout;
+        let ledger = Ledger::in_memory(clock.clone(), timeout);
+        let engine = Engine::new(Snapshot::from(&self.loaded), ledger, logger);
+        Running {
+            policy: PolicyService::new(engine.clone()),
+            engine,
+            clock,
+            log,
+            sockets: tempfile::tempdir().unwrap(),
+        }
+    }
+}
+
+fn load(folder: &Path) -> Loaded {
+    match config::load(&folder.join("relaykeeper.toml")) {
+        Ok(loaded) => loaded,
+        Err(problems) => panic!("{}", problems.iter().map(|p| p.to_string()).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// An engine with its services.
+pub struct Running {
+    pub engine: Arc<Engine>,
+    pub clock: Arc<ManualClock>,
+    pub policy: Arc<PolicyService>,
+    log: MemoryLines,
+    sockets: TempDir,
+}
+
+/// A milter service on a unix socket, until dropped.
+pub struct Milter {
+    pub path: PathBuf,
+    pub stop_accepting: watch::Sender<bool>,
+    pub stop: Option<oneshot::Sender<()>>,
+    pub task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    pub fn start_milter(&self) -> Milter {
+        self.start_milter_with(true)
+    }
+
+    pub fn start_milter_with(&self, policy_too: bool) -> Milter {
+        let path = self.sockets.path().join(format!("{}.sock", self.sockets.path().read_dir().unwrap().count()));
+        let address = format!("unix:{}", path.display()).parse().unwrap();
+        let listener = bind(&address, &SocketOptions::default(), "listen.milter", &self.engine.log).unwrap();
+        let service = MilterService::new(self.engine.clone(), policy_too);
+        let (stop_accepting, accepting) = watch::channel(false);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move { service.serve(listener, accepting, stopped).await.unwrap() });
+        Milter { path, stop_accepting, stop: Some(stop), task }
+    }
+
+    /// An smtpd process of this machine.
+    pub fn smtpd(&self, pid: u32) -> Smtpd {
+        self.smtpd_of(Peer::Local, pid)
+    }
+
+    pub fn smtpd_of(&self, peer: Peer, pid: u32) -> Smtpd {
+        Smtpd::connect(&self.policy, peer, pid)
+    }
+
+    /// Every line logged so far.
+    pub fn log_lines(&self) -> Vec<String> {
+        assert!(self.engine.log.flush(super::PATIENCE), "the log is written");
+        self.log.all().into_iter().map(|(_, line)| line).collect()
+    }
+
+    pub fn pass_time(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
+    /// What is counted and reserved: of a user for an address, else of a customer.
+    pub async fn usage(&self, name: &str) -> Vec<LimitUsage> {
+        let directory = self.engine.snapshot().directory.clone();
+        let (subject, customer) = match name.rsplit_once('@') {
+            None => {
+                let customer = directory.customer(name).unwrap_or_else(|| panic!("no customer {name}"));
+                (Subject { kind: SubjectKind::Customer, customer: name.into(), name: name.into() }, customer.clone())
+            }
+            Some(_) => {
+                let customer = directory.customers().find(|customer| customer.users.find(name).is_some());
+                let customer = customer.unwrap_or_else(|| panic!("no user {name}"));
+                let subject = Subject { kind: SubjectKind::User, customer: customer.name.clone(), name: name.into() };
+                (subject, customer.clone())
+            }
+        };
+        self.engine.ledger.usage(&subject, &customer.limits).await.unwrap()
+    }
+
+    /// Counted within the window of one limit.
+    pub async fn used(&self, name: &str, limit: LimitName) -> u64 {
+        self.usage(name).await.iter().find(|usage| usage.limit == limit).unwrap().used
+    }
+
+    /// Recipients of a customer: counted within a day, and reserved.
+    pub async fn counted_and_reserved(&self, customer: &str) -> (u64, u64) {
+        let usage = self.usage(customer).await;
+        let day = usage.iter().find(|usage| usage.limit == LimitName::CustomerDay).unwrap();
+        (day.used, day.reserved)
+    }
+
+    /// Whether nobody holds a reservation.
+    pub async fn holds_nothing(&self) -> bool {
+        for customer in self.engine.snapshot().directory.customers() {
+            let users = customer.users.iter().map(|user| user.address.clone());
+            for name in users.chain([customer.name.clone()]) {
+                if self.usage(&name).await.iter().any(|usage| usage.reserved > 0) {
+                    return false;
+                }
+            }
+        }
+        self.engine.open_transactions.count() == 0
+    }
+}
+
+impl Drop for Milter {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,155 @@
+//! An smtpd of Postfix as the policy service sees it (SMTPD_POLICY_README).
+
+use super::soon;
+use relaykeeper::listen::Peer;
+use relaykeeper::policy_service::PolicyService;
+use std::fmt::Write;
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
+
+pub struct Smtpd {
+    stream: DuplexStream,
+    pub service: JoinHandle<()>,
+    pid: u32,
+    messages: u32,
+}
+
+/// What is the same in all requests of a transaction.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    pub client: String,
+    pub port: u16,
+    pub server: String,
+    pub helo: String,
+    pub tls: String,
+    pub login: String,
+    pub sender: String,
+    pub instance: String,
+}
+
+impl Default for Mail {
+    fn default() -> Mail {
+        Mail {
+            client: "192.0.2.7".into(),
+            port: 4711,
+            server: "198.51.100.25".into(),
+            helo: "mx.acme.example".into(),
+            tls: String::new(),
+            login: String::new(),
+            sender: "ann@acme.example".into(),
+            instance: "1a2b.67890abc.12345.0".into(),
+        }
+    }
+}
+
+impl Mail {
+    /// A request, with the attributes in Postfix's order.
+    pub fn request(&self, state: &str, recipient: &str, recipient_count: u64, context: &str) -> String {
+        let Mail { client, port, server, helo, tls, login, sender, instance } = self;
+        let queue_id = if state == "END-OF-MESSAGE" { "3F2A1C0" } else { "" };
+        let mut text = String::new();
+        for (name, value) in [
+            ("request", "smtpd_access_policy"),
+            ("protocol_state", state),
+            ("protocol_name", "ESMTP"),
+            ("client_address", client),
+            ("client_name", "unknown"),
+            ("client_port", &port.to_string()),
+            ("reverse_client_name", "unknown"),
+            ("server_address", server),
+            ("server_port", "25"),
+            ("helo_name", helo),
+            ("sender", sender),
+            ("recipient", recipient),
+            ("recipient_count", &recipient_count.to_string()),
+            ("queue_id", queue_id),
+            ("instance", instance),
+            ("size", "0"),
+            ("etrn_domain", ""),
+            ("stress", ""),
+            ("sasl_method", if login.is_empty() { "" } else { "plain" }),
+            ("sasl_username", login),
+            ("sasl_sender", ""),
+            ("encryption_protocol", tls),
+            ("encryption_cipher", ""),
+            ("encryption_keysize", if tls.is_empty() { "0" } else { "256" }),
+            ("policy_context", context),
+        ] {
+            let _ = writeln!(text, "{name}={value}");
+        }
+        text.push('\n');
+        text
+    }
+
+    pub fn at_recipient(&self, recipient: &str) -> String {
+        self.request("RCPT", recipient, 0, "")
+    }
+
+    /// `recipient` as Postfix fills it: only when it is the only one.
+    pub fn at_end(&self, recipients: &[&str]) -> String {
+        let lone = if let [lone] = recipients { lone } else { "" };
+        self.request("END-OF-MESSAGE", lone, recipients.len() as u64, "")
+    }
+}
+
+impl Smtpd {
+    pub fn connect(service: &Arc<PolicyService>, peer: Peer, pid: u32) -> Smtpd {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let service = service.clone();
+        let service = tokio::spawn(async move { service.serve(theirs, peer).await });
+        Smtpd { stream: ours, service, pid, messages: 0 }
+    }
+
+    /// The next transaction of this process.
+    pub fn next_mail(&mut self) -> Mail {
+        self.messages += 1;
+        Mail { instance: format!("{:x}.67890abc.12345.{}", self.pid, self.messages), ..Mail::default() }
+    }
+
+    /// The action that is answered.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn ask(&mut self, request: &str) -> String {
+        self.try_ask(request).await.unwrap_or_else(|error| panic!("{error} after {request}"))
+    }
+
+    /// The action, or the error: an early end if the connection was closed without an answer.
+    pub async fn try_ask(&mut self, request: &str) -> io::Result<String> {
+        self.send(request.as_bytes()).await?;
+        self.answer().await
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        soon("the request is taken", self.stream.write_all(bytes)).await
+    }
+
+    pub async fn answer(&mut self) -> io::Result<String> {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\n\n") {
+            answer.push(soon("an answer", self.stream.read_u8()).await?);
+        }
+        let answer = String::from_utf8(answer).expect("an answer is text");
+        let action = answer.strip_prefix("action=").and_then(|rest| rest.strip_suffix("\n\n"));
+        let action = action.unwrap_or_else(|| panic!("no answer of one action: {answer:?}"));
+        assert!(!action.contains('\n'), "one action: {answer:?}");
+        Ok(action.to_owned())
+    }
+
+    /// No more requests come; what is answered until the connection is closed.
+    pub async fn close_and_read_rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = self.stream.shutdown().await;
+        let _ = soon("the connection is closed", self.stream.read_to_end(&mut rest)).await;
+        rest
+    }
+
+    /// What comes until the connection is closed from the other side.
+    pub async fn read_until_closed(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = soon("the connection is closed", self.stream.read_to_end(&mut rest)).await;
+        rest
+    }
+}

@@ -1,0 +1,209 @@
+//! Runs a case one way, and tells what is not as expected.
+
+use crate::common::installation::{Installation, Running};
+use crate::data::{End, RuleFile, Step, duration};
+use crate::ways::{Inside, Open, Road, Told, Way};
+use std::collections::BTreeMap;
+
+pub async fn run_case(file: &RuleFile, installation: &Installation, case: &Step, way: Way) -> Vec<String> {
+    let running = installation.run();
+    let mut runner = Runner { way, running: &running, open: BTreeMap::new(), wrong: Vec::new() };
+    let mut road = Road::open(way, &running).await;
+    let case = case.over(&file.defaults);
+    match &case.script {
+        None => runner.step(&mut road, &case).await,
+        Some(script) => {
+            for (n, step) in script.iter().enumerate() {
+                let before = runner.wrong.len();
+                runner.step(&mut road, &step.over(&case)).await;
+                for wrong in &mut runner.wrong[before..] {
+                    *wrong = format!("step {}: {wrong}", n + 1);
+                }
+            }
+        }
+    }
+    runner.wrong
+}
+
+struct Runner<'r> {
+    way: Way,
+    running: &'r Running,
+    open: BTreeMap<String, Open<'r>>,
+    wrong: Vec<String>,
+}
+
+impl<'r> Runner<'r> {
+    async fn step(&mut self, road: &mut Road<'r>, step: &Step) {
+        if let Some(wait) = &step.wait {
+            self.running.pass_time(duration(wait));
+        }
+        let left_open = step.called.as_ref().and_then(|name| self.open.remove(name));
+        match left_open {
+            Some(open) => self.finish(open, step).await,
+            None if step.is_transaction() => self.transactions(road, step).await,
+            None => {}
+        }
+        self.check_usage(step).await;
+    }
+
+    async fn transactions(&mut self, road: &mut Road<'r>, step: &Step) {
+        let mut open = road.connect(step).await;
+        for repetition in 1..=step.times.unwrap_or(1) {
+            let recipients = step.recipients(repetition);
+            let logged = self.logged(step);
+            let told = open.begin(&Step::said(&step.sender, "ann@acme.example"), &recipients).await;
+            let expected = step.expectations(self.way == Way::Policy, recipients.len());
+            for (recipient, (told, expected)) in recipients.iter().zip(told.iter().zip(&expected)) {
+                self.check_reply(&format!("recipient {recipient}"), told, expected);
+            }
+            let decisive = told.iter().flatten().next();
+            for says in step.says.iter().flat_map(|says| says.iter()) {
+                if !decisive.is_some_and(|reply| reply.contains(says)) {
+                    self.wrong.push(format!("nothing says \"{says}\": {decisive:?}"));
+                }
+            }
+            let is_refused = told.iter().all(Option::is_some);
+            let as_elsewhere = self.way != Way::Policy || step.over_policy.is_none();
+            match step.end.unwrap_or(End::Sent) {
+                End::Open => {
+                    let name = step.called.clone().expect("an open transaction needs a name");
+                    self.open.insert(name, open);
+                    return;
+                }
+                End::Sent if !is_refused => self.end(&mut open, step).await,
+                _ => open.give_up().await,
+            }
+            if as_elsewhere {
+                self.check_inside(&open, step, logged);
+            }
+        }
+        open.close().await;
+    }
+
+    async fn finish(&mut self, mut open: Open<'r>, step: &Step) {
+        match step.end.unwrap_or(End::Sent) {
+            End::Sent => self.end(&mut open, step).await,
+            End::GivenUp => open.give_up().await,
+            End::Open => panic!("it is open already"),
+        }
+        open.close().await;
+    }
+
+    async fn end(&mut self, open: &mut Open<'r>, step: &Step) {
+        let (told, senders) = open.end().await;
+        self.check_reply("the end of the message", &told, step.at_end.as_deref().unwrap_or("accept"));
+        if self.way != Way::Policy {
+            let expected: Vec<&str> = step.rewrite.as_deref().into_iter().filter(|new| !new.is_empty()).collect();
+            if senders != expected {
+                self.wrong.push(format!("the sender is changed to {senders:?}, not {expected:?}"));
+            }
+        }
+    }
+
+    fn check_reply(&mut self, what: &str, told: &Told, expected: &str) {
+        let (word, begin) = expected.split_once(' ').unwrap_or((expected, ""));
+        let (is_word, reply) = match told.as_deref() {
+            None => ("accept", ""),
+            Some(reply) if reply.starts_with('4') => ("defer", reply),
+            Some(reply) => ("reject", reply),
+        };
+        if is_word != word || !reply.starts_with(begin) {
+            self.wrong.push(format!("{what}: expected \"{expected}\", came \"{is_word} {reply}\""));
+        }
+        if let Some(reply) = told {
+            self.check_form(reply);
+        }
+    }
+
+    /// What holds for every reply: code and enhanced code of one class, the reference at the end, 512 octets
+    /// (RFC 5321, 4.5.3.1.5) of printable ASCII.
+    fn check_form(&mut self, reply: &str) {
+        let mut wrong = |what: &str| self.wrong.push(format!("{what}: {reply}"));
+        if reply.len() + "\r\n".len() > 512 {
+            wrong("longer than 512 octets");
+        }
+        if !reply.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            wrong("not of printable ASCII");
+        }
+        let is_code = reply.len() > 10 && reply[..3].bytes().all(|byte| byte.is_ascii_digit());
+        if !is_code || reply.as_bytes()[0] != reply.as_bytes()[4] || reply.as_bytes()[5] != b'.' {
+            wrong("no code and enhanced code of one class");
+        }
+        let reference = reply.rsplit_once(" [").and_then(|(_, end)| end.strip_suffix(']'));
+        if !reference.is_some_and(|reference| {
+            reference.len() >= 10 && reference.parse::<relaykeeper::report::Reference>().is_ok()
+        }) {
+            wrong("no reference at the end");
+        }
+    }
+
+    fn logged(&self, step: &Step) -> usize {
+        if self.looks_inside(step) && self.way != Way::Decision { self.running.log_lines().len() } else { 0 }
+    }
+
+    fn looks_inside(&self, step: &Step) -> bool {
+        let fields = [&step.reason, &step.customer, &step.by, &step.setting, &step.user, &step.rewrite, &step.shadow];
+        fields.iter().any(|field| field.is_some())
+    }
+
+    fn check_inside(&mut self, open: &Open<'r>, step: &Step, logged: usize) {
+        let from_log;
+        let inside = match open.inside() {
+            Some(inside) => {
+                self.check_steps(step, inside);
+                inside
+            }
+            None if !self.looks_inside(step) => return,
+            None => {
+                let lines = self.running.log_lines();
+                let Some(inside) = Inside::of_log(&lines[logged..]) else {
+                    return self.wrong.push(format!("no line in the log: {:?}", &lines[logged..]));
+                };
+                from_log = inside;
+                &from_log
+            }
+        };
+        let expected = [
+            ("reason", &step.reason, &inside.reason),
+            ("customer", &step.customer, &inside.customer),
+            ("by", &step.by, &inside.by),
+            ("setting", &step.setting, &inside.setting),
+            ("user", &step.user, &inside.user),
+            ("rewrite", &step.rewrite, &inside.rewrite),
+            ("shadow", &step.shadow, &inside.shadow),
+        ];
+        for (name, expected, found) in expected {
+            let Some(expected) = expected else { continue };
+            if found.as_deref().unwrap_or("") != expected {
+                self.wrong.push(format!("{name}: expected \"{expected}\", is {found:?}"));
+            }
+        }
+    }
+
+    fn check_steps(&mut self, step: &Step, inside: &Inside) {
+        let mut left = inside.steps.iter();
+        for expected in step.steps.iter().flatten() {
+            if !left.any(|found| found == expected) {
+                return self.wrong.push(format!("no step \"{expected}\" at its place in {:?}", inside.steps));
+            }
+        }
+    }
+
+    async fn check_usage(&mut self, step: &Step) {
+        let wanted = step.used.iter().flatten().map(|(name, limits)| (name, limits, true));
+        let wanted = wanted.chain(step.reserved.iter().flatten().map(|(name, limits)| (name, limits, false)));
+        for (name, limits, used) in wanted {
+            let usage = self.running.usage(name).await;
+            for (limit, expected) in limits {
+                let Some(found) = usage.iter().find(|usage| usage.limit.key() == limit) else {
+                    self.wrong.push(format!("{name} has no limit {limit}"));
+                    continue;
+                };
+                let (what, found) = if used { ("used", found.used) } else { ("reserved", found.reserved) };
+                if found != *expected {
+                    self.wrong.push(format!("{what} of {name}, {limit}: expected {expected}, is {found}"));
+                }
+            }
+        }
+    }
+}

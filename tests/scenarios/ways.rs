@@ -1,0 +1,307 @@
+//! The ways a transaction can go: through the decision itself, or through one of the protocols.
+
+use crate::common::installation::{Milter, Running};
+use crate::common::mta::{Answer, Client, Kind, Mta};
+use crate::common::smtpd::{Mail, Smtpd};
+use crate::data::Step;
+use relaykeeper::envelope::{Address, Reply, parse_client};
+use relaykeeper::policy::{Outcome, Refusal, Verdict};
+use relaykeeper::session::{Accepted, Decision, Envelope, FrontEnd, Rehearsal, Rewriting, Transaction};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// `explain`, and then the transaction itself: both have to come to the same.
+    Decision,
+    Milter(Kind),
+    Policy,
+}
+
+/// What came of a recipient, or of the end of a message. `None` stands for acceptance.
+pub type Told = Option<String>;
+
+/// What the decision itself says, beyond the reply.
+#[derive(Debug, Default)]
+pub struct Inside {
+    pub reason: Option<String>,
+    pub customer: Option<String>,
+    pub by: Option<String>,
+    pub setting: Option<String>,
+    pub user: Option<String>,
+    pub rewrite: Option<String>,
+    pub shadow: Option<String>,
+    /// Of `explain`: `step outcome`.
+    pub steps: Vec<String>,
+}
+
+/// One way, set up.
+pub enum Road<'r> {
+    Decision(&'r Running),
+    Milter { kind: Kind, milter: Milter },
+    Policy { running: &'r Running, pids: u32 },
+}
+
+impl<'r> Road<'r> {
+    pub async fn open(way: Way, running: &'r Running) -> Road<'r> {
+        match way {
+            Way::Decision => Road::Decision(running),
+            Way::Milter(kind) => Road::Milter { kind, milter: running.start_milter() },
+            Way::Policy => {
+                // An MTA that is known to ask at the end of messages.
+                let mail = Mail { client: "127.0.0.1".into(), ..Mail::default() };
+                running.smtpd(0).ask(&mail.at_end(&[])).await;
+                Road::Policy { running, pids: 0 }
+            }
+        }
+    }
+
+    /// Opens a connection for transactions.
+    pub async fn connect(&mut self, step: &Step) -> Open<'r> {
+        let client = Client {
+            address: Step::said(&step.client, "192.0.2.7"),
+            helo: Step::said(&step.helo, "mx.acme.example"),
+            tls: Step::said(&step.tls, ""),
+            login: Step::said(&step.login, ""),
+            ..Client::default()
+        };
+        match self {
+            Road::Decision(running) => Open::Decision { running, client, transaction: None, inside: Inside::default() },
+            Road::Milter { kind, milter } => {
+                Open::Milter { mta: Box::new(Mta::open(&milter.path, *kind, client).await) }
+            }
+            Road::Policy { running, pids } => {
+                *pids += 1;
+                let smtpd = running.smtpd(*pids);
+                Open::Policy { smtpd, client, mail: Mail::default(), accepted: Vec::new() }
+            }
+        }
+    }
+}
+
+/// A connection, with or without a transaction.
+pub enum Open<'r> {
+    Decision { running: &'r Running, client: Client, transaction: Option<Box<Transaction>>, inside: Inside },
+    Milter { mta: Box<Mta> },
+    Policy { smtpd: Smtpd, client: Client, mail: Mail, accepted: Vec<String> },
+}
+
+impl Open<'_> {
+    /// MAIL and all RCPTs: what is answered to each of these.
+    pub async fn begin(&mut self, sender: &str, recipients: &[String]) -> Vec<Told> {
+        let mut told = Vec::new();
+        match self {
+            Open::Decision { running, client, transaction, inside } => {
+                let Client { address, helo, tls, login, .. } = client;
+                let envelope = Envelope::new(parse_client(address), helo, tls, login, sender);
+                let rehearsal = rehearse(running, &envelope, recipients).await;
+                let mut begun = Transaction::begin(&running.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
+                let mut verdicts = Vec::new();
+                for (n, recipient) in recipients.iter().enumerate() {
+                    let decision = begun.recipient(recipient, None).await;
+                    verdicts.push(decision.verdict.clone());
+                    if let Some(rehearsal) = &rehearsal {
+                        let rehearsed = &rehearsal.recipients[n];
+                        assert_eq!(rehearsed.verdict, decision.verdict, "explain has to say what happens");
+                    }
+                    told.push(reply_of(decision));
+                }
+                *inside = Inside::of_all(&verdicts);
+                if let Some(decisive) = rehearsal.as_ref().and_then(Rehearsal::decisive) {
+                    let steps = rehearsal.as_ref().unwrap().steps.iter().chain(&decisive.steps);
+                    inside.steps = steps.map(|step| format!("{} {}", step.step, step.outcome)).collect();
+                }
+                *transaction = Some(Box::new(begun));
+            }
+            Open::Milter { mta } => {
+                assert_eq!(mta.mail(sender).await, Answer::Continue);
+                for recipient in recipients {
+                    told.push(refused(mta.recipient(recipient).await));
+                }
+            }
+            Open::Policy { smtpd, client, mail, accepted } => {
+                let Client { address, port, server, helo, tls, login } = client.clone();
+                let instance = smtpd.next_mail().instance;
+                *mail = Mail { client: address, port, server, helo, tls, login, sender: sender.to_owned(), instance };
+                accepted.clear();
+                for recipient in recipients {
+                    let answer = ask_each_restriction(smtpd, mail, recipient).await;
+                    if answer.is_none() {
+                        accepted.push(recipient.clone());
+                    }
+                    told.push(answer);
+                }
+            }
+        }
+        told
+    }
+
+    /// The end of the message: the answer, and the senders it was given.
+    pub async fn end(&mut self) -> (Told, Vec<String>) {
+        match self {
+            Open::Decision { transaction, .. } => {
+                let mut transaction = transaction.take().expect("a transaction is open");
+                let senders = transaction.rewrite_sender_to().map(Address::to_string).into_iter().collect();
+                (reply_of(transaction.end(Accepted::All, None).await), senders)
+            }
+            Open::Milter { mta } => {
+                let (senders, answer) = mta.end().await;
+                (refused(answer), senders)
+            }
+            Open::Policy { smtpd, mail, accepted, .. } => {
+                let accepted: Vec<&str> = accepted.iter().map(String::as_str).collect();
+                (refused_action(smtpd.ask(&mail.at_end(&accepted)).await), Vec::new())
+            }
+        }
+    }
+
+    /// RSET.
+    pub async fn give_up(&mut self) {
+        match self {
+            Open::Decision { transaction, .. } => *transaction = None,
+            Open::Milter { mta } => mta.abort().await,
+            // The next instance of the same smtpd tells.
+            Open::Policy { smtpd, accepted, .. } => {
+                accepted.clear();
+                let next = Mail { client: "127.0.0.1".into(), ..smtpd.next_mail() };
+                smtpd.ask(&next.at_recipient("nobody@dest.example")).await;
+            }
+        }
+    }
+
+    pub async fn close(self) {
+        match self {
+            Open::Decision { .. } => {}
+            Open::Milter { mta } => mta.quit().await,
+            Open::Policy { mut smtpd, .. } => {
+                assert_eq!(smtpd.close_and_read_rest().await, b"");
+            }
+        }
+    }
+
+    /// What the decision says; the protocols show it in the log only.
+    pub fn inside(&self) -> Option<&Inside> {
+        match self {
+            Open::Decision { inside, .. } => Some(inside),
+            _ => None,
+        }
+    }
+}
+
+async fn rehearse(running: &Running, envelope: &Envelope, recipients: &[String]) -> Option<Rehearsal> {
+    let parsed: Vec<Address> = recipients.iter().map(|text| Address::parse(text)).collect::<Result<_, _>>().ok()?;
+    Rehearsal::of(envelope, &parsed, &running.engine.snapshot(), &running.engine.ledger).await
+}
+
+/// Postfix asks at each restriction stage until one refuses. In `smtpd_relay_restrictions` it wants to know more.
+async fn ask_each_restriction(smtpd: &mut Smtpd, mail: &Mail, recipient: &str) -> Told {
+    for _ in ["client", "helo", "sender"] {
+        match smtpd.ask(&mail.at_recipient(recipient)).await.as_str() {
+            "DUNNO" => {}
+            action => return refused_action(action.to_owned()),
+        }
+    }
+    match smtpd.ask(&mail.request("RCPT", recipient, 0, "relay")).await.as_str() {
+        // Inbound mail gets no permission to relay.
+        "DUNNO" if recipient.ends_with("@inbound.example") => {}
+        "OK" => {}
+        action => return refused_action(action.to_owned()),
+    }
+    refused_action(smtpd.ask(&mail.at_recipient(recipient)).await)
+}
+
+fn refused_action(action: String) -> Told {
+    match action.as_str() {
+        "DUNNO" => None,
+        _ => Some(action),
+    }
+}
+
+fn refused(answer: Answer) -> Told {
+    match answer {
+        Answer::Continue => None,
+        Answer::Reply(reply) => Some(reply),
+        other => panic!("no words of ours: {other:?}"),
+    }
+}
+
+fn reply_of(decision: Decision) -> Told {
+    assert_eq!(decision.verdict.passes(), decision.reply.is_none());
+    let reply: Option<String> = decision.reply.as_ref().map(Reply::to_string);
+    let word = match reply.as_deref().map(|reply| reply.starts_with('4')) {
+        None => "accept",
+        Some(true) => "defer",
+        Some(false) => "reject",
+    };
+    assert_eq!(decision.verdict.word(), word);
+    reply
+}
+
+impl Inside {
+    /// Of the first refusal, else of the first acceptance, else of the first exemption.
+    fn of_all(verdicts: &[Verdict]) -> Inside {
+        let first = |is: fn(&Outcome) -> bool| verdicts.iter().find(|verdict| is(&verdict.outcome));
+        let refusal = first(|outcome| matches!(outcome, Outcome::Refuse(_)));
+        let decisive = refusal.or(first(|outcome| *outcome == Outcome::Accept)).or(verdicts.first());
+        let shadow = verdicts.iter().find_map(|verdict| Inside::of(verdict).shadow);
+        Inside { shadow, ..Inside::of(decisive.expect("a recipient")) }
+    }
+
+    fn of(verdict: &Verdict) -> Inside {
+        let reason = match &verdict.outcome {
+            Outcome::Accept => None,
+            Outcome::Exempt(exemption) => Some(exemption.key()),
+            Outcome::Refuse(refusal) => Some(refusal.key()),
+        };
+        Inside {
+            reason: reason.map(str::to_owned),
+            customer: verdict.customer.as_deref().map(str::to_owned),
+            by: verdict.identified_by.map(|by| by.key().to_owned()),
+            setting: verdict.setting.as_deref().map(str::to_owned),
+            user: verdict.user.as_deref().map(str::to_owned),
+            rewrite: verdict.rewrite_sender_to.as_ref().map(Address::to_string),
+            shadow: verdict.shadow.first().map(|refusal| Refusal::key(refusal).to_owned()),
+            steps: Vec::new(),
+        }
+    }
+
+    /// From lines of the log: the refusal, else the last word.
+    pub fn of_log(lines: &[String]) -> Option<Inside> {
+        let decisions = || lines.iter().filter(|line| line.contains(" ref="));
+        let refusal = decisions().find(|line| !line.contains("verdict=accept"));
+        let inside = Inside::of_log_line(refusal.or(decisions().next_back())?);
+        let shadow = decisions().find_map(|line| Inside::of_log_line(line).shadow);
+        Some(Inside { shadow, ..inside })
+    }
+
+    fn of_log_line(line: &str) -> Inside {
+        let value = |key: &str| {
+            let at = line.find(&format!(" {key}="))?;
+            let rest = &line[at + key.len() + 2..];
+            Some(match rest.strip_prefix('"') {
+                Some(quoted) => unescaped(quoted.split('"').next()?),
+                None => rest.split(' ').next()?.to_owned(),
+            })
+        };
+        Inside {
+            reason: value("reason"),
+            customer: value("customer"),
+            by: value("by"),
+            setting: value("setting"),
+            user: value("user"),
+            rewrite: value("rewritten"),
+            shadow: value("shadow"),
+            steps: Vec::new(),
+        }
+    }
+}
+
+/// `\u{f6}` is ö.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split("\\u{");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let (code, rest) = part.split_once('}').expect("an escape ends");
+        out.extend(char::from_u32(u32::from_str_radix(code, 16).unwrap()));
+        out.push_str(rest);
+    }
+    out
+}
