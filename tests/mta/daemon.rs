@@ -103,10 +103,10 @@ impl Daemon {
         command
     }
 
-    /// SIGTERM; the caller awaits the end.
+    /// SIGTERM while a transaction is open; the caller awaits the end.
     pub fn ask_to_stop(&self) {
         self.process().signal(libc::SIGTERM);
-        eventually("relaykeeper takes no new sessions", || (!self.listens("policy.sock")).then_some(()));
+        self.await_line(&["stopping"]);
     }
 
     pub fn await_end(&mut self) -> ExitStatus {
