@@ -43,7 +43,7 @@ living() { "$@" <"$dir/life" 7>&- 8>&- & }
 
 # ---------------------------------------------------------------- configuration
 
-mkdir -p "$dir/customers.d"
+mkdir -p "$dir/customers.d" "$dir/store"
 cat >"$dir/relaykeeper.toml" <<M
 [listen]
 milter  = ["unix:$dir/milter.sock"]

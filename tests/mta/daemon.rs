@@ -18,7 +18,9 @@ impl Daemon {
     /// Writes the main file (`extra` is merged over the harness's own settings) and starts nothing.
     pub fn configure(folder: &Path, extra: &str, customers: &[(String, String)]) -> Self {
         let daemon = Daemon { folder: folder.join("relaykeeper"), process: None, shift: 0 };
-        fs::create_dir_all(daemon.path("customers.d")).unwrap();
+        for folder in ["customers.d", "store"] {
+            fs::create_dir_all(daemon.path(folder)).unwrap();
+        }
         daemon.write_main(extra);
         for (name, text) in customers {
             daemon.write_customer(name, text);
