@@ -3,6 +3,8 @@
 # relaykeeper with the embedded store in a folder of their own, sends a dozen telling messages, and leaves nothing running.
 #
 #   contrib/demo.sh [--keep]      --keep: the folder with configuration, logs and store stays
+#
+# RELAYKEEPER=PATH shows that program instead of one built here.
 set -eu
 top=$(dirname "$(dirname "$(readlink -f "$0")")")
 . "$top/tests/bed/lib.sh"
@@ -17,16 +19,20 @@ need_root "$@"
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' good=$'\e[32m' bad=$'\e[31m' plain=$'\e[0m'; else bold='' dim='' good='' bad='' plain=''; fi
 heading() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-indented() { fold -s -w 90 | sed "1s/^/  $1 /; 2,\$s/^/    /"; }   # MARK: long lines stay readable
+indented() { fold -s -w 88 | sed "1s/^/  $1/; 2,\$s/^/        /"; }   # MARK of four columns: long lines stay readable
 
 # ---------------------------------------------------------------- what it needs
 
 heading 'Getting ready'
-"$top/tests/bed/install.sh"
-[ -f "${CARGO_HOME:-$HOME/.cargo}/env" ] && . "${CARGO_HOME:-$HOME/.cargo}/env"
-echo 'building relaykeeper (the first time takes some minutes)'
-(cd "$top" && cargo build --release --locked --quiet)
-relaykeeper=$(cd "$top" && cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/relaykeeper
+"$top/tests/bed/install.sh" --without-sendmail ${RELAYKEEPER:+--without-rust}
+relaykeeper=${RELAYKEEPER:-}
+if [ -z "$relaykeeper" ]; then
+  [ -f "${CARGO_HOME:-$HOME/.cargo}/env" ] && . "${CARGO_HOME:-$HOME/.cargo}/env"
+  echo 'building relaykeeper (the first time takes some minutes)'
+  if [ -t 2 ]; then quiet=''; else quiet=--quiet; fi
+  (cd "$top" && cargo build --release --locked $quiet)
+  relaykeeper=$(cd "$top" && cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/relaykeeper
+fi
 
 mkdir -p "$bed"; chmod 755 "$bed"
 dir=$(mktemp -d "$bed/demo.XXXX"); chmod 755 "$dir"
@@ -43,7 +49,7 @@ living() { "$@" <"$dir/life" 7>&- 8>&- & }
 
 # ---------------------------------------------------------------- configuration
 
-mkdir -p "$dir/customers.d"
+mkdir -p "$dir/customers.d" "$dir/store"
 cat >"$dir/relaykeeper.toml" <<M
 [listen]
 milter  = ["unix:$dir/milter.sock"]
@@ -132,41 +138,50 @@ M
 postconf -c "$dir/postfix/etc" smtpd_relay_restrictions smtpd_end_of_data_restrictions smtpd_milters mynetworks | sed "s|$dir|…|g; s/^/  /"
 echo 'Clients pretend their addresses by XCLIENT. Customers: acme (registered users, from 192.0.2.0/24),'
 echo 'hooli (login over TLS), initech (any sender, from 203.0.113.0/24).'
+echo 'For each message: the SMTP dialogue, relaykeeper'"'"'s log line, and what "relaykeeper explain" said beforehand (why).'
 
 # ---------------------------------------------------------------- the messages
 
 # What a person reads of a session: commands and replies, without greeting, XCLIENT, EHLO lists and the message itself
 dialogue() {
-  awk '/^ ?[-~]+> / { line = $0; sub(/^ ?[-~]+> /, "", line)
-           if (line ~ /^(EHLO|MAIL|RCPT|STARTTLS|AUTH|DATA$)/) { verb = substr(line, 1, 4) } else { verb = line == "." ? "." : "" }
-           if (verb == "EHLO") ehlo = line; else if (verb == "AUTH") print "C: AUTH PLAIN …"; else if (verb == "MAIL") { print "C: " ehlo; print "C: " line }
-           else if (verb == ".") print "C: (the message)"; else if (verb != "") print "C: " line }
+  awk '/^ [-~]+> / { line = $0; sub(/^ [-~]+> /, "", line); verb = substr(line, 1, 4)
+           if (verb == "EHLO") { ehlo = line; next }
+           if (verb == "AUTH") line = "AUTH PLAIN ..."
+           if (verb == "MAIL") print "C: " ehlo
+           if (line ~ /lines sent$/) { verb = "."; line = "(the message)" }
+           if (verb ~ /^(MAIL|RCPT|STAR|AUTH|DATA|\.)$/) print "C: " line; else verb = "" }
        /^<[-~*]/ { line = $0; sub(/^<[-~*]+ +/, "", line); if (verb != "" && verb != "EHLO") print "S: " line }'
 }
+
+# Of "explain": the verdict and the steps
+steps() { awk '/^verdict/ || /^recipient/ { print } after { print } /^steps/ { after = 1 }' | uniq; }
+
+lines() { local line; while IFS= read -r line; do printf '%s\n' "$line" | indented "$dim$1$plain"; done; }   # MARK
 
 number=0 results='' unexpected=0
 # show TITLE EXPECTED CLIENT HELO SENDER RECIPIENTS [tls] [LOGIN:PASSWORD]: EXPECTED is the start of a reply that has to come
 show() {
-  local title=$1 expected=$2 client=$3 helo=$4 sender=$5 recipients=$6 tls=${7:-} login=${8:-} before mark log
+  local title=$1 expected=$2 client=$3 helo=$4 sender=$5 recipients=$6 tls=${7:-} login=${8:-} before explained mark recipient
   local swaks=(--server 127.0.0.1 --port "$SMTP_PORT" --xclient-addr "$client" --xclient-port $((40000 + number)) --helo "$helo")
   local explain=(--client "$client" --helo "$helo" --sender "$sender")
   swaks+=(--from "${sender:-<>}" --to "$recipients" --header "Subject: $title" --suppress-data)
   [ -z "$tls" ] || { swaks+=(--tls); explain+=(--tls TLSv1.3); }
   [ -z "$login" ] || { swaks+=(--auth PLAIN --auth-user "${login%%:*}" --auth-password "${login#*:}"); explain+=(--login "${login%%:*}"); }
-  local r; for r in ${recipients//,/ }; do explain+=(--recipient "$r"); done
+  for recipient in ${recipients//,/ }; do explain+=(--recipient "$recipient"); done
   number=$((number + 1)); heading "$number. $title"
+  # Asked beforehand, and needs no daemon; it counts nothing and says what will happen.
+  explained=$("$relaykeeper" explain --config "$dir/relaykeeper.toml" "${explain[@]}" 2>&1) || true
   before=$(wc -c <"$dir/log")
   swaks "${swaks[@]}" >"$dir/swaks.out" 2>&1 || true   # a refusal is a result too
-  dialogue <"$dir/swaks.out" | while IFS= read -r line; do printf '%s\n' "$line" | indented "$dim|$plain"; done
+  dialogue <"$dir/swaks.out" >"$dir/dialogue"
+  lines '    ' <"$dir/dialogue"
   verdict_logged() { tail -c +$((before + 1)) "$dir/log" | grep -q 'verdict='; }
   await 10 verdict_logged || true
-  log=$(tail -c +$((before + 1)) "$dir/log" | grep 'verdict=') || log='(no log line)'
-  printf '%s\n' "$log" | while IFS= read -r line; do printf '%s\n' "$line" | indented "${dim}log$plain"; done
-  if [ -n "${quota_of:-}" ]; then "$relaykeeper" quota show "$quota_of" --config "$dir/relaykeeper.toml" 2>&1 | sed "s/^/  ${dim}quota$plain /"
-  else "$relaykeeper" explain --config "$dir/relaykeeper.toml" "${explain[@]}" 2>&1 | sed "s/^/  ${dim}explain$plain /" || true; fi
-  if dialogue <"$dir/swaks.out" | grep -q "^S: $expected"; then mark="${good}as expected$plain"
-  else mark="${bad}expected $expected$plain"; unexpected=$((unexpected + 1)); fi
-  results="$results$(printf '%2d. %-58s %-12s %s' "$number" "$title" "${expected:0:9}" "$mark")"$'\n'
+  { tail -c +$((before + 1)) "$dir/log" | grep 'verdict=' || echo '(no log line)'; } | lines 'log '
+  printf '%s\n' "$explained" | steps | lines 'why '
+  if grep -q "^S: $expected" "$dir/dialogue"; then mark="${good}as expected$plain"
+  else mark="${bad}not as expected$plain"; unexpected=$((unexpected + 1)); fi
+  results="$results$(printf '%2d. %-62s %-9s %s' "$number" "$title" "${expected:0:9}" "$mark")"$'\n'
 }
 
 queued='250 2.0.0 Ok: queued'
@@ -177,21 +192,17 @@ show 'Accepted: from anywhere, by login over TLS' "$queued" 198.51.100.77 laptop
 show 'Accepted and rewritten: a sender from outside' "$queued" 203.0.113.5 app7.initech.example guest@elsewhere.example you@dest.example
 rewritten() { grep -hs '^X-Mail-Args: <postmaster@initech.example>' "$dir"/sink/*; }
 await 10 rewritten >/dev/null || true
-printf '  %sleft as%s %s\n' "$dim" "$plain" "$(rewritten | sed 's/^X-Mail-Args: /MAIL FROM:/; s/>.*/>/' || echo '(not rewritten)')"
+printf '  %ssink%s %s\n' "$dim" "$plain" "$(rewritten | sed 's/^X-Mail-Args: /MAIL FROM:/; s/>.*/>/' || echo '(not rewritten)')"
 show 'Refused: nobody knows this customer' '550 5.7.0' 192.0.2.7 mx1.carrier.example someone@unknown.example you@dest.example
 show 'Refused: not from an address of the customer' '550 5.7.1' 198.51.100.77 mail.acme.example ann@acme.example you@dest.example
 show 'Refused: the sender is no registered user' '550 5.7.1' 192.0.2.7 mail.acme.example stranger@acme.example you@dest.example
 show 'Refused: login required' '530 5.7.0 .*Authentication' 198.51.100.77 laptop.hotel.example kim@hooli.example you@dest.example tls
 show 'Refused: login without TLS' '530 5.7.0 .*STARTTLS' 198.51.100.77 laptop.hotel.example kim@hooli.example you@dest.example '' kim@hooli.example:secret-kim
 show 'Refused: a second recipient of the empty sender' '452 4.5.3' 192.0.2.7 mail.acme.example '' you@dest.example,me@dest.example
-quota_of=ann@acme.example
 show "Deferred: ann's two messages a day are used up" '450 4.4.5' 192.0.2.7 mail.acme.example ann@acme.example you@dest.example
-quota_of=''
 show 'Accepted: bob has his own quota' "$queued" 192.0.2.7 mail.acme.example bob@acme.example you@dest.example
 show 'Accepted: three more of the four recipients in ten minutes' "$queued" 203.0.113.5 app7.initech.example app@initech.example a@dest.example,b@dest.example,c@dest.example
-quota_of=initech
 show "Deferred: initech's peak is reached" '450 4.2.1' 203.0.113.5 app7.initech.example app@initech.example d@dest.example
-quota_of=''
 
 # ---------------------------------------------------------------- the end
 

@@ -39,7 +39,7 @@ step() {   # TITLE COMMAND…: goes on after a failure, to show all of them
 
 [ -f "${CARGO_HOME:-$HOME/.cargo}/env" ] && . "${CARGO_HOME:-$HOME/.cargo}/env"
 if [ -n "$install" ]; then
-  step 'what the tests need' tests/bed/install.sh
+  step "what the tests need" tests/bed/install.sh
   [ -z "$failed" ] || exit 1
 fi
 

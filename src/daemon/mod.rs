@@ -25,10 +25,13 @@ const MAX_CONTROL_CONNECTIONS: usize = 32;
 /// What is left to do when nothing is open any more (answers to write, counts on their way to the disk) has this long.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
-/// Runs all services until `stop` resolves; then accepts nothing more, waits for open transactions up to the drain
-/// time, and ends. `control` answers administrators.
+/// Runs all services until `stop` resolves; then accepts no milter session any more, waits for open transactions up to
+/// the drain time, and ends. `control` answers administrators.
 pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService, stop: impl Future<Output = ()>) {
     let (stop_accepting, accepting) = watch::channel(false);
+    // Postfix asks about the end of a message over another connection than about its recipients (each
+    // check_policy_service has its own), perhaps a new one: the policy service is there until all transactions have ended.
+    let (stop_policy, policy_accepting) = watch::channel(false);
     let (end_sessions, sessions_end) = watch::channel(false);
     let policy = PolicyService::new(engine.clone());
     let milter = Arc::new(MilterService::new(engine.clone(), !sockets.policy.is_empty()));
@@ -52,7 +55,7 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
                 policy.serve(stream, peer).await;
             }
         };
-        services.spawn(sockets::accept(listener, MAX_POLICY_CONNECTIONS, accepting.clone(), serve));
+        services.spawn(sockets::accept(listener, MAX_POLICY_CONNECTIONS, policy_accepting.clone(), serve));
     }
     if let Some(listener) = sockets.control {
         let control = Arc::new(control);
@@ -70,6 +73,7 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
     stop.await;
     let _ = stop_accepting.send(true);
     drain(&engine).await;
+    let _ = stop_policy.send(true);
     let _ = tokio::time::timeout(LAST_WRITES, policy.finish()).await;
     let _ = end_sessions.send(true);
     let _ = tokio::time::timeout(LAST_WRITES, milters.join_all()).await;

@@ -62,7 +62,11 @@ pub struct Transaction {
     rewriting: Rewriting,
     /// Somebody else counts this message: nothing is reserved here.
     elsewhere: bool,
-    /// As long as it is open.
+    /// Neither ended nor given up.
+    open: bool,
+    /// From its first recipient on, as long as a stop has to wait for it. What was only refused has nothing to lose, and
+    /// its end is told late (Postfix keeps ABORT in its buffer) or never (policy protocol). Nor does a stop wait here
+    /// for a message that a milter session counts: it waits for that session.
     under_way: Option<UnderWay>,
 }
 
@@ -88,7 +92,8 @@ impl Transaction {
             exempt: Vec::new(),
             rewriting,
             elsewhere: false,
-            under_way: Some(engine.open_transactions.enter()),
+            open: true,
+            under_way: None,
         }
     }
 
@@ -113,7 +118,7 @@ impl Transaction {
 
     /// Whether it holds anything that has to be counted or given back.
     pub fn reserves(&self) -> bool {
-        self.under_way.is_some() && self.counts() && !self.elsewhere
+        self.open && self.counts() && !self.elsewhere
     }
 
     /// Whether accepted mail needs another envelope sender.
@@ -158,6 +163,7 @@ impl Transaction {
     pub async fn end(&mut self, accepted: Accepted<'_>, queue_id: Option<&str>) -> Decision {
         // Open until it is decided: a stop waits for that.
         let _under_way = self.under_way.take();
+        self.open = false;
         let mut lone_key = None;
         if let Accepted::Count { lone: Some(lone), .. } = accepted {
             lone_key = Address::parse(lone).ok().map(|address| self.engine.ledger.recipient_key(address.as_str()));
@@ -181,7 +187,8 @@ impl Transaction {
 
     /// Gives back what was reserved. `why` and the queue ID are for the log.
     pub fn abandon(&mut self, why: &'static str, queue_id: Option<&str>) {
-        if self.under_way.take().is_none() {
+        let _under_way = self.under_way.take();
+        if !std::mem::take(&mut self.open) {
             return;
         }
         if let Admission::Admitted(admitted) = &self.admission
@@ -213,6 +220,9 @@ impl Transaction {
             Outcome::Accept if !self.counted.contains(&key) => self.counted.push(key),
             Outcome::Exempt(_) if !self.exempt.contains(&key) => self.exempt.push(key),
             _ => {}
+        }
+        if self.under_way.is_none() && self.has_recipients() && !self.elsewhere {
+            self.under_way = Some(self.engine.open_transactions.enter());
         }
         self.decided(verdict, Some(&address), queue_id, None)
     }

@@ -1,9 +1,19 @@
 #!/bin/bash
 # Installs what the tests and the demo need on Debian 12 or 13, as root: Postfix, Sendmail, their helpers, a C compiler, and looks
 # whether there is a Rust toolchain. Asks nothing, starts no service, changes no configuration; quick when everything is there.
+#
+#   install.sh [--without-sendmail] [--without-rust]
 set -eu
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 here=$(dirname "$(readlink -f "$0")")
+sendmail=1 rust=1
+for argument in "$@"; do
+  case $argument in
+    --without-sendmail) sendmail='' ;;
+    --without-rust) rust='' ;;
+    *) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 2 ;;
+  esac
+done
 rust_wanted=1.90   # rust-version in Cargo.toml
 
 # Sendmail's own packages conflict with Postfix's, so they are only unpacked; makemap, m4 files and the daemon itself run from there.
@@ -43,7 +53,7 @@ install_packages() {
 
 unpack_sendmail() {
   local work=$bed/sendmail.new deb needed
-  [ -x "$bed/sendmail/root/usr/libexec/sendmail/sendmail" ] && [ "$bed/sendmail/smlog.so" -nt "$here/smlog.c" ] && return 0
+  [ -x "$bed/sendmail/root/usr/libexec/sendmail/sendmail" ] && cmp -s "$bed/sendmail/smlog.c" "$here/smlog.c" && return 0
   need_root; echo "unpacking: $sendmail_packages"
   refresh_lists_once
   rm -rf "$work"; mkdir -p "$work"; chmod 755 "$bed" "$work"
@@ -52,7 +62,7 @@ unpack_sendmail() {
   apt_install $needed
   for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
   chmod g-s "$work/root/usr/libexec/sendmail/sendmail"   # setgid would make it ignore LD_PRELOAD
-  gcc -shared -fPIC -O -o "$work/smlog.so" "$here/smlog.c"
+  cp "$here/smlog.c" "$work/smlog.c"; gcc -shared -fPIC -O -o "$work/smlog.so" "$work/smlog.c"
   rm -rf "$bed/sendmail"; mv "$work" "$bed/sendmail"
 }
 
@@ -86,5 +96,5 @@ mkdir -p "$bed" 2>/dev/null || need_root
 exec 8>"$bed/install.lock" 2>/dev/null || need_root
 flock 8
 install_packages
-unpack_sendmail
-rust_toolchain
+[ -z "$sendmail" ] || unpack_sendmail
+[ -z "$rust" ] || rust_toolchain

@@ -57,7 +57,6 @@ define(\`confDONT_BLAME_SENDMAIL', \`GroupWritableDirPathSafe,GroupReadableKeyFi
 define(\`confAUTH_OPTIONS', \`A')dnl
 define(\`confAUTH_MECHANISMS', \`PLAIN LOGIN')dnl
 TRUST_AUTH_MECH(\`PLAIN LOGIN')dnl
-define(\`confAUTH_REALM', \`test.example')dnl
 define(\`confSERVER_CERT', \`$bed/tls/cert.pem')define(\`confSERVER_KEY', \`$bed/tls/key.pem')dnl
 define(\`confCACERT', \`$bed/tls/cert.pem')define(\`confCACERT_PATH', \`$bed/tls')dnl
 define(\`confPRIVACY_FLAGS', \`authwarnings,noexpn,novrfy')dnl

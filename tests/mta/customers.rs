@@ -24,7 +24,7 @@ description = "HQ"
 range = "192.0.2.0/24"
 [[setting.ip]]
 description = "HQ, IPv6"
-range = "2001:db8::/32"
+range = "2001:db8::/48"
 "#;
 
 /// Any sender in its domains, from its addresses.

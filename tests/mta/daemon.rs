@@ -18,7 +18,9 @@ impl Daemon {
     /// Writes the main file (`extra` is merged over the harness's own settings) and starts nothing.
     pub fn configure(folder: &Path, extra: &str, customers: &[(String, String)]) -> Self {
         let daemon = Daemon { folder: folder.join("relaykeeper"), process: None, shift: 0 };
-        fs::create_dir_all(daemon.path("customers.d")).unwrap();
+        for folder in ["customers.d", "store"] {
+            fs::create_dir_all(daemon.path(folder)).unwrap();
+        }
         daemon.write_main(extra);
         for (name, text) in customers {
             daemon.write_customer(name, text);
@@ -103,10 +105,10 @@ impl Daemon {
         command
     }
 
-    /// SIGTERM; the caller awaits the end.
+    /// SIGTERM while a transaction is open; the caller awaits the end.
     pub fn ask_to_stop(&self) {
         self.process().signal(libc::SIGTERM);
-        eventually("relaykeeper takes no new sessions", || (!self.listens("policy.sock")).then_some(()));
+        self.await_line(&["stopping"]);
     }
 
     pub fn await_end(&mut self) -> ExitStatus {

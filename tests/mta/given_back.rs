@@ -30,11 +30,20 @@ fn assert_given_back(relay: &mut Relay) {
     assert_counts(relay, 1, 0);
 }
 
+/// Postfix keeps the milter's ABORT in its buffer until it has something to ask, or closes.
+fn make_postfix_tell(relay: &Relay, client: &mut Client) {
+    if relay.front.has_milter() && !relay.front.is_sendmail() {
+        assert!(client.command("MAIL FROM:<bob@acme.example>").accepted());
+    }
+}
+
 fn rset(front: Front) {
     let mut relay = Setup::with_customers().start(front);
     let mut client = with_open_transaction(&relay);
     assert!(client.command("RSET").accepted());
+    make_postfix_tell(&relay, &mut client);
     assert_given_back(&mut relay);
+    assert!(client.command("RSET").accepted());
     relay.deliver(&mut client, "ann@acme.example", &["two@dest.example"]);
     client.quit();
     assert_counts(&relay, 2, 0);
@@ -45,7 +54,9 @@ fn second_ehlo(front: Front) {
     let mut relay = Setup::with_customers().start(front);
     let mut client = with_open_transaction(&relay);
     client.ehlo("mail.acme.example");
+    make_postfix_tell(&relay, &mut client);
     assert_given_back(&mut relay);
+    assert!(client.command("RSET").accepted());
     relay.deliver(&mut client, "ann@acme.example", &["two@dest.example"]);
     client.quit();
     assert_counts(&relay, 2, 0);
@@ -91,8 +102,7 @@ on!(lost_in_the_middle_of_data: every_front);
 fn silent_client(front: Front) {
     let setup = Setup::with_customers().postfix("smtpd_timeout = 1s\n").sendmail("define(`confTO_COMMAND', `1s')dnl");
     let mut relay = setup.start(front);
-    let mut client = with_open_transaction(&relay);
-    assert_eq!(client.reply().code, 421);
+    with_open_transaction(&relay).await_end_of_session();
     assert_given_back(&mut relay);
 }
 on!(silent_client: every_front);
@@ -123,12 +133,13 @@ fn refused_at_the_end_by_another_milter(front: Front) {
     let mut relay = Setup::with_customers().after_milter(other.path.clone()).start_in(front, folder);
     let mut client = with_open_transaction(&relay);
     assert!(client.command("RSET").accepted());
-    assert_given_back(&mut relay);
     other.refuse(true);
     let sent = client.send("ann@acme.example", &["two@dest.example"]);
     assert_eq!(sent.end.as_ref().expect("got that far").to_string(), "554 5.7.1 refused at the end");
     relay.assert_never_delivered(&sent);
+    make_postfix_tell(&relay, &mut client);
     assert_counts(&relay, 1, 0);
+    assert!(client.command("RSET").accepted());
     other.refuse(false);
     relay.deliver(&mut client, "ann@acme.example", &["two@dest.example"]);
     client.quit();

@@ -62,6 +62,17 @@ fn stop_does_not_wait_for_idle_sessions(front: Front) {
 }
 on!(stop_does_not_wait_for_idle_sessions: every_front);
 
+/// Nobody tells a policy service that a refused transaction is over.
+fn stop_does_not_wait_for_what_was_refused(front: Front) {
+    let mut relay = Setup::with_customers().main("[relay]\ndrain = \"600s\"").start(front);
+    let mut client = acme_client(&relay);
+    let sent = client.send("stranger@acme.example", &["one@dest.example"]);
+    relay.assert_refused(&sent, "550 5.7.1", "");
+    relay.daemon.stop();
+    client.vanish();
+}
+on!(stop_does_not_wait_for_what_was_refused: every_front);
+
 /// As a mail server: the same message again until it is taken.
 fn retry_until_taken(relay: &Relay, sender: &str) -> Sent {
     eventually("the message is taken at a retry", || {

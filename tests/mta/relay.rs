@@ -28,7 +28,7 @@ impl Front {
     }
 
     /// Sendmail knows no XCLIENT: its clients come from 127.0.0.0/8 and ::1. This maps what a scenario says
-    /// (192.0.2.0/24, 198.51.100.0/24, 198.18.5.0/24, 203.0.113.0/24, 2001:db8::/32) to there, addresses and whole files alike.
+    /// (192.0.2.0/24, 198.51.100.0/24, 198.18.5.0/24, 203.0.113.0/24, 2001:db8::/48) to there, addresses and whole files alike.
     pub fn local(self, text: &str) -> String {
         if !self.is_sendmail() {
             return text.to_owned();
@@ -38,7 +38,7 @@ impl Front {
             .replace("198.51.100.", "127.51.100.")
             .replace("198.18.5.", "127.18.5.")
             .replace("203.0.113.", "127.0.113.");
-        text.replace("2001:db8::/32", "::1/128").replace("2001:db8::7", "::1")
+        text.replace("2001:db8::/48", "::1/128").replace("2001:db8::7", "::1")
     }
 }
 
@@ -124,10 +124,11 @@ impl Setup {
     pub fn start_in(self, front: Front, folder: Folder) -> Relay {
         let customers: Vec<_> = self.customers.iter().map(|(name, text)| (name.clone(), front.local(text))).collect();
         let mut daemon = Daemon::configure(folder.path(), &front.local(&self.main), &customers);
+        daemon.cli_text(&["check"]);
         daemon.start(); // first: Sendmail wants the socket to be there
         let sink = Sink::start(&folder);
         let mut setup = MtaSetup {
-            logins: vec!["kim@hooli.example:secret-kim".to_owned(), "kim@test.example:secret-short".to_owned()],
+            logins: vec!["kim@hooli.example:secret-kim".to_owned(), "kim@mx.test.example:secret-short".to_owned()],
             main_cf: self.main_cf,
             mc: self.mc,
             sink_port: sink.port,
@@ -206,7 +207,7 @@ impl Relay {
     }
 
     /// Asserts that `sent` was refused with this code, these first words (ADDRESS in them as a scenario says it), and that
-    /// the reply's reference is the one in the log. Gives the text of the reply, without Postfix's own prefix.
+    /// the reply's reference is the one in the log. Gives the text of the reply, without the MTA's own prefix.
     pub fn assert_refused(&self, sent: &Sent, code: &str, first_words: &str) -> String {
         assert!(!sent.delivered(), "was delivered: {sent:?}");
         let reply = sent.refusal().unwrap_or_else(|| panic!("not refused: {sent:?}"));
@@ -224,7 +225,7 @@ impl Relay {
         let text = reply.text();
         let text = text.strip_prefix(rest).unwrap_or_else(|| panic!("not {code} but {reply}")).trim_start();
         assert_eq!(reply.code.to_string(), number, "not {code} but {reply}");
-        let text = without_postfix_prefix(text);
+        let text = without_mta_prefix(text);
         assert!(text.starts_with(&first_words), "not {first_words:?} but {reply}");
         text.to_owned()
     }
@@ -248,12 +249,13 @@ impl Drop for Relay {
     }
 }
 
-/// `<you@dest.example>: Recipient address rejected: TEXT` → TEXT
-fn without_postfix_prefix(text: &str) -> &str {
+/// Postfix: `<you@dest.example>: Recipient address rejected: TEXT`, Sendmail: `<you@dest.example>... TEXT` → TEXT
+fn without_mta_prefix(text: &str) -> &str {
     if !text.starts_with('<') {
         return text;
     }
-    text.split_once(" rejected: ").map_or(text, |(_, rest)| rest)
+    let rest = text.split_once(" rejected: ").or_else(|| text.split_once(">... "));
+    rest.map_or(text, |(_, rest)| rest)
 }
 
 /// `… [K7Q2-9FTM-XW]` → the reference, of at least ten characters.
@@ -266,9 +268,10 @@ fn reference(text: &str) -> Option<&str> {
 
 #[test]
 fn replies_are_taken_apart() {
-    assert_eq!(without_postfix_prefix("<a@b>: Recipient address rejected: Peak [X]"), "Peak [X]");
-    assert_eq!(without_postfix_prefix("Peak [X]"), "Peak [X]");
+    assert_eq!(without_mta_prefix("<a@b>: Recipient address rejected: Peak [X]"), "Peak [X]");
+    assert_eq!(without_mta_prefix("<a@b>... Peak [X]"), "Peak [X]");
+    assert_eq!(without_mta_prefix("Peak [X]"), "Peak [X]");
     assert_eq!(reference("Peak limit (acme) [K7Q2-9FTM-XW]"), Some("K7Q2-9FTM-XW"));
     assert_eq!(reference("Mail relay denied [192.0.2.7]"), None);
-    assert_eq!(Front::SendmailMilter.local("192.0.2.0/24 2001:db8::/32 [2001:db8::7]"), "127.0.2.0/24 ::1/128 [::1]");
+    assert_eq!(Front::SendmailMilter.local("192.0.2.0/24 2001:db8::/48 [2001:db8::7]"), "127.0.2.0/24 ::1/128 [::1]");
 }

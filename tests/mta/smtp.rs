@@ -216,6 +216,14 @@ impl Client {
         }
     }
 
+    /// Awaits that the server ends the session by itself, with or without a last word.
+    pub fn await_end_of_session(mut self) {
+        match self.line() {
+            Ok(line) => assert!(line.starts_with("421 "), "{line}"),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}"),
+        }
+    }
+
     fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.read.iter().position(|&byte| byte == b'\n') {
