@@ -1,0 +1,57 @@
+//! The manual pages name every command and option, and their examples are good.
+
+use clap::{Command, CommandFactory};
+use relaykeeper::cli::Arguments;
+use relaykeeper::config::{self, Look};
+use std::fs;
+
+const DAEMON: &str = include_str!("../man/relaykeeper.8");
+const CONFIGURATION: &str = include_str!("../man/relaykeeper.toml.5");
+
+#[test]
+fn every_command_and_option_is_in_the_manual() {
+    let mut missing = Vec::new();
+    collect_missing(&Arguments::command(), "", &mut missing);
+    assert!(missing.is_empty(), "not in relaykeeper.8: {missing:#?}");
+}
+
+/// `above`: the commands that lead to this one, each with a blank behind it.
+fn collect_missing(command: &Command, above: &str, missing: &mut Vec<String>) {
+    for option in command.get_arguments().filter_map(|argument| argument.get_long()) {
+        if !DAEMON.contains(&format!("Fl -{option}")) {
+            missing.push(format!("{above}--{option}"));
+        }
+    }
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        let name = format!("{above}{}", inner.get_name());
+        if !inner.has_subcommands() && !DAEMON.contains(&format!("Cm {name}\n")) {
+            missing.push(name.clone());
+        }
+        collect_missing(inner, &format!("{name} "), missing);
+    }
+}
+
+/// The first example is the main file, the others are customers.
+#[test]
+fn the_examples_are_a_good_configuration() {
+    let (_, examples) = CONFIGURATION.split_once(".Sh EXAMPLES\n").unwrap();
+    let mut blocks =
+        examples.split(".Bd -literal -offset indent\n").skip(1).map(|block| block.split_once(".Ed\n").unwrap().0);
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("relaykeeper.toml");
+    fs::write(&main, blocks.next().unwrap()).unwrap();
+    let customers = folder.path().join("customers.d");
+    fs::create_dir(&customers).unwrap();
+    fs::write(customers.join("acme.users"), users_file()).unwrap();
+    let number = blocks.enumerate().map(|(n, text)| fs::write(customers.join(format!("{n}.toml")), text).unwrap());
+    let number = number.count();
+    let (problems, loaded) = config::check(&main);
+    assert!(problems.is_empty(), "{}", problems.render(Look::Plain));
+    assert_eq!((number, loaded.unwrap().directory.customers().len()), (2, 2));
+}
+
+fn users_file() -> &'static str {
+    let (_, section) = CONFIGURATION.split_once(".Sh USERS FILES\n").unwrap();
+    let (_, block) = section.split_once(".Bd -literal -offset indent\n").unwrap();
+    block.split_once(".Ed\n").unwrap().0
+}
