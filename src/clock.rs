@@ -66,7 +66,7 @@ impl SystemClock {
     pub fn start(last: Option<&Anchor>) -> SystemClock {
         let since_boot = since_boot_ms();
         let now = match last {
-            Some(anchor) if anchor.boot_id == boot_id() => {
+            Some(anchor) if !anchor.boot_id.is_empty() && anchor.boot_id == boot_id() => {
                 anchor.moment.0 + since_boot.saturating_sub(anchor.since_boot_ms)
             }
             Some(anchor) => anchor.moment.0.max(wall_ms()),
@@ -113,7 +113,7 @@ fn read(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1000 + time.tv_nsec() as u64 / 1_000_000)
 }
 
-/// Tells this boot from the next (random(4)).
+/// Tells this boot from the next (random(4)); empty where it cannot be known.
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }

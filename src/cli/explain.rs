@@ -115,8 +115,10 @@ fn to_text(rehearsal: &Rehearsal, decisive: &RehearsedRecipient, counts: &str) -
         line("reply", &reply);
     }
     if let Some(customer) = &verdict.customer {
-        let by = verdict.identified_by.map_or("", |by| by.key());
-        line("customer", &format!("{customer}, identified by {by}"));
+        match verdict.identified_by {
+            Some(by) => line("customer", &format!("{customer}, identified by {}", by.key())),
+            None => line("customer", customer),
+        }
     }
     for (name, value) in [("setting", verdict.setting.as_deref()), ("user", verdict.user.as_deref())] {
         if let Some(value) = value {

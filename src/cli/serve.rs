@@ -56,7 +56,9 @@ fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> 
         Ok(())
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
-    log.info("stopped");
+    if outcome.is_ok() {
+        log.info("stopped");
+    }
     log.flush(LAST_LINES);
     outcome
 }
@@ -77,8 +79,11 @@ fn announce(engine: &Engine, loaded: &Loaded, path: &Path) {
     for bad in &loaded.bad_files {
         log.error(bad);
     }
-    let version = env!("CARGO_PKG_VERSION");
-    log.info(format_args!("relaykeeper {version} ready: {customers} customers from {}", path.display()));
+    for key in loaded.settings.listen.unserved() {
+        log.warn(format_args!("{key}: nothing listens there, this version does not serve it yet"));
+    }
+    let (version, plural) = (env!("CARGO_PKG_VERSION"), if customers == 1 { "" } else { "s" });
+    log.info(format_args!("relaykeeper {version} ready: {customers} customer{plural} from {}", path.display()));
 }
 
 /// SIGTERM or SIGINT.
@@ -113,6 +118,7 @@ async fn serve_reloads(
         let words = match tokio::task::spawn_blocking(move || config::reload(&previous, &file)).await {
             Ok(Ok((new, changes))) => {
                 engine.replace_snapshot(Snapshot::from(&new));
+                engine.log.set_level(new.settings.log.level);
                 loaded = Arc::new(new);
                 Ok(reload_report::good(&engine.log, &loaded, &changes))
             }

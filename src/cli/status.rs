@@ -27,9 +27,18 @@ pub fn reload(config: &Path) -> u8 {
 
 fn to_text(status: &Status) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "relaykeeper {}, up {}", status.version, duration(status.uptime_seconds));
+    let _ = writeln!(
+        text,
+        "relaykeeper {}, up {} (since {})",
+        status.version,
+        duration(status.uptime_seconds),
+        status.since
+    );
     let _ = writeln!(text, "store             {}", status.store);
     let _ = writeln!(text, "customers         {}", status.customers);
+    for bad in &status.bad_files {
+        let _ = writeln!(text, "bad file          {bad}");
+    }
     let _ = writeln!(text, "milter sessions   {}", status.milter_sessions);
     let _ = writeln!(text, "open transactions {}", status.open_transactions);
     let decisions = &status.decisions;

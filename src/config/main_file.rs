@@ -114,12 +114,24 @@ fn read_listen(table: &Table<'_>) -> Listen {
         socket_group: table.get("socket_group").and_then(|item| item.parsed("postfix", |text| values::group(text))),
     };
     report_double_addresses(table);
+    require_unix_control(table, &listen);
     if listen.milter.is_empty() && listen.policy.is_empty() && !table.report.has_errors() {
         let complaint = Complaint::new("no MTA can ask: neither listen.milter nor listen.policy is set", "");
         let help = "write milter = [\"unix:/var/spool/postfix/relaykeeper/milter.sock\"] below [listen]";
         table.report.warning(table.span(), complaint.help(help));
     }
     listen
+}
+
+/// Whoever reaches the control socket is an administrator: only file permissions can tell who that is.
+fn require_unix_control(table: &Table<'_>, listen: &Listen) {
+    if let (Some(item), Some(address)) = (table.get("control"), &listen.control)
+        && !address.is_unix()
+    {
+        let complaint =
+            Complaint::new(format!("{address} cannot be the control socket"), "anybody could command the daemon");
+        item.error(complaint.help("write a unix socket, such as \"unix:/run/relaykeeper/control.sock\""));
+    }
 }
 
 /// One address cannot serve two protocols, nor one twice.
@@ -334,6 +346,7 @@ pub(super) fn keys_that_need_a_restart(old: &Settings, new: &Settings) -> Vec<&'
         ("listen.control", a.control != b.control),
         ("listen.socket_mode", a.socket_mode != b.socket_mode),
         ("listen.socket_group", a.socket_group != b.socket_group),
+        ("relay.reservation_timeout", old.relay.reservation_timeout != new.relay.reservation_timeout),
         ("log.to", old.log.to != new.log.to),
         ("store.backend", !same_backend),
         ("store.path", old_store.0 != new_store.0),

@@ -33,6 +33,15 @@ pub struct Listen {
     pub socket_group: Option<String>,
 }
 
+impl Listen {
+    /// Keys that are set, but not served by this version.
+    pub fn unserved(&self) -> Vec<&'static str> {
+        let socketmap = (!self.socketmap.is_empty()).then_some("listen.socketmap");
+        let http = self.http.is_some().then_some("listen.http");
+        socketmap.into_iter().chain(http).collect()
+    }
+}
+
 /// `[relay]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relay {

@@ -39,13 +39,14 @@ pub enum QuotaError {
     Ledger(#[from] LedgerError),
 }
 
-/// Finds a customer by its name, or a user by any of its addresses.
+/// Finds a customer by its name, or a user by its address or an alias.
 ///
 /// # Errors
 /// When there is none.
 pub fn find_subject(name: &str, directory: &Directory) -> Result<(Subject, Arc<Customer>), QuotaError> {
-    if !name.contains('@') {
-        let customer = directory.customer(name).ok_or_else(|| QuotaError::NoCustomer(name.to_owned()))?;
+    let customer = directory.customer(name);
+    if customer.is_some() || !name.contains('@') {
+        let customer = customer.ok_or_else(|| QuotaError::NoCustomer(name.to_owned()))?;
         let (kind, name) = (SubjectKind::Customer, customer.name.clone());
         return Ok((Subject { kind, customer: name.clone(), name }, customer.clone()));
     }

@@ -90,7 +90,7 @@ impl ControlService {
             .field("kind", subject.kind.key())
             .field("name", &subject.name)
             .field("customer", &subject.customer)
-            .field("why", why);
+            .optional("why", Some(why).filter(|why| !why.is_empty()));
         self.engine.log.write(crate::report::Level::Info, line);
         Answer::Done { words: format!("{} {}: its counts begin anew", subject.kind.key(), subject.name) }
     }

@@ -8,8 +8,12 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
+    /// When the daemon started (RFC 3339).
+    pub since: String,
     pub uptime_seconds: u64,
     pub customers: usize,
+    /// Customer files that are not in use as they are, and what is done instead.
+    pub bad_files: Vec<String>,
     /// `ready`, `loading`, or what is wrong.
     pub store: String,
     pub open_transactions: usize,
@@ -32,11 +36,15 @@ pub struct Decisions {
 
 impl Status {
     pub fn of(engine: &Engine, uptime: Duration) -> Status {
-        let tally = &engine.tally;
+        let (tally, snapshot) = (&engine.tally, engine.snapshot());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: jiff::Timestamp::now()
+                .checked_sub(uptime)
+                .map_or_else(|_| String::new(), |since| to_the_second(since)),
             uptime_seconds: uptime.as_secs(),
-            customers: engine.snapshot().directory.customers().len(),
+            customers: snapshot.directory.customers().len(),
+            bad_files: snapshot.bad_files.iter().map(ToString::to_string).collect(),
             store: engine.ledger.health().to_string(),
             open_transactions: engine.open_transactions.count(),
             milter_sessions: engine.sessions.len(),
@@ -48,4 +56,8 @@ impl Status {
             },
         }
     }
+}
+
+fn to_the_second(time: jiff::Timestamp) -> String {
+    jiff::Timestamp::from_second(time.as_second()).map_or_else(|_| String::new(), |time| time.to_string())
 }

@@ -5,6 +5,7 @@ use super::facts::{Facts, Rules};
 use super::refusal::{LimitRefusal, Refusal};
 use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
+use crate::clock::Moment;
 use crate::directory::LimitName;
 use crate::envelope::{Address, Sender};
 use crate::ledger::{Answer, Parties, Standing};
@@ -75,13 +76,13 @@ impl Admission {
     }
 }
 
-/// What the ledger's answer makes of an admitted recipient or message. `wall_offset_ms` is what has to be added to the
-/// ledger's time to get the wall clock's.
-pub fn conclude(admission: &Admission, answer: &Answer, wall_offset_ms: i64, trace: &mut Trace) -> Verdict {
+/// What the ledger's answer makes of an admitted recipient or message. `wall` tells what the wall clock shows
+/// at a moment of the ledger's time line, in milliseconds since 1970.
+pub fn conclude(admission: &Admission, answer: &Answer, wall: impl Fn(Moment) -> i64, trace: &mut Trace) -> Verdict {
     let Admission::Admitted(admitted) = admission else {
         return admission.verdict(Outcome::Accept);
     };
-    let refusal = |standing: &Standing| limit_refusal(admitted, standing, wall_offset_ms);
+    let refusal = |standing: &Standing| limit_refusal(admitted, standing, &wall);
     for standing in &answer.over {
         trace.note("limit", "refuse", || refusal(standing).to_string());
     }
@@ -106,7 +107,7 @@ fn worst(over: &[Standing]) -> Option<&Standing> {
     over.iter().rev().max_by_key(|standing| (standing.never_fits(), !standing.only_reservations(), standing.fits_at))
 }
 
-fn limit_refusal(admitted: &Admitted, standing: &Standing, wall_offset_ms: i64) -> Refusal {
+fn limit_refusal(admitted: &Admitted, standing: &Standing, wall: impl Fn(Moment) -> i64) -> Refusal {
     let Parties { customer, user, login } = &admitted.parties;
     let whose = match standing.limit {
         LimitName::CustomerDay | LimitName::CustomerPeak => customer,
@@ -120,6 +121,6 @@ fn limit_refusal(admitted: &Admitted, standing: &Standing, wall_offset_ms: i64) 
         whose: whose.clone(),
         never_fits: standing.never_fits(),
         only_reservations: standing.only_reservations(),
-        retry_at_ms: standing.fits_at.map(|moment| moment.0 as i64 + wall_offset_ms),
+        retry_at_ms: standing.fits_at.map(wall),
     })
 }

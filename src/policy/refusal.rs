@@ -32,6 +32,10 @@ pub enum Refusal {
         sender: Sender,
         setting: Arc<str>,
         allowed: AllowedSenders,
+    },
+    /// `sender_must_match_login`: it is not the user that logged in.
+    SenderNotOfLogin {
+        sender: Sender,
         login: Box<str>,
     },
     /// The empty sender takes one recipient per transaction.
@@ -112,6 +116,7 @@ impl Refusal {
             Refusal::AuthRequired => "auth-required",
             Refusal::TlsRequired => "tls-required",
             Refusal::SenderNotAllowed { .. } => "sender-not-allowed",
+            Refusal::SenderNotOfLogin { .. } => "sender-not-of-login",
             Refusal::EmptySenderRecipients => "empty-sender-recipients",
             Refusal::TooManyRecipients { .. } => "transaction-recipients",
             Refusal::Limit(limit) => match limit.limit {
@@ -135,7 +140,10 @@ impl Refusal {
     pub fn codes(&self) -> (u16, (u16, u16)) {
         match self {
             Refusal::UnknownCustomer { .. } => (550, (7, 0)),
-            Refusal::NotInRanges { .. } | Refusal::NoSetting { .. } | Refusal::SenderNotAllowed { .. } => (550, (7, 1)),
+            Refusal::NotInRanges { .. }
+            | Refusal::NoSetting { .. }
+            | Refusal::SenderNotAllowed { .. }
+            | Refusal::SenderNotOfLogin { .. } => (550, (7, 1)),
             Refusal::AuthRequired | Refusal::TlsRequired => (530, (7, 0)),
             Refusal::EmptySenderRecipients | Refusal::TooManyRecipients { .. } => (452, (5, 3)),
             Refusal::Limit(limit) => limit.codes(),

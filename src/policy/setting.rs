@@ -16,6 +16,8 @@ enum Demand {
     Auth,
     Tls,
     Sender,
+    /// `sender_must_match_login`
+    Login,
 }
 
 /// The setting that lets the transaction in.
@@ -90,8 +92,11 @@ fn check(
         AllowedSenders::OwnDomains => sender.own_domain || sender.user.is_some(),
         AllowedSenders::RegisteredUsers => sender.user.is_some(),
     };
+    if !allowed {
+        return Err(Demand::Sender);
+    }
     let matches = !rules.relay.sender_must_match_login || matches_login(facts, customer, sender.user, rules);
-    if allowed && matches { Ok(()) } else { Err(Demand::Sender) }
+    if matches { Ok(()) } else { Err(Demand::Login) }
 }
 
 fn refusal(demand: Demand, setting: &Setting, facts: &Facts, domain: &str) -> Refusal {
@@ -103,8 +108,8 @@ fn refusal(demand: Demand, setting: &Setting, facts: &Facts, domain: &str) -> Re
             sender: facts.sender.clone(),
             setting: setting.name.clone(),
             allowed: setting.allowed_senders,
-            login: facts.login.into(),
         },
+        Demand::Login => Refusal::SenderNotOfLogin { sender: facts.sender.clone(), login: facts.login.into() },
     }
 }
 
@@ -115,5 +120,6 @@ fn why_not(demand: Demand, setting: &Setting, facts: &Facts) -> String {
         Demand::Tls if setting.require_auth => "AUTH counts over TLS only, and the mail came without".to_owned(),
         Demand::Tls => "it requires TLS, and the mail came without".to_owned(),
         Demand::Sender => format!("it does not allow the sender {} ({})", facts.sender, setting.allowed_senders.key()),
+        Demand::Login => format!("the sender {} is not the user that logged in ({})", facts.sender, facts.login),
     }
 }

@@ -45,8 +45,11 @@ impl fmt::Display for Refusal {
             Refusal::TlsRequired => {
                 f.write_str("Must issue a STARTTLS command first: mail is relayed here over TLS only")
             }
-            Refusal::SenderNotAllowed { sender, setting, allowed, login } => {
-                sender_words(f, sender, setting, *allowed, login)
+            Refusal::SenderNotAllowed { sender, setting, allowed } => sender_words(f, sender, setting, *allowed),
+            Refusal::SenderNotOfLogin { sender, login } => {
+                let sender = sender.to_string();
+                write!(f, "Sender {} not allowed: it is not an address of the login {}", shown(&sender), shown(login))?;
+                f.write_str("; send as the user that logs in")
             }
             Refusal::EmptySenderRecipients => {
                 f.write_str("One recipient per transaction with an empty sender: send to the others one by one")
@@ -138,22 +141,13 @@ fn names(looked_up: &[LookedUp], helo: &str) -> String {
     format!("no customer is registered for {}", names.join(" or "))
 }
 
-fn sender_words(
-    f: &mut fmt::Formatter<'_>,
-    sender: &Sender,
-    setting: &str,
-    allowed: AllowedSenders,
-    login: &str,
-) -> fmt::Result {
+fn sender_words(f: &mut fmt::Formatter<'_>, sender: &Sender, setting: &str, allowed: AllowedSenders) -> fmt::Result {
+    let what = match allowed {
+        AllowedSenders::RegisteredUsers => "registered users and their aliases only",
+        AllowedSenders::OwnDomains => "senders in the customer's own domains only",
+        AllowedSenders::Any => "any sender",
+    };
     let sender = sender.to_string();
-    write!(f, "Sender {} not allowed: the setting \"{}\" ", shown(&sender), shown(setting))?;
-    match allowed {
-        AllowedSenders::RegisteredUsers => f.write_str("allows registered users and their aliases only")?,
-        AllowedSenders::OwnDomains => f.write_str("allows senders in the customer's own domains only")?,
-        AllowedSenders::Any => f.write_str("allows any sender that belongs to the login")?,
-    }
-    if !login.is_empty() {
-        write!(f, " (logged in as {})", shown(login))?;
-    }
+    write!(f, "Sender {} not allowed: the setting \"{}\" allows {what}", shown(&sender), shown(setting))?;
     f.write_str("; change the sender or have it registered")
 }

@@ -2,7 +2,7 @@
 
 use super::correlation::OpenSessions;
 use super::open_count::OpenCount;
-use crate::config::{Loaded, Settings};
+use crate::config::{BadFile, Loaded, Settings};
 use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::policy::Rules;
@@ -16,11 +16,17 @@ use std::sync::Arc;
 pub struct Snapshot {
     pub settings: Arc<Settings>,
     pub directory: Arc<Directory>,
+    /// Customer files that are not in use as they are.
+    pub bad_files: Vec<BadFile>,
 }
 
 impl From<&Loaded> for Snapshot {
     fn from(loaded: &Loaded) -> Snapshot {
-        Snapshot { settings: loaded.settings.clone(), directory: loaded.directory.clone() }
+        Snapshot {
+            settings: loaded.settings.clone(),
+            directory: loaded.directory.clone(),
+            bad_files: loaded.bad_files.clone(),
+        }
     }
 }
 

@@ -47,10 +47,7 @@ impl Rehearsal {
                     accepted.push(key);
                     let answer = ledger.look(None, &admitted.parties, &admitted.customer.limits, &accepted).await;
                     let mut verdict = match answer {
-                        Ok(answer) => {
-                            let wall_offset_ms = ledger.wall(answer.at) - answer.at.0 as i64;
-                            conclude(&admission, &answer, wall_offset_ms, &mut trace)
-                        }
+                        Ok(answer) => conclude(&admission, &answer, |moment| ledger.wall(moment), &mut trace),
                         Err(error) => undecided(&admission, &error),
                     };
                     verdict.shadow.extend(shadow);

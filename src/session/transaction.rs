@@ -152,6 +152,7 @@ impl Transaction {
     /// Nobody will say how the message ended: counts it as if it had been accepted. No client waits for that.
     pub async fn count_unended(mut self) {
         let _under_way = self.under_way.take();
+        self.open = false;
         let Admission::Admitted(admitted) = &self.admission else { return };
         let (limits, kept) = (&admitted.customer.limits, Kept { named: &self.counted, unnamed: 0 });
         let answer = self.engine.ledger.commit_unhurried(self.reservation, &admitted.parties, limits, kept).await;
@@ -272,8 +273,8 @@ impl Transaction {
     fn conclude(&self, answer: Result<Answer, LedgerError>, trace: &mut Trace) -> Verdict {
         let error = match answer {
             Ok(answer) => {
-                let wall_offset_ms = self.engine.ledger.wall(answer.at) - answer.at.0 as i64;
-                return conclude(&self.admission, &answer, wall_offset_ms, trace);
+                let ledger = &self.engine.ledger;
+                return conclude(&self.admission, &answer, |moment| ledger.wall(moment), trace);
             }
             Err(error) => error,
         };

@@ -19,8 +19,9 @@ use tokio::time::timeout;
 /// How long a request waits for the store to be loaded, or for room in the queue.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a commit waits for the disk. Postfix waits 300 s at the end of a message for a milter.
-const DISK_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a commit waits for the disk. With twice [`PATIENCE`] before it that is less than the 100 s that Postfix waits for a
+/// policy service (`smtpd_policy_service_timeout`), and than the 300 s for a milter at the end of a message.
+const DISK_PATIENCE: Duration = Duration::from_secs(50);
 
 /// The embedded store, with a thread of its own.
 #[derive(Debug)]
