@@ -32,6 +32,7 @@ pub enum Refusal {
         sender: Sender,
         setting: Arc<str>,
         allowed: AllowedSenders,
+        login: Box<str>,
     },
     /// `sender_must_match_login`: it is not the user that logged in.
     SenderNotOfLogin {

@@ -108,6 +108,7 @@ fn refusal(demand: Demand, setting: &Setting, facts: &Facts, domain: &str) -> Re
             sender: facts.sender.clone(),
             setting: setting.name.clone(),
             allowed: setting.allowed_senders,
+            login: facts.login.into(),
         },
         Demand::Login => Refusal::SenderNotOfLogin { sender: facts.sender.clone(), login: facts.login.into() },
     }

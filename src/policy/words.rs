@@ -45,7 +45,9 @@ impl fmt::Display for Refusal {
             Refusal::TlsRequired => {
                 f.write_str("Must issue a STARTTLS command first: mail is relayed here over TLS only")
             }
-            Refusal::SenderNotAllowed { sender, setting, allowed } => sender_words(f, sender, setting, *allowed),
+            Refusal::SenderNotAllowed { sender, setting, allowed, login } => {
+                sender_words(f, sender, setting, *allowed, login)
+            }
             Refusal::SenderNotOfLogin { sender, login } => {
                 let sender = sender.to_string();
                 write!(f, "Sender {} not allowed: it is not an address of the login {}", shown(&sender), shown(login))?;
@@ -141,7 +143,13 @@ fn names(looked_up: &[LookedUp], helo: &str) -> String {
     format!("no customer is registered for {}", names.join(" or "))
 }
 
-fn sender_words(f: &mut fmt::Formatter<'_>, sender: &Sender, setting: &str, allowed: AllowedSenders) -> fmt::Result {
+fn sender_words(
+    f: &mut fmt::Formatter<'_>,
+    sender: &Sender,
+    setting: &str,
+    allowed: AllowedSenders,
+    login: &str,
+) -> fmt::Result {
     let what = match allowed {
         AllowedSenders::RegisteredUsers => "registered users and their aliases only",
         AllowedSenders::OwnDomains => "senders in the customer's own domains only",
@@ -149,5 +157,8 @@ fn sender_words(f: &mut fmt::Formatter<'_>, sender: &Sender, setting: &str, allo
     };
     let sender = sender.to_string();
     write!(f, "Sender {} not allowed: the setting \"{}\" allows {what}", shown(&sender), shown(setting))?;
+    if !login.is_empty() {
+        write!(f, " (logged in as {})", shown(login))?;
+    }
     f.write_str("; change the sender or have it registered")
 }
