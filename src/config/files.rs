@@ -25,8 +25,12 @@ pub(super) fn customer_files(folder: &Path) -> Result<Vec<Arc<Path>>, Diagnostic
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
         let is_customer = name.as_bytes().ends_with(b".toml") && !name.as_bytes().starts_with(b".");
-        if is_customer && files.len() < MAX_FILES {
+        if is_customer {
             files.push(folder.join(name).into());
+        }
+        if files.len() > MAX_FILES {
+            let diagnostic = Diagnostic::error(format!("there are more than {MAX_FILES} customer files"));
+            return Err(diagnostic.at(Place::file(folder.into(), "")));
         }
     }
     files.sort();
