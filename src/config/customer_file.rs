@@ -103,9 +103,7 @@ pub(super) fn read_customer(source: &Source, surroundings: &Surroundings) -> Par
     let table = Table::new(&report, root.get_ref(), 0..0, &CUSTOMER);
     let mut reader = Reader { report: &report, folder: folder_of(&source.path), others: Vec::new() };
 
-    let name = table
-        .required("name", "name = \"acme\"")
-        .and_then(|item| item.parsed("acme", |text| Ok(values::name(text)?.into())));
+    let name = table.required("name", "name = \"acme\"").and_then(|item| item.parsed("acme", values::customer_name));
     let (domains, is_doubtful) = reader.domains(&table);
     let licenses = table.required("licenses", "licenses = 250").and_then(|item| item.number(1..=1_000_000_000, "250"));
     let billing = table.get("billing").map_or(Some(Billing::Paid), |item| {

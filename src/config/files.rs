@@ -5,7 +5,7 @@ use super::source::{Place, quoted};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,8 +25,12 @@ pub(super) fn customer_files(folder: &Path) -> Result<Vec<Arc<Path>>, Diagnostic
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
         let is_customer = name.as_bytes().ends_with(b".toml") && !name.as_bytes().starts_with(b".");
-        if is_customer && files.len() < MAX_FILES {
+        if is_customer {
             files.push(folder.join(name).into());
+        }
+        if files.len() > MAX_FILES {
+            let diagnostic = Diagnostic::error(format!("there are more than {MAX_FILES} customer files"));
+            return Err(diagnostic.at(Place::file(folder.into(), "")));
         }
     }
     files.sort();
@@ -56,11 +60,11 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    pub fn of(path: impl Into<Arc<Path>>) -> Witness {
+    pub fn of(path: impl Into<Arc<Path>>, now: SystemTime) -> Witness {
         let path = path.into();
         let stamp = stamp_of(&path).filter(|stamp| {
             let changed = Duration::new(stamp.changed.0.max(0) as u64, stamp.changed.1 as u32);
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed).is_ok_and(|age| age > SETTLED)
+            now.duration_since(SystemTime::UNIX_EPOCH + changed).is_ok_and(|age| age > SETTLED)
         });
         Witness { path, stamp }
     }
@@ -81,12 +85,6 @@ fn stamp_of(path: &Path) -> Option<Stamp> {
         modified: (metadata.mtime(), metadata.mtime_nsec()),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
     })
-}
-
-/// Witnesses of the other files that a customer's file names. They were read a moment before their stamp is taken
-/// here: one that changed in between has not settled.
-pub(super) fn witnesses_of(others: Vec<PathBuf>) -> Vec<Witness> {
-    others.into_iter().map(Witness::of).collect()
 }
 
 #[cfg(test)]
@@ -110,7 +108,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.toml");
         std::fs::write(&path, "a").unwrap();
-        assert!(!Witness::of(path).is_unchanged());
-        assert!(Witness::of(Path::new("/bin/sh")).is_unchanged());
+        let now = SystemTime::now();
+        assert!(!Witness::of(path.clone(), now).is_unchanged());
+        let later = Witness::of(path.clone(), now + 2 * SETTLED);
+        assert!(later.is_unchanged());
+        std::fs::write(&path, "ab").unwrap();
+        assert!(!later.is_unchanged());
+        assert!(!Witness::of(folder.path().join("none"), now).is_unchanged());
     }
 }

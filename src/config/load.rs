@@ -4,7 +4,7 @@
 use super::conflicts::{describe_conflict, warn_of_overlaps};
 use super::customer_file::{ParsedFile, Salvage, Surroundings, read_customer};
 use super::diagnostic::{Diagnostic, Problems, Severity};
-use super::files::{Witness, customer_files, witnesses_of};
+use super::files::{Witness, customer_files};
 use super::main_file::{MainFile, keys_that_need_a_restart, read_main};
 use super::model::Settings;
 use super::source::{MAX_CUSTOMER_FILE, MAX_MAIN_FILE, Place, Source, quoted};
@@ -16,6 +16,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Loaded {
     pub problems: Problems,
     /// The customer files that could not be used as they are.
     pub bad_files: Vec<BadFile>,
+    /// How many customer files were read; the others had not changed.
+    pub files_read: usize,
     surroundings: Surroundings,
     files: Vec<Record>,
 }
@@ -77,7 +80,7 @@ struct Record {
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let main = usable(main_file(path)?)?;
     let files = customer_files(&main.customers).map_err(alone)?;
-    Ok(assemble(main, files, None))
+    Ok(assemble(main, files, None, SystemTime::now()))
 }
 
 /// Loads the main file alone, for commands that need nothing else.
@@ -94,9 +97,13 @@ pub fn load_settings(path: &Path) -> Result<Settings, Problems> {
 /// # Errors
 /// As [`load`]; then nothing changes at all.
 pub fn reload(previous: &Loaded, path: &Path) -> Result<(Loaded, Changes), Problems> {
+    reload_at(previous, path, SystemTime::now())
+}
+
+fn reload_at(previous: &Loaded, path: &Path, now: SystemTime) -> Result<(Loaded, Changes), Problems> {
     let main = usable(main_file(path)?)?;
     let files = customer_files(&main.customers).map_err(alone)?;
-    let loaded = assemble(main, files, Some(previous));
+    let loaded = assemble(main, files, Some(previous), now);
     let changes = changes_between(previous, &loaded);
     Ok((loaded, changes))
 }
@@ -110,7 +117,7 @@ pub fn check(path: &Path) -> (Problems, Option<Loaded>) {
     };
     match customer_files(&main.customers) {
         Ok(files) => {
-            let loaded = assemble(main, files, None);
+            let loaded = assemble(main, files, None, SystemTime::now());
             (loaded.problems.clone(), Some(loaded))
         }
         Err(problem) => {
@@ -147,6 +154,7 @@ pub(super) struct Candidate {
     salvage: Salvage,
     witnesses: Vec<Witness>,
     is_clean: bool,
+    was_read: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -179,13 +187,13 @@ impl Candidate {
     }
 }
 
-fn assemble(main: MainFile, files: Vec<Arc<Path>>, previous: Option<&Loaded>) -> Loaded {
+fn assemble(main: MainFile, files: Vec<Arc<Path>>, previous: Option<&Loaded>, now: SystemTime) -> Loaded {
     let MainFile { settings, surroundings, customers, mut problems } = main;
     if files.is_empty() {
         let problem = Diagnostic::warning("there are no customer files: no mail will be relayed");
         problems.push(problem.at(Place::file(customers.into(), "no file here ends in .toml")));
     }
-    let mut candidates = read_all(files, &surroundings, previous, &mut problems);
+    let mut candidates = read_all(files, &surroundings, previous, now, &mut problems);
     let directory = build(&mut candidates, &mut problems);
     warn_of_overlaps(&candidates, &mut problems);
     let is_bad = |candidate: &&Candidate| candidate.choice != Choice::New;
@@ -198,6 +206,7 @@ fn assemble(main: MainFile, files: Vec<Arc<Path>>, previous: Option<&Loaded>) ->
         directory: Arc::new(directory),
         problems,
         bad_files: bad_files.collect(),
+        files_read: candidates.iter().filter(|candidate| candidate.was_read).count(),
         surroundings,
         files: candidates.into_iter().map(Record::from).collect(),
     }
@@ -216,14 +225,15 @@ fn read_all(
     files: Vec<Arc<Path>>,
     surroundings: &Surroundings,
     previous: Option<&Loaded>,
+    now: SystemTime,
     problems: &mut Problems,
 ) -> Vec<Candidate> {
     const AT_ONCE: usize = 64;
     let mut records: HashMap<&Path, &Record> = HashMap::new();
-    let mut may_skip = false;
+    let mut reader = Reader { surroundings, may_skip: false, now };
     if let Some(previous) = previous {
         records.extend(previous.files.iter().map(|record| (&*record.file, record)));
-        may_skip = previous.surroundings == *surroundings;
+        reader.may_skip = previous.surroundings == *surroundings;
     }
     let next = AtomicUsize::new(0);
     let work = || {
@@ -234,7 +244,7 @@ fn read_all(
                 return read;
             }
             for (n, file) in files.iter().enumerate().skip(start).take(AT_ONCE) {
-                read.push((n, read_one(file, surroundings, records.get(&**file).copied(), may_skip)));
+                read.push((n, reader.read(file, records.get(&**file).copied())));
             }
         }
     };
@@ -259,46 +269,52 @@ fn read_all(
     candidates
 }
 
-fn read_one(
-    file: &Arc<Path>,
-    surroundings: &Surroundings,
-    record: Option<&Record>,
+/// Reads single files.
+struct Reader<'s> {
+    surroundings: &'s Surroundings,
+    /// Whether a file that did not change means what it meant before.
     may_skip: bool,
-) -> (Candidate, Problems) {
-    let previous = record.and_then(|record| record.customer.clone());
-    if let Some(record) = record.filter(|record| may_skip && record.is_clean)
-        && record.witnesses.iter().all(Witness::is_unchanged)
-    {
-        let candidate = Candidate {
-            file: record.file.clone(),
-            new: previous.clone(),
-            previous,
-            choice: Choice::New,
-            salvage: Salvage::default(),
-            witnesses: record.witnesses.clone(),
-            is_clean: true,
+    now: SystemTime,
+}
+
+impl Reader<'_> {
+    fn read(&self, file: &Arc<Path>, record: Option<&Record>) -> (Candidate, Problems) {
+        let previous = record.and_then(|record| record.customer.clone());
+        if let Some(record) = record.filter(|record| self.may_skip && record.is_clean)
+            && record.witnesses.iter().all(Witness::is_unchanged)
+        {
+            let candidate = Candidate {
+                file: record.file.clone(),
+                new: previous.clone(),
+                previous,
+                choice: Choice::New,
+                salvage: Salvage::default(),
+                witnesses: record.witnesses.clone(),
+                is_clean: true,
+                was_read: false,
+            };
+            return (candidate, Problems::default());
+        }
+        let mut witnesses = vec![Witness::of(file.clone(), self.now)];
+        let parsed = match Source::read(file.clone(), MAX_CUSTOMER_FILE) {
+            Ok(source) => read_customer(&source, self.surroundings),
+            Err(error) => ParsedFile::unreadable(describe_file(error, file.clone(), "customer file")),
         };
-        return (candidate, Problems::default());
+        // They were read a moment ago: one that changed since has not settled.
+        witnesses.extend(parsed.others.into_iter().map(|other| Witness::of(other, self.now)));
+        // What is said anew but means the same is kept, so that nobody has to look at it again.
+        let new = parsed.customer.map(|customer| match &previous {
+            Some(previous) if **previous == customer => previous.clone(),
+            _ => Arc::new(customer),
+        });
+        let choice = match (&new, &previous) {
+            (Some(_), _) => Choice::New,
+            (None, Some(_)) => Choice::Previous,
+            (None, None) => Choice::Neither,
+        };
+        let (file, salvage, is_clean) = (file.clone(), parsed.salvage, parsed.problems.is_empty());
+        (Candidate { file, new, previous, choice, salvage, witnesses, is_clean, was_read: true }, parsed.problems)
     }
-    let mut witnesses = vec![Witness::of(file.clone())];
-    let parsed = match Source::read(file.clone(), MAX_CUSTOMER_FILE) {
-        Ok(source) => read_customer(&source, surroundings),
-        Err(error) => ParsedFile::unreadable(describe_file(error, file.clone(), "customer file")),
-    };
-    witnesses.extend(witnesses_of(parsed.others));
-    // What is said anew but means the same is kept, so that nobody has to look at it again.
-    let new = parsed.customer.map(|customer| match &previous {
-        Some(previous) if **previous == customer => previous.clone(),
-        _ => Arc::new(customer),
-    });
-    let choice = match (&new, &previous) {
-        (Some(_), _) => Choice::New,
-        (None, Some(_)) => Choice::Previous,
-        (None, None) => Choice::Neither,
-    };
-    let is_clean = parsed.problems.is_empty();
-    let file = file.clone();
-    (Candidate { file, new, previous, choice, salvage: parsed.salvage, witnesses, is_clean }, parsed.problems)
 }
 
 /// Puts the customers together. What two of them claim stays with the one that had it; among new ones, with the first.
@@ -388,4 +404,46 @@ fn changes_between(old: &Loaded, new: &Loaded) -> Changes {
     let gone = old.directory.customers().filter(|customer| new.directory.customer(&customer.name).is_none());
     changes.removed.extend(gone.map(|customer| customer.name.clone()));
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn files_that_did_not_change_are_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("relaykeeper.toml");
+        let write = |name: &str, rest: &str| {
+            let text = format!("name = \"{name}\"\ndomains = [\"{name}.example\"]\nlicenses = 1\n{rest}\n");
+            let setting = "[[setting]]\nname = \"s\"\nallowed_senders = \"any\"\nrequire_auth = true\n";
+            std::fs::write(folder.path().join(format!("customers.d/{name}.toml")), text + setting).unwrap();
+        };
+        std::fs::create_dir(folder.path().join("customers.d")).unwrap();
+        std::fs::write(&main, "[listen]\npolicy = [\"inet:127.0.0.1:10023\"]\n").unwrap();
+        write("a", "");
+        write("b", "users_file = \"b.users\"");
+        write("warned", "billing = \"paid\"\nbilling = \"paid\"");
+        std::fs::write(folder.path().join("customers.d/b.users"), "ann@b.example\n").unwrap();
+
+        let later = SystemTime::now() + Duration::from_secs(60);
+        let reload = |previous: &Loaded| reload_at(previous, &main, later).unwrap().0;
+        let first = load(&main).unwrap();
+        assert_eq!(first.files_read, 3);
+        let second = reload(&first);
+        assert_eq!(second.files_read, 3, "at the first load they had only just changed");
+        assert_eq!(reload(&second).files_read, 1, "what has errors is read again, to tell them again");
+
+        std::fs::write(folder.path().join("customers.d/b.users"), "kim@b.example\n").unwrap();
+        let third = reload(&second);
+        assert_eq!(third.files_read, 2);
+        assert!(third.directory.customer("b").unwrap().users.find("kim@b.example").is_some());
+        let (before, after) = (second.directory.customer("a"), third.directory.customer("a"));
+        assert!(Arc::ptr_eq(before.unwrap(), after.unwrap()));
+
+        std::fs::write(&main, "[listen]\npolicy = [\"inet:127.0.0.1:10023\"]\n[limits]\naction = \"reject\"\n")
+            .unwrap();
+        assert_eq!(reload(&third).files_read, 3, "limits of the installation are a part of each customer");
+    }
 }

@@ -111,7 +111,7 @@ fn read_listen(table: &Table<'_>) -> Listen {
         http: one("http", "127.0.0.1:9725"),
         control: one("control", "unix:/run/relaykeeper/control.sock"),
         socket_mode: table.get("socket_mode").and_then(|item| read_socket_mode(&item)).unwrap_or(0o660),
-        socket_group: table.get("socket_group").and_then(|item| item.parsed("postfix", |text| values::group(text))),
+        socket_group: table.get("socket_group").and_then(|item| item.parsed("postfix", values::group)),
     };
     report_double_addresses(table);
     require_unix_control(table, &listen);

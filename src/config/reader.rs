@@ -273,7 +273,10 @@ impl<'t> Item<'t> {
 
     /// The elements of a list of strings that `parse` understands; the others are reported and left out.
     pub fn parsed_list<T>(&self, example: &str, parse: impl Fn(&str) -> Result<T, Complaint>) -> Vec<T> {
-        self.list(&quoted(example)).iter().filter_map(|item| item.parsed(example, &parse)).collect()
+        let items = self.list(&quoted(example));
+        let mut parsed = Vec::with_capacity(items.len());
+        parsed.extend(items.iter().filter_map(|item| item.parsed(example, &parse)));
+        parsed
     }
 }
 

@@ -6,6 +6,7 @@ use super::source::Source;
 use super::values;
 use crate::directory::{OwnDomains, User};
 use crate::envelope::Address;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// The users of a file, and where each begins in it, in bytes.
@@ -26,7 +27,10 @@ pub(super) fn read_users(source: &Source, domains: &OwnDomains<'_>) -> FileUsers
         let Some((span, word)) = words.next() else { continue };
         let address = own_address(&report, span, word, domains);
         let aliases = words.filter_map(|(span, word)| own_address(&report, span, word, domains));
-        let aliases: Vec<Box<str>> = aliases.map(|alias| alias.as_str().into()).collect();
+        // Collected on the side, so that a million users' lists are no longer than needed.
+        let found: SmallVec<[Box<str>; 8]> = aliases.map(|alias| alias.as_str().into()).collect();
+        let mut aliases = Vec::with_capacity(found.len());
+        aliases.extend(found);
         if let Some(address) = address {
             users.push(User { address: address.as_str().into(), aliases, logins: Vec::new(), senders: Vec::new() });
             offsets.push(offset);

@@ -7,6 +7,7 @@ use crate::envelope::{Address, Domain, DomainError};
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A duration such as `30s`, `10m`, `1h`, `1h30m`.
@@ -269,6 +270,19 @@ pub(super) fn host_and_port(text: &str) -> Result<String, Complaint> {
         _ => Err(Complaint::new(format!("{} is no server", quoted(text)), "host and port are expected")
             .help("write \"HOST:PORT\", such as \"127.0.0.1:25\"")),
     }
+}
+
+/// The name of a customer. With an `@` in it, commands would take it for a user's address.
+pub(super) fn customer_name(text: &str) -> Result<Arc<str>, Complaint> {
+    let name = name(text)?;
+    if name.contains('@') {
+        return Err(Complaint::new(
+            format!("{} cannot be a customer's name", quoted(text)),
+            "it looks like an address",
+        )
+        .help("write a short name, such as \"acme\""));
+    }
+    Ok(name.into())
 }
 
 /// A name of a customer or a setting.

@@ -2,6 +2,7 @@
 
 mod customer;
 mod limits;
+mod range_index;
 mod ranges;
 mod snapshot;
 

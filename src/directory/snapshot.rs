@@ -1,11 +1,12 @@
 //! The snapshot: who owns which domain and login. A look-up costs the same with ten customers as with 100,000.
 
 use super::customer::{Customer, OwnDomains, UserId};
+use super::range_index::RangeIndex;
 use crate::envelope::claims_of;
 use hashbrown::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// All customers, indexed.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Directory {
     logins: HashMap<Box<str>, LoginHolder>,
     /// Somebody's file could not even be read for its domains, so "not registered" is not known for sure.
     incomplete: bool,
+    /// Made at the first question, since few installations ask.
+    ranges: OnceLock<RangeIndex>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,10 +84,10 @@ impl Directory {
         matches!(self.logins.get(login), Some(LoginHolder::Unusable))
     }
 
-    /// The customers in whose enabled ranges the address lies, at most `most` of them. Walks over all customers: for
-    /// `identify_by_address` and diagnostics only.
+    /// The customers in whose enabled ranges the address lies, at most `most` of them.
     pub fn holders_of_client(&self, client: IpAddr, most: usize) -> Vec<&Arc<Customer>> {
-        self.customers.iter().filter(|customer| customer.holds_client(client)).take(most).collect()
+        let index = self.ranges.get_or_init(|| RangeIndex::new(&self.customers));
+        index.holders(client, most).iter().map(|&id| &self.customers[id as usize]).collect()
     }
 
     /// Whether a domain that is not registered here may belong to a customer whose file cannot be read.

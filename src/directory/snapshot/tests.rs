@@ -1,5 +1,7 @@
 use super::*;
-use crate::directory::{Billing, CustomerLimits, FurtherSender, Limit, User, Users};
+use crate::directory::{
+    AddressRanges, AllowedSenders, Billing, CustomerLimits, FurtherSender, Limit, Setting, User, Users,
+};
 use crate::envelope::Domain;
 
 fn user(address: &str, logins: &[&str], senders: &[&str]) -> User {
@@ -139,4 +141,61 @@ fn what_is_unusable_is_known_to_be_so() {
     let mut builder = DirectoryBuilder::new();
     builder.add_unusable([]);
     assert!(builder.build().is_incomplete());
+}
+
+fn customer_at(name: &str, ranges: &[&str], enabled: bool) -> Arc<Customer> {
+    let mut customer = Arc::into_inner(customer(name, &[&format!("{name}.example")], vec![])).unwrap();
+    customer.settings.push(Setting {
+        name: "office".into(),
+        enabled,
+        allowed_senders: AllowedSenders::Any,
+        require_auth: false,
+        require_tls: false,
+        ranges: Vec::new(),
+        enabled_ranges: AddressRanges::new(ranges.iter().map(|range| range.parse().unwrap())),
+        shadow: false,
+    });
+    Arc::new(customer)
+}
+
+#[test]
+fn the_holders_of_an_address_are_those_that_say_so_themselves() {
+    let customers = [
+        customer_at("wide", &["10.0.0.0/8", "2001:db8::/32"], true),
+        customer_at("narrow", &["10.1.0.0/16", "10.1.2.0/24", "10.9.9.9/32"], true),
+        customer_at("same", &["10.1.0.0/16", "2001:db8:1::/48"], true),
+        customer_at("off", &["10.0.0.0/8"], false),
+        customer_at("mapped", &["::ffff:192.0.2.0/120"], true),
+    ];
+    let mut builder = DirectoryBuilder::new();
+    for customer in &customers {
+        builder.add(customer.clone()).unwrap();
+    }
+    let directory = builder.build();
+    for client in [
+        "10.1.2.3",
+        "10.1.3.3",
+        "10.2.0.0",
+        "10.9.9.9",
+        "10.9.9.10",
+        "9.255.255.255",
+        "11.0.0.0",
+        "2001:db8:1::5",
+        "2001:db8:2::",
+        "2001:db9::",
+        "192.0.2.77",
+        "::ffff:192.0.2.77",
+        "::",
+        "255.255.255.255",
+    ] {
+        let client = client.parse().unwrap();
+        let sorted = |mut names: Vec<&str>| {
+            names.sort_unstable();
+            names.join(" ")
+        };
+        let found = directory.holders_of_client(client, 9).iter().map(|customer| &*customer.name).collect();
+        let expected = customers.iter().filter(|c| c.holds_client(client)).map(|customer| &*customer.name).collect();
+        assert_eq!(sorted(found), sorted(expected), "{client}");
+    }
+    assert_eq!(directory.holders_of_client("10.1.2.3".parse().unwrap(), 2).len(), 2);
 }

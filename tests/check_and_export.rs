@@ -1,0 +1,124 @@
+//! `relaykeeper check` and `relaykeeper export` as they are typed.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+const CUSTOMER: &str = r#"
+name = "acme"
+domains = ["acme.example"]
+licenses = 10
+
+[[setting]]
+name = "head office"
+allowed_senders = "own-domains"
+[[setting.ip]]
+range = "198.51.100.0/23"
+[[setting.ip]]
+range = "192.0.2.64/30"
+[[setting.ip]]
+range = "2001:db8:1::/48"
+[[setting.ip]]
+range = "203.0.113.0/24"
+enabled = false
+
+[[setting]]
+name = "laptops, also from the office"
+allowed_senders = "own-domains"
+require_auth = true
+[[setting.ip]]
+range = "192.0.2.0/24"
+
+[[setting]]
+name = "closed"
+enabled = false
+allowed_senders = "any"
+[[setting.ip]]
+range = "10.0.0.0/24"
+"#;
+
+fn site(customer: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("customers.d")).unwrap();
+    fs::write(folder.path().join("relaykeeper.toml"), "[listen]\npolicy = [\"inet:127.0.0.1:10023\"]\n").unwrap();
+    fs::write(folder.path().join("customers.d/acme.toml"), customer).unwrap();
+    let same = "name = \"b\"\ndomains = [\"b.example\"]\nlicenses = 1\n[[setting]]\nname = \"office\"\n\
+        allowed_senders = \"own-domains\"\n[[setting.ip]]\nrange = \"198.51.100.0/23\"\n";
+    fs::write(folder.path().join("customers.d/b.toml"), same).unwrap();
+    folder
+}
+
+fn relaykeeper(folder: &Path, arguments: &[&str]) -> Output {
+    let config = folder.join("relaykeeper.toml");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relaykeeper"));
+    command.args(arguments).arg("--config").arg(config).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// The lines that are no comment.
+fn entries(table: &str) -> Vec<&str> {
+    table.lines().filter(|line| !line.starts_with('#')).collect()
+}
+
+#[test]
+fn a_good_configuration_is_said_to_be_good() {
+    let output = relaykeeper(site(CUSTOMER).path(), &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let summary = "configuration is good: 2 customers, 2 domains, 0 users (1 warning)\n";
+    assert_eq!(text(&output.stdout), summary);
+    assert!(text(&output.stderr).starts_with("warning: the range 198.51.100.0/23 is that of two customers\n"));
+}
+
+#[test]
+fn a_bad_configuration_shows_every_error_and_exits_1() {
+    let output = relaykeeper(site("name = \"acme\"\nlicences = 1\n").path(), &["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), "2 errors, 1 warning\n");
+    let errors = text(&output.stderr);
+    assert!(errors.contains("customers.d/acme.toml:2:1") && errors.contains("`licenses`"), "{errors}");
+    assert!(!errors.contains('\u{1b}'), "no colours where there is no terminal");
+}
+
+#[test]
+fn a_missing_main_file_is_one_clear_error() {
+    let output = relaykeeper(Path::new("/nonexistent"), &["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("/nonexistent/relaykeeper.toml"));
+}
+
+#[test]
+fn postfix_gets_a_cidr_table() {
+    let output = relaykeeper(site(CUSTOMER).path(), &["export", "postfix-cidr"]);
+    assert_eq!(output.status.code(), Some(0));
+    let table = text(&output.stdout);
+    assert_eq!(entries(table), ["192.0.2.64/30 OK", "198.51.100.0/23 OK", "2001:db8:1::/48 OK"]);
+    assert!(table.contains("# acme, head office\n# b, office\n198.51.100.0/23 OK\n"), "{table}");
+    assert!(table.contains("# left out, because it also requires SMTP AUTH: acme, laptops, also from the office\n"));
+}
+
+#[test]
+fn sendmail_gets_an_access_map() {
+    let output = relaykeeper(site(CUSTOMER).path(), &["export", "sendmail-access"]);
+    assert_eq!(output.status.code(), Some(0));
+    let expected = [
+        "Connect:192.0.2.64 RELAY",
+        "Connect:192.0.2.65 RELAY",
+        "Connect:192.0.2.66 RELAY",
+        "Connect:192.0.2.67 RELAY",
+        "Connect:198.51.100 RELAY",
+        "Connect:198.51.101 RELAY",
+        "Connect:IPv6:2001:db8:1 RELAY",
+    ];
+    assert_eq!(entries(text(&output.stdout)), expected);
+}
+
+#[test]
+fn nothing_is_exported_of_a_bad_configuration() {
+    let output = relaykeeper(site("licenses = 0").path(), &["export", "postfix-cidr"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    assert!(text(&output.stderr).contains("nothing is exported"));
+}
