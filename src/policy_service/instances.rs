@@ -9,8 +9,9 @@ use crate::session::{Accepted, Engine, Transaction};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// Smtpd processes that are remembered at once. Postfix runs 100 by default.
 const MAX_SMTPDS: usize = 65_536;
