@@ -151,6 +151,7 @@ impl PolicyService {
         let counted_elsewhere = self.milter_session(request).is_some();
         let transaction = self.transaction(&mut slot, request, peer, counted_elsewhere).await;
         let answer = if counted_elsewhere {
+            transaction.abandon("counted-by-milter");
             Answer::Dunno
         } else {
             let lone = Some(request.recipient).filter(|recipient| !recipient.is_empty());

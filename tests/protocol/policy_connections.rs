@@ -89,7 +89,8 @@ async fn requests_at_once_are_answered_in_their_order() {
 async fn unknown_attributes_and_strange_values_are_no_trouble() {
     let running = installation("").run();
     let mut smtpd = running.smtpd(1);
-    let strange = good().replace("\n\n", "\nnew_attribute=a=b=c\n\n").replace("client_port=4711", "client_port=unknown");
+    let strange =
+        good().replace("\n\n", "\nnew_attribute=a=b=c\n\n").replace("client_port=4711", "client_port=unknown");
     assert_eq!(smtpd.ask(&strange).await, "DUNNO");
     let unknown = good().replace("client_address=192.0.2.7", "client_address=unknown");
     let unknown = unknown.replace("12345.0", "12345.1");
@@ -157,9 +158,7 @@ async fn who_never_reads_the_answers_is_dropped() {
     let running = installation("").run();
     let mut smtpd = running.smtpd(1);
     let requests = good().repeat(20);
-    let flood = async {
-        while smtpd.send(requests.as_bytes()).await.is_ok() {}
-    };
+    let flood = async { while smtpd.send(requests.as_bytes()).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(25), flood).await.expect("the connection is closed");
     assert!(dropped(&running)[0].contains("the answer was not taken in time"), "{:?}", dropped(&running));
 }
