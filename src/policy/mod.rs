@@ -18,7 +18,7 @@ mod words;
 pub use admit::{Admission, Admitted, admit, is_exempt_client};
 pub use facts::{Facts, Rules};
 pub use identify::IdentifiedBy;
-pub use recipient::{Gate, RecipientFacts, conclude};
+pub use recipient::{Gate, RecipientFacts, conclude, is_exempt_recipient};
 pub use refusal::{LimitRefusal, LookedUp, Refusal, Via};
 pub use trace::{Step, Trace};
 pub use verdict::{Exemption, Outcome, Verdict};

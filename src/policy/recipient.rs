@@ -36,8 +36,8 @@ impl Admission {
         if let Admission::Exempt(exemption) = self {
             return Gate::Verdict(self.verdict(Outcome::Exempt(*exemption)));
         }
-        let domain = recipient.recipient.domain();
-        if rules.relay.exempt_recipient_domains.iter().any(|exempt| exempt == domain) {
+        if is_exempt_recipient(recipient.recipient, rules) {
+            let domain = recipient.recipient.domain();
             trace.note("exempt", "pass", || format!("the recipient's domain {domain} is in exempt_recipient_domains"));
             return Gate::Verdict(Verdict::of(Outcome::Exempt(Exemption::RecipientDomain)));
         }
@@ -74,6 +74,12 @@ impl Admission {
     fn refused(&self, refusal: Refusal) -> Verdict {
         self.verdict(Outcome::Refuse(Box::new(refusal)))
     }
+}
+
+/// Whether mail to the recipient is not ours to judge, whoever sends it (`exempt_recipient_domains`).
+pub fn is_exempt_recipient(recipient: &Address, rules: &Rules) -> bool {
+    let domain = recipient.domain();
+    rules.relay.exempt_recipient_domains.iter().any(|exempt| exempt == domain)
 }
 
 /// What the ledger's answer makes of an admitted recipient or message. `wall` tells what the wall clock shows

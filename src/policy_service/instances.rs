@@ -9,7 +9,8 @@ use crate::session::{Engine, Transaction};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Smtpd processes that are remembered at once. Postfix runs 100 by default.
 const MAX_SMTPDS: usize = 65_536;

@@ -5,6 +5,9 @@ use std::fmt;
 /// The longest request, in bytes. Postfix 3.7 sends about 800, and bounds each value by `line_length_limit` (2048).
 pub const MAX_REQUEST: usize = 32 * 1024;
 
+/// The longest `instance`, in bytes. Postfix's have some 30.
+pub const MAX_INSTANCE: usize = 128;
+
 /// The attributes that matter here. Those that are missing are empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -34,8 +37,12 @@ pub enum BadRequest {
     TooLong,
     #[error("the attribute {0} is missing")]
     Missing(&'static str),
+    #[error("the attribute instance is longer than {MAX_INSTANCE} bytes")]
+    InstanceTooLong,
     #[error("it was not completed in time")]
     TooSlow,
+    #[error("the answer was not taken in time")]
+    NotTaken,
     #[error("the connection was closed in its midst")]
     CutOff,
     #[error("too many smtpd processes at once")]

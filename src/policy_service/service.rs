@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::instances::{Instances, SharedSlot, Slot, State};
-use super::request::{BadRequest, MAX_REQUEST, Request, known};
+use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
 use crate::config::OnRewrite;
 use crate::envelope::parse_client;
 use crate::listen::Peer;
@@ -10,14 +10,21 @@ use crate::report::OncePer;
 use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenCount, Rewriting, SmtpSession, Transaction};
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Postfix closes a connection after 300 s idle or 1,000 s (`smtpd_policy_service_max_idle`, `…_max_ttl`).
 const IDLE: Duration = Duration::from_secs(1_200);
 
 /// How long a request may take from its first byte to its last.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// How long Postfix may take to read an answer that it waits for.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// A connection that waits for its next request keeps no more than this.
+const IDLE_BUFFER: usize = 2 * 1024;
 
 /// How often silent instances are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -45,7 +52,7 @@ impl PolicyService {
     /// (SMTPD_POLICY_README).
     pub async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
         if let Err(trouble) = self.converse(&mut stream, peer).await
-            && let Some(suppressed) = self.garbage.check(peer, Instant::now())
+            && let Some(suppressed) = self.garbage.check(peer, std::time::Instant::now())
         {
             let more = if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() };
             self.engine.log.warn(format_args!("dropped a policy connection from {peer}: {trouble}{more}"));
@@ -68,9 +75,11 @@ impl PolicyService {
     }
 
     async fn converse(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin), peer: Peer) -> Result<(), BadRequest> {
-        let mut buffer = Vec::with_capacity(2 * 1024);
+        let mut buffer = Vec::with_capacity(IDLE_BUFFER);
         let mut out = String::new();
         let mut searched = 0;
+        // When the request began that is not complete yet.
+        let mut begun = None;
         loop {
             let mut answering = None;
             while let Some(end) = find_end(&buffer, searched) {
@@ -79,24 +88,30 @@ impl PolicyService {
                 let answer = self.answer(&Request::parse(&text)?, peer).await?;
                 answer.write(&mut out);
                 buffer.drain(..end + 2);
-                searched = 0;
+                (searched, begun) = (0, None);
             }
             searched = buffer.len().saturating_sub(1);
             if !out.is_empty() {
-                if stream.write_all(out.as_bytes()).await.is_err() {
-                    return Ok(());
+                match timeout(ANSWER_TIME, stream.write_all(out.as_bytes())).await {
+                    Ok(Ok(())) => out.clear(),
+                    Ok(Err(_)) => return Ok(()),
+                    Err(_) => return Err(BadRequest::NotTaken),
                 }
-                out.clear();
             }
             drop(answering);
             if buffer.len() >= MAX_REQUEST {
                 return Err(BadRequest::TooLong);
             }
-            let patience = if buffer.is_empty() { IDLE } else { REQUEST_TIME };
-            match tokio::time::timeout(patience, stream.read_buf(&mut buffer)).await {
-                Ok(Ok(0)) | Ok(Err(_)) if buffer.is_empty() => return Ok(()),
+            let is_idle = buffer.is_empty();
+            let deadline = if is_idle {
+                buffer.shrink_to(IDLE_BUFFER);
+                Instant::now() + IDLE
+            } else {
+                *begun.get_or_insert_with(Instant::now) + REQUEST_TIME
+            };
+            match timeout_at(deadline, stream.read_buf(&mut buffer)).await {
+                Ok(Ok(0)) | Ok(Err(_)) | Err(_) if is_idle => return Ok(()),
                 Ok(Ok(0)) | Ok(Err(_)) => return Err(BadRequest::CutOff),
-                Err(_) if buffer.is_empty() => return Ok(()),
                 Err(_) => return Err(BadRequest::TooSlow),
                 Ok(Ok(_)) => {}
             }
@@ -137,6 +152,7 @@ impl PolicyService {
         let counted_elsewhere = self.milter_session(request).is_some();
         let transaction = self.transaction(&mut slot, request, peer, counted_elsewhere).await;
         let answer = if counted_elsewhere {
+            transaction.abandon("counted-by-milter", None);
             Answer::Dunno
         } else {
             let lone = Some(request.recipient).filter(|recipient| !recipient.is_empty());
@@ -148,8 +164,10 @@ impl PolicyService {
     }
 
     fn slot(&self, request: &Request, peer: Peer) -> Result<SharedSlot, BadRequest> {
-        if request.instance.is_empty() {
-            return Err(BadRequest::Missing("instance"));
+        match request.instance.len() {
+            0 => return Err(BadRequest::Missing("instance")),
+            1..=MAX_INSTANCE => {}
+            _ => return Err(BadRequest::InstanceTooLong),
         }
         self.instances.slot(peer, request.smtpd())
     }

@@ -2,14 +2,14 @@
 
 use super::engine::{Engine, Snapshot};
 use super::envelope::Envelope;
-use super::log::{self, Told};
+use super::log;
 use super::open_count::UnderWay;
 use crate::config::OnFailure;
 use crate::envelope::{Address, Reply};
 use crate::ledger::{Answer, Kept, LedgerError, RecipientKey, ReservationId};
 use crate::policy::{
     Admission, Admitted, Exemption, Gate, Outcome, RecipientFacts, Refusal, Trace, Verdict, admit, conclude,
-    is_exempt_client,
+    is_exempt_client, is_exempt_recipient,
 };
 use crate::report::Reference;
 use std::sync::Arc;
@@ -60,8 +60,8 @@ pub struct Transaction {
     /// Accepted recipients that do not count, each once.
     exempt: Vec<RecipientKey>,
     rewriting: Rewriting,
-    /// Somebody else counts this message: nothing is reserved here.
-    elsewhere: bool,
+    /// The reservation may hold something.
+    reserved: bool,
     /// Neither ended nor given up.
     open: bool,
     /// From its first recipient on, as long as a stop has to wait for it. What was only refused has nothing to lose, and
@@ -91,7 +91,7 @@ impl Transaction {
             counted: Vec::new(),
             exempt: Vec::new(),
             rewriting,
-            elsewhere: false,
+            reserved: false,
             open: true,
             under_way: None,
         }
@@ -118,7 +118,7 @@ impl Transaction {
 
     /// Whether it holds anything that has to be counted or given back.
     pub fn reserves(&self) -> bool {
-        self.open && self.counts() && !self.elsewhere
+        self.open && self.reserved
     }
 
     /// Whether accepted mail needs another envelope sender.
@@ -145,7 +145,7 @@ impl Transaction {
         queue_id: Option<&str>,
         theirs: Option<ReservationId>,
     ) -> Decision {
-        self.elsewhere = true;
+        self.give_back();
         self.judge(recipient, queue_id, Counting::Elsewhere(theirs)).await
     }
 
@@ -165,24 +165,29 @@ impl Transaction {
         // Open until it is decided: a stop waits for that.
         let _under_way = self.under_way.take();
         self.open = false;
-        let mut lone_key = None;
-        if let Accepted::Count { lone: Some(lone), .. } = accepted {
-            lone_key = Address::parse(lone).ok().map(|address| self.engine.ledger.recipient_key(address.as_str()));
-        }
-        let kept = self.kept(accepted, lone_key.as_slice());
+        let told = self.told_at_end(accepted);
+        let kept = self.kept(&told);
+        let mut is_committed = false;
         let verdict = match &self.admission {
-            Admission::Admitted(admitted) if !kept.is_empty() => {
-                let limits = &admitted.customer.limits;
-                let answer = self.engine.ledger.commit(self.reservation, &admitted.parties, limits, kept).await;
-                self.conclude(answer, &mut Trace::off())
-            }
-            Admission::Refused { refusal, .. } if !kept.is_empty() && self.may_refuse_unseen() => {
-                self.admission.verdict(Outcome::Refuse(Box::new(refusal.clone())))
+            Admission::Admitted(admitted) if !kept.is_empty() => match self.cannot_rewrite(admitted) {
+                Some(refusal) if !self.has_recipients() => self.refused(refusal),
+                _ => {
+                    let limits = &admitted.customer.limits;
+                    let answer = self.engine.ledger.commit(self.reservation, &admitted.parties, limits, kept).await;
+                    is_committed = true;
+                    self.conclude(answer, &mut Trace::off())
+                }
+            },
+            Admission::Refused { refusal, .. } if !kept.is_empty() && self.may_refuse_unseen(&told) => {
+                self.refused(refusal.clone())
             }
             Admission::Exempt(exemption) => self.admission.verdict(Outcome::Exempt(*exemption)),
             _ => Verdict::of(Outcome::Exempt(Exemption::RecipientDomain)),
         };
         let recipients = Some(kept.len() + self.exempt.len() as u64);
+        // A commit ends the reservation, however it is answered.
+        self.reserved &= !is_committed;
+        self.give_back();
         self.decided(verdict, None, queue_id, recipients)
     }
 
@@ -192,14 +197,20 @@ impl Transaction {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        if let Admission::Admitted(admitted) = &self.admission
-            && self.counts()
-            && !self.elsewhere
-        {
-            self.engine.ledger.release(self.reservation, &admitted.parties);
-            let customer = &admitted.parties.customer;
-            log::abandoned(&self.engine.log, &self.envelope, customer, self.counted.len(), why, queue_id);
+        if let Some(admitted) = self.give_back() {
+            let customer = admitted.parties.customer.clone();
+            log::abandoned(&self.engine.log, &self.envelope, &customer, self.counted.len(), why, queue_id);
         }
+    }
+
+    /// Releases the reservation, if there is one.
+    fn give_back(&mut self) -> Option<&Admitted> {
+        let Admission::Admitted(admitted) = &self.admission else { return None };
+        if !std::mem::take(&mut self.reserved) {
+            return None;
+        }
+        self.engine.ledger.release(self.reservation, &admitted.parties);
+        Some(admitted)
     }
 
     async fn judge(&mut self, recipient: &str, queue_id: Option<&str>, counting: Counting) -> Decision {
@@ -217,12 +228,19 @@ impl Transaction {
         };
         let key = self.engine.ledger.recipient_key(address.as_str());
         let verdict = self.verdict(&address, key, counting, &mut Trace::off()).await;
-        match &verdict.outcome {
-            Outcome::Accept if !self.counted.contains(&key) => self.counted.push(key),
-            Outcome::Exempt(_) if !self.exempt.contains(&key) => self.exempt.push(key),
-            _ => {}
+        self.reserved |= verdict.outcome == Outcome::Accept && matches!(counting, Counting::Reserve);
+        let known = match &verdict.outcome {
+            // Whether it fits could not be told; the end of the message asks again.
+            Outcome::Accept | Outcome::Exempt(Exemption::OnFailure) => &mut self.counted,
+            Outcome::Exempt(_) => &mut self.exempt,
+            Outcome::Refuse(_) => return self.decided(verdict, Some(&address), queue_id, None),
+        };
+        if known.contains(&key) {
+            // Postfix asks at each restriction stage: all there is to say was said the first time.
+            return Decision { verdict, reply: None };
         }
-        if self.under_way.is_none() && self.has_recipients() && !self.elsewhere {
+        known.push(key);
+        if self.under_way.is_none() && matches!(counting, Counting::Reserve) {
             self.under_way = Some(self.engine.open_transactions.enter());
         }
         self.decided(verdict, Some(&address), queue_id, None)
@@ -233,7 +251,7 @@ impl Transaction {
             if let Admission::Exempt(exemption) = &self.admission {
                 return self.admission.verdict(Outcome::Exempt(*exemption));
             }
-            return self.admission.verdict(Outcome::Refuse(Box::new(bad_sender(&self.envelope))));
+            return self.refused(bad_sender(&self.envelope));
         };
         let repeated = self.counted.contains(&key);
         let recipient = RecipientFacts { recipient: address, accepted_before: self.counted.len() as u64, repeated };
@@ -241,16 +259,24 @@ impl Transaction {
             Gate::Verdict(verdict) => return verdict,
             Gate::AskLedger { admitted, shadow } => (admitted, shadow),
         };
-        if let Rewriting::Impossible { reject } = self.rewriting
-            && admitted.rewrite_sender_to.is_some()
-        {
-            let refusal = Refusal::CannotRewrite { sender: facts.sender.clone(), reject };
-            return self.admission.verdict(Outcome::Refuse(Box::new(refusal)));
+        if let Some(refusal) = self.cannot_rewrite(admitted) {
+            return self.refused(refusal);
         }
         let answer = self.ask_ledger(admitted, key, counting).await;
         let mut verdict = self.conclude(answer, trace);
         verdict.shadow.extend(shadow);
         verdict
+    }
+
+    /// The refusal, if the sender has to be rewritten and that cannot be done here.
+    fn cannot_rewrite(&self, admitted: &Admitted) -> Option<Refusal> {
+        let Rewriting::Impossible { reject } = self.rewriting else { return None };
+        admitted.rewrite_sender_to.as_ref()?;
+        Some(Refusal::CannotRewrite { sender: self.envelope.sender.clone().ok()?, reject })
+    }
+
+    fn refused(&self, refusal: Refusal) -> Verdict {
+        self.admission.verdict(Outcome::Refuse(Box::new(refusal)))
     }
 
     async fn ask_ledger(
@@ -280,29 +306,43 @@ impl Transaction {
         };
         match self.snapshot.settings.relay.on_failure {
             OnFailure::Accept => self.admission.verdict(Outcome::Exempt(Exemption::OnFailure)),
-            OnFailure::Defer => {
-                let refusal = Refusal::CannotDecide { why: error.to_string().into() };
-                self.admission.verdict(Outcome::Refuse(Box::new(refusal)))
-            }
+            OnFailure::Defer => self.refused(Refusal::CannotDecide { why: error.to_string().into() }),
         }
     }
 
-    /// The recipients that the MTA accepted, as far as they are known.
-    fn kept<'a>(&'a self, accepted: Accepted<'_>, lone: &'a [RecipientKey]) -> Kept<'a> {
-        let Accepted::Count { recipients, .. } = accepted else { return Kept { named: &self.counted, unnamed: 0 } };
-        if !self.has_recipients() {
-            let unnamed = recipients.saturating_sub(lone.len() as u64);
-            return Kept { named: lone, unnamed: u32::try_from(unnamed).unwrap_or(u32::MAX) };
+    /// What the MTA tells of the recipients at the end.
+    fn told_at_end(&self, accepted: Accepted<'_>) -> Told {
+        let Accepted::Count { recipients, lone } = accepted else { return Told::All };
+        match lone.map(Address::parse) {
+            Some(Ok(lone)) if is_exempt_recipient(&lone, &self.snapshot.rules()) => Told::LoneExempt,
+            Some(Ok(lone)) => Told::Lone([self.engine.ledger.recipient_key(lone.as_str())]),
+            _ => Told::Number(recipients),
         }
+    }
+
+    /// The recipients that the MTA accepted, as far as they are known and count.
+    fn kept<'a>(&'a self, told: &'a Told) -> Kept<'a> {
+        let number = match told {
+            Told::All => self.counted.len(),
+            Told::LoneExempt => 0,
+            Told::Lone(lone) if !self.has_recipients() || self.counted.contains(&lone[0]) => {
+                return Kept { named: lone, unnamed: 0 };
+            }
+            Told::Lone(_) => 1,
+            Told::Number(number) if !self.has_recipients() => {
+                return Kept { named: &[], unnamed: u32::try_from(*number).unwrap_or(u32::MAX) };
+            }
+            Told::Number(number) => usize::try_from(*number).unwrap_or(usize::MAX),
+        };
         // The MTA counts a recipient that was named twice as two, so more than were let through are never meant.
-        let countable = recipients.saturating_sub(self.exempt.len() as u64);
-        let named = self.counted.len().min(usize::try_from(countable).unwrap_or(usize::MAX));
-        Kept { named: &self.counted[..named], unnamed: 0 }
+        Kept { named: &self.counted[..number.min(self.counted.len())], unnamed: 0 }
     }
 
     /// Whether a message whose recipients were never seen here can be judged by its sender alone.
-    fn may_refuse_unseen(&self) -> bool {
-        !self.has_recipients() && self.snapshot.settings.relay.exempt_recipient_domains.is_empty()
+    fn may_refuse_unseen(&self, told: &Told) -> bool {
+        let may_be_exempt =
+            matches!(told, Told::Number(_)) && !self.snapshot.settings.relay.exempt_recipient_domains.is_empty();
+        !self.has_recipients() && !may_be_exempt
     }
 
     /// Counts and logs a verdict, and turns it into what the client is told. `recipients` at the end of a message only.
@@ -319,11 +359,19 @@ impl Transaction {
         }
         let reference = Reference::generate();
         let (front_end, envelope) = (self.front_end, &self.envelope);
-        let told = Told { front_end, envelope, verdict: &verdict, recipient, queue_id, recipients, reference };
+        let told = log::Told { front_end, envelope, verdict: &verdict, recipient, queue_id, recipients, reference };
         log::decided(&self.engine.log, &told);
         let reply = verdict.refusal().map(|refusal| refusal.reply(reference));
         Decision { verdict, reply }
     }
+}
+
+/// What the MTA tells of the recipients at the end of a message.
+enum Told {
+    All,
+    Number(u64),
+    Lone([RecipientKey; 1]),
+    LoneExempt,
 }
 
 /// Who counts this recipient.
