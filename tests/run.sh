@@ -23,7 +23,7 @@ done
 if [ "$(id -u)" != 0 ]; then
   cat >&2 <<M
 $0 must be run by root: it installs packages, and Postfix and Sendmail are started by root only.
-    sudo --preserve-env=PATH,CARGO_HOME,RUSTUP_HOME $0 $*
+    sudo env "PATH=\$PATH" "HOME=\$HOME" $0 $*
 Without root: cargo test --features test-clock --lib --bins
 M
   exit 2
