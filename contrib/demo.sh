@@ -15,7 +15,7 @@ case "${1:-}" in
   --keep) keep=1 ;;
   *) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; [ "$1" = --help ] || exit 2; exit ;;
 esac
-need_root "$@"
+[ "$(id -u)" = 0 ] || die "must be run by root, to start Postfix: sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" $0"
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' good=$'\e[32m' bad=$'\e[31m' plain=$'\e[0m'; else bold='' dim='' good='' bad='' plain=''; fi
 heading() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }

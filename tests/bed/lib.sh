@@ -70,18 +70,21 @@ end_daemon() {
   kill_in "$2"
 }
 
-# kill_in FOLDER: ends every process that works there; both MTAs' processes sit in their queue, whatever process group they are in
+# kill_in FOLDER: ends every process that works there; both MTAs' processes sit in their queue, whatever process group they are in.
+# Again until there is none: a daemon that is being killed may just have made a child.
 kill_in() {
-  local cwd
-  for cwd in $(find /proc -maxdepth 2 -name cwd -lname "$1" 2>/dev/null); do cwd=${cwd%/cwd}; kill -KILL "${cwd##*/}" 2>/dev/null || true; done
+  local pids
+  while pids=$(find /proc -maxdepth 2 -name cwd -lname "$1" 2>/dev/null | cut -d/ -f3) && [ -n "$pids" ]; do
+    kill -KILL $pids 2>/dev/null || true
+  done
 }
 
 # while_input_lasts START STOP: runs START, says "ready", waits for the end of standard input, runs STOP.
 # However the caller ends, even by SIGKILL, its end of the pipe closes: nothing is ever left behind.
 while_input_lasts() {
-  trap '' TERM INT HUP
+  trap : TERM INT HUP PIPE   # caught, not ignored: what is ignored here would be ignored by the daemons, too
   "$1" </dev/null || { "$2"; exit 1; }
-  echo ready
+  echo ready 2>/dev/null || true   # perhaps the caller is gone already
   while read -r _; do :; done
   "$2"
 }
