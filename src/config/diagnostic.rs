@@ -1,7 +1,8 @@
 //! What is wrong with a configuration, in words: as a compiler would say it, or as one line for a log.
 
-use super::source::{Place, quoted};
+use super::source::Place;
 use annotate_snippets::{AnnotationKind, Element, Level, Origin, Renderer, Snippet};
+use std::borrow::Cow;
 use std::fmt;
 
 /// How many errors, and how many warnings, are kept and shown; further ones are counted.
@@ -54,18 +55,18 @@ impl Diagnostic {
         };
         let mut elements = Vec::<Element<'_>>::new();
         for (n, place) in self.places.iter().enumerate() {
-            let path = place.file.to_string_lossy().into_owned();
+            let path = visible(&place.file.to_string_lossy()).into_owned();
             if place.line == 0 {
                 elements.push(Origin::path(path).into());
                 if !place.label.is_empty() {
-                    elements.push(Level::NOTE.message(&*place.label).into());
+                    elements.push(Level::NOTE.message(visible(&place.label)).into());
                 }
                 continue;
             }
             let kind = if n == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
             let mut annotation = kind.span(place.mark.clone());
             if !place.label.is_empty() {
-                annotation = annotation.label(&*place.label);
+                annotation = annotation.label(visible(&place.label));
             }
             let mut snippet = Snippet::source(&*place.excerpt).line_start(place.line as usize).annotation(annotation);
             if place.is_cut {
@@ -77,19 +78,39 @@ impl Diagnostic {
             }
             elements.push(snippet.into());
         }
-        elements.extend(self.help.iter().map(|help| Level::HELP.message(&**help).into()));
-        let report = level.primary_title(&*self.title).elements(elements);
+        elements.extend(self.help.iter().map(|help| Level::HELP.message(visible(help)).into()));
+        let report = level.primary_title(visible(&self.title)).elements(elements);
         let renderer = match look {
             Look::Plain => Renderer::plain(),
             Look::Terminal => Renderer::styled(),
         };
-        renderer.render(&[report])
+        let text = renderer.render(&[report]);
+        if !self.places.iter().any(|place| place.is_cut) {
+            return text;
+        }
+        text.lines().filter(|line| !is_bare_origin(line)).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// One line for a log: `customers.d/acme.toml:3:12: error: …`.
+/// Between a place and the part of its line, the renderer puts a `:::` with nothing after it.
+fn is_bare_origin(line: &str) -> bool {
+    let mut sequences = line.split("\u{1b}[");
+    let first = sequences.next().unwrap_or("");
+    let others = sequences.filter_map(|sequence| sequence.split_once('m').map(|(_, text)| text));
+    std::iter::once(first).chain(others).collect::<String>().trim() == ":::"
+}
+
+/// One line for a log: `customers.d/acme.toml:3:12: error: …`, without control characters, whatever stands in the file.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.write_line(&mut line)?;
+        f.write_str(&visible(&line))
+    }
+}
+
+impl Diagnostic {
+    fn write_line(&self, f: &mut impl fmt::Write) -> fmt::Result {
         if let Some(place) = self.places.first() {
             write_position(f, place)?;
             f.write_str(": ")?;
@@ -108,24 +129,26 @@ impl fmt::Display for Diagnostic {
             write!(f, ": {})", place.label)?;
         }
         for help in &self.help {
-            write!(f, "; {}", help.replace('\n', " "))?;
+            write!(f, "; {help}")?;
         }
         Ok(())
     }
 }
 
-fn write_position(f: &mut fmt::Formatter<'_>, place: &Place) -> fmt::Result {
-    let path = place.file.to_string_lossy();
-    // A file may be named so that it looks like another line of the log.
-    if path.contains(char::is_control) {
-        f.write_str(&quoted(&path))?
-    } else {
-        f.write_str(&path)?
-    }
+fn write_position(f: &mut impl fmt::Write, place: &Place) -> fmt::Result {
+    f.write_str(&place.file.to_string_lossy())?;
     if place.line > 0 {
         write!(f, ":{}:{}", place.line, place.column)?;
     }
     Ok(())
+}
+
+/// Without control characters: files, and their names, may hold what is meant for the terminal or for the log.
+fn visible(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        true => Cow::Owned(text.replace(char::is_control, "\u{fffd}")),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// For whom problems are written out.
@@ -242,5 +265,46 @@ impl Problems {
             (0, warnings) => count(warnings, "warning"),
             (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::Source;
+    use super::*;
+    use std::path::Path;
+
+    fn at(text: &str, what: &str) -> Place {
+        let source = Source::new(Path::new("a.toml").into(), text.into());
+        let start = text.find(what).unwrap();
+        source.place(start..start + what.len(), "here")
+    }
+
+    #[test]
+    fn a_part_of_a_very_long_line_has_the_right_column() {
+        let text = format!("list = [{} HERE, {}]", "1, ".repeat(2_000), "1, ".repeat(2_000));
+        let error = Diagnostic::error("wrong").at(at(&text, "HERE"));
+        for look in [Look::Plain, Look::Terminal] {
+            let shown = error.render(look);
+            assert!(shown.contains("a.toml:1:6010") && shown.contains("HERE"), "{shown}");
+            assert!(!shown.contains(":::") && shown.lines().count() == 5, "{shown}");
+        }
+        assert_eq!(error.to_string(), "a.toml:1:6010: error: wrong: here");
+    }
+
+    #[test]
+    fn problems_beyond_the_most_are_counted() {
+        let mut one_file = Problems::default();
+        for _ in 0..150 {
+            one_file.push_within(Diagnostic::error("wrong"), MAX_SHOWN_OF_FILE);
+        }
+        let mut all = Problems::default();
+        for _ in 0..20 {
+            all.append(one_file.clone());
+        }
+        all.push(Diagnostic::warning("odd"));
+        assert_eq!((all.errors(), all.warnings(), all.iter().count()), (3_000, 1, MAX_SHOWN + 1));
+        assert!(all.render(Look::Plain).ends_with("… and 2000 more\n\n"));
+        assert_eq!(all.summary(), "3000 errors, 1 warning");
     }
 }
