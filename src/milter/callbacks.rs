@@ -86,7 +86,7 @@ fn negotiate(cx: &mut NegotiateContext<Kept>, actions: Actions, opts: ProtoOpts,
 
 async fn recipient(cx: &mut Context<Kept>, arguments: Vec<CString>) -> Status {
     let Some(session) = cx.data.as_mut().and_then(|kept| kept.session.as_mut()) else { return Status::Tempfail };
-    match session.recipient(&first(&arguments), values(&cx.macros).queue_id).await {
+    match session.recipient(&first(&arguments), queue_id(&cx.macros)).await {
         Some(decision) => answer(decision, &mut cx.reply),
         None => Status::Tempfail,
     }
@@ -101,7 +101,7 @@ async fn end(cx: &mut EomContext<Kept>) -> Status {
         session.abandon("cannot-rewrite");
         return Status::Tempfail;
     }
-    match session.end(values(&cx.macros).queue_id).await {
+    match session.end(queue_id(&cx.macros)).await {
         Some(decision) => answer(decision, &mut cx.reply),
         None => Status::Tempfail,
     }
@@ -128,11 +128,18 @@ fn first(arguments: &[CString]) -> Cow<'_, str> {
 }
 
 fn values(macros: &Macros) -> MacroValues<'_> {
-    let value = |name: &CStr| macros.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
     MacroValues {
-        queue_id: value(c"i"),
-        login: value(c"{auth_authen}"),
-        tls: value(c"{tls_version}"),
-        server: value(c"{daemon_addr}"),
+        queue_id: queue_id(macros),
+        login: value(macros, c"{auth_authen}"),
+        tls: value(macros, c"{tls_version}"),
+        server: value(macros, c"{daemon_addr}"),
     }
+}
+
+fn queue_id(macros: &Macros) -> Option<&str> {
+    value(macros, c"i")
+}
+
+fn value<'a>(macros: &'a Macros, name: &CStr) -> Option<&'a str> {
+    macros.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
 }

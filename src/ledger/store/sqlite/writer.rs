@@ -1,6 +1,6 @@
 //! The one writer: takes all that waits, writes it in one transaction, and tells everybody.
 
-use super::file::{StoreFile, in_words};
+use super::file::{CHECKPOINT_PAGES, StoreFile, in_words};
 use super::journal::Shared;
 use super::queue::{ENOUGH, Job, Patience, What};
 use crate::clock::{Clock, Moment};
@@ -24,8 +24,6 @@ const BATCH: usize = ENOUGH;
 /// Rows older than a day that are deleted at once, and how often at most: never long enough to be felt.
 const DELETED_AT_ONCE: usize = 1000;
 const DELETE_EVERY: Duration = Duration::from_millis(50);
-/// The log is copied into the file when it has so many pages of 4 KB.
-const CHECKPOINT_PAGES: i64 = 4000;
 const DAY: u64 = 86_400;
 
 pub(super) struct Writer {
