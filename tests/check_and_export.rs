@@ -122,3 +122,22 @@ fn nothing_is_exported_of_a_bad_configuration() {
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
     assert!(text(&output.stderr).contains("nothing is exported"));
 }
+
+#[test]
+fn a_password_that_others_can_read_is_an_error() {
+    use std::os::unix::fs::PermissionsExt;
+    let customer = "name = \"acme\"\ndomains = [\"acme.example\"]\nlicenses = 1\nuser_gateways = true\n\
+        [[setting]]\nname = \"login\"\nallowed_senders = \"registered-users\"\nrequire_auth = true\n\
+        [[user]]\naddress = \"kim@acme.example\"\n[[user.sender]]\naddress = \"kim@partner.example\"\n\
+        gateway = \"[smtp.partner.example]:587\"\nusername = \"kim\"\npassword_file = \"kim-partner\"\n";
+    let folder = site(customer);
+    let password = folder.path().join("customers.d/kim-partner");
+    fs::write(&password, "secret\n").unwrap();
+    for (mode, code) in [(0o600, 0), (0o640, 0), (0o400, 0), (0o644, 1), (0o660, 1), (0o604, 1)] {
+        fs::set_permissions(&password, fs::Permissions::from_mode(mode)).unwrap();
+        let output = relaykeeper(folder.path(), &["check"]);
+        assert_eq!(output.status.code(), Some(code), "{mode:o}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stderr).contains("chmod 0640"), code == 1);
+        assert!(!text(&output.stderr).contains("secret"));
+    }
+}

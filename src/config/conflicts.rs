@@ -1,7 +1,7 @@
 //! What two files say against each other, with both places.
 
+use super::candidates::Candidate;
 use super::diagnostic::{Diagnostic, Problems, Severity};
-use super::load::Candidate;
 use super::locate::{Sought, locate};
 use super::source::{Place, quoted};
 use crate::directory::{Conflict, Customer};

@@ -1,10 +1,10 @@
 //! `[limits]`: the installation's, and over them a customer's own.
 
 use super::model::{ConnectionLimits, LimitRule, LimitRules, MaxRule};
+use super::networks;
 use super::reader::{Item, Spec, Table};
 use super::report::Complaint;
 use super::source::quoted;
-use super::values;
 use crate::directory::Action;
 use std::borrow::Cow;
 use toml::de::DeValue;
@@ -144,7 +144,7 @@ impl LimitTable {
             self.ipv6_prefix = length as u8;
         }
         if let Some(item) = connection.get("exempt") {
-            self.exempt = item.parsed_list("192.0.2.0/24", values::net);
+            self.exempt = item.parsed_list("192.0.2.0/24", networks::net);
         }
     }
 

@@ -8,6 +8,7 @@ use super::model::{
     CountAt, Listen, Log, Mail, MailRoute, OnFailure, OnOutage, OnRewrite, PolicyOptions, Relay, SenderForm, Settings,
     Store, Sync,
 };
+use super::networks;
 use super::reader::{Item, Spec, Table};
 use super::report::{Complaint, Report};
 use super::source::{Source, quoted};
@@ -219,7 +220,7 @@ fn read_hostname(table: &Table<'_>) -> String {
 fn read_exempt_clients(item: &Item<'_>) -> Vec<IpNet> {
     let mut nets = Vec::new();
     for entry in item.list("\"127.0.0.0/8\", \"::1\"") {
-        let Some(net) = entry.parsed("127.0.0.0/8", values::net) else { continue };
+        let Some(net) = entry.parsed("127.0.0.0/8", networks::net) else { continue };
         if net.prefix_len() == 0 {
             let label = "every client in the world is exempt";
             entry.warning(Complaint::new("nothing is judged", label).help("list only hosts that are not customers"));
@@ -326,34 +327,4 @@ fn read_mail(table: &Table<'_>) -> Mail {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The keys whose change takes effect only at the next start.
-pub(super) fn keys_that_need_a_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let (a, b) = (&old.listen, &new.listen);
-    let store = |settings: &Settings| match &settings.store {
-        Store::Embedded { path, .. } => (path.clone(), Vec::new()),
-        Store::Redis { path, urls, .. } => (path.clone(), urls.clone()),
-    };
-    let is_redis = |settings: &Settings| matches!(settings.store, Store::Redis { .. });
-    let (old_store, new_store) = (store(old), store(new));
-    let same_backend = is_redis(old) == is_redis(new);
-    [
-        ("listen.milter", a.milter != b.milter),
-        ("listen.policy", a.policy != b.policy),
-        ("listen.socketmap", a.socketmap != b.socketmap),
-        ("listen.http", a.http != b.http),
-        ("listen.control", a.control != b.control),
-        ("listen.socket_mode", a.socket_mode != b.socket_mode),
-        ("listen.socket_group", a.socket_group != b.socket_group),
-        ("relay.reservation_timeout", old.relay.reservation_timeout != new.relay.reservation_timeout),
-        ("log.to", old.log.to != new.log.to),
-        ("store.backend", !same_backend),
-        ("store.path", old_store.0 != new_store.0),
-        ("store.urls", same_backend && old_store.1 != new_store.1),
-        ("store.sync, store.on_outage", same_backend && old_store == new_store && old.store != new.store),
-    ]
-    .into_iter()
-    .filter_map(|(key, is_changed)| is_changed.then_some(key))
-    .collect()
 }

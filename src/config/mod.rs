@@ -2,19 +2,24 @@
 //!
 //! [`load`] is for the start, [`reload`] for a running daemon, [`check`] for `relaykeeper check`.
 
+mod candidates;
 mod conflicts;
 mod customer_file;
+mod customer_users;
 mod diagnostic;
 mod files;
 mod gateway;
+mod join;
 mod limits;
 mod listen_address;
 mod load;
 mod locate;
 mod main_file;
 mod model;
+mod networks;
 mod reader;
 mod report;
+mod restart;
 mod source;
 mod unreadable;
 mod users_file;
