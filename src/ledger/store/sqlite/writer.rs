@@ -24,6 +24,8 @@ const BATCH: usize = ENOUGH;
 /// Rows older than a day that are deleted at once, and how often at most: never long enough to be felt.
 const DELETED_AT_ONCE: usize = 1000;
 const DELETE_EVERY: Duration = Duration::from_millis(50);
+/// Between two commits that follow at once there is nothing to look after.
+const HOUSE_EVERY: Duration = Duration::from_millis(5);
 const DAY: u64 = 86_400;
 
 pub(super) struct Writer {
@@ -38,6 +40,7 @@ pub(super) struct Writer {
     anchored: Option<Instant>,
     looked_for_old: Option<Instant>,
     more_old: bool,
+    kept_house: Option<Instant>,
 }
 
 impl Writer {
@@ -55,6 +58,7 @@ impl Writer {
             anchored: None,
             looked_for_old: None,
             more_old: true,
+            kept_house: None,
         })
     }
 
@@ -188,6 +192,10 @@ impl Writer {
 
     /// A little of what can wait. What fails here is found out by the next commit.
     fn keep_house(&mut self) {
+        if self.kept_house.is_some_and(|last| last.elapsed() < HOUSE_EVERY) {
+            return;
+        }
+        self.kept_house = Some(Instant::now());
         let dropped = self.book.sweep(self.clock.now());
         if !dropped.is_empty() {
             let _ = drop_accounts(&mut self.file.connection, &dropped);
