@@ -102,7 +102,7 @@ impl fmt::Display for LimitRefusal {
         match self.retry_at_ms {
             _ if self.never_fits => f.write_str("; this message alone is over it: send to fewer recipients at a time"),
             _ if self.only_reservations => f.write_str("; messages under way take up the rest: try again in a minute"),
-            Some(ms) => write!(f, "; try again after {}", clock_time(ms)),
+            Some(ms) => write!(f, "; try again after {}", clock_time(ms, self.limit.window())),
             None => f.write_str("; try again later"),
         }
     }
@@ -121,11 +121,15 @@ pub(super) fn client(address: Option<IpAddr>) -> String {
     address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
 }
 
-/// `14:33 UTC`, rounded up to the minute. No window is longer than a day: the next 14:33 is the one that is meant.
-fn clock_time(ms: i64) -> String {
+/// `14:33 UTC`, rounded up to the minute. What takes up to a day has its date: 14:33 may well be tomorrow's.
+fn clock_time(ms: i64, window: Window) -> String {
     let up_to_the_minute = ms.div_euclid(60_000) + i64::from(ms.rem_euclid(60_000) > 0);
+    let form = match window {
+        Window::TenMinutes => "%H:%M UTC",
+        Window::Day => "%H:%M UTC on %-d %b",
+    };
     match jiff::Timestamp::from_second(up_to_the_minute * 60) {
-        Ok(time) => time.strftime("%H:%M UTC").to_string(),
+        Ok(time) => time.strftime(form).to_string(),
         Err(_) => "a day".to_owned(),
     }
 }
