@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod milter_negotiation;
+mod milter_sessions;
 mod policy_connections;
 mod policy_counting;
 
