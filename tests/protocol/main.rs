@@ -8,6 +8,8 @@ mod milter_negotiation;
 mod milter_sessions;
 mod policy_connections;
 mod policy_counting;
+mod random;
+mod stop;
 
 use common::installation::Installation;
 
