@@ -10,6 +10,7 @@ mod policy_connections;
 mod policy_counting;
 mod random;
 mod stop;
+mod store_failure;
 
 use common::installation::Installation;
 
