@@ -1,7 +1,7 @@
 //! The words of a refusal, for the person who reads it: what, why, what to change or when to retry, reference.
 //! The first words are those of the relay service: clients match on them.
 
-use super::refusal::{LimitRefusal, LookedUp, Refusal};
+use super::refusal::{LimitRefusal, LookedUp, Refusal, Via};
 use crate::directory::{AllowedSenders, LimitName, Window};
 use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
 use std::borrow::Cow;
@@ -137,16 +137,19 @@ fn clock_time(ms: i64) -> String {
 }
 
 fn names(looked_up: &[LookedUp], helo: &str) -> String {
+    let unused_helo = || match helo {
+        "" => "no HELO name was given".to_owned(),
+        helo => format!("HELO {} is generic", shown(helo)),
+    };
     if looked_up.is_empty() {
-        let helo = if helo.is_empty() {
-            "no HELO name was given".to_owned()
-        } else {
-            format!("HELO {} is generic", shown(helo))
-        };
-        return format!("the sender has no domain, and {helo}");
+        return format!("the sender has no domain, and {}", unused_helo());
     }
     let names: Vec<String> = looked_up.iter().map(|name| format!("{} ({})", shown(&name.name), name.via)).collect();
-    format!("no customer is registered for {}", names.join(" or "))
+    let names = format!("no customer is registered for {}", names.join(" or "));
+    match looked_up {
+        [sender] if sender.via == Via::Sender => format!("{names}, and {}", unused_helo()),
+        _ => names,
+    }
 }
 
 fn sender_words(
@@ -183,7 +186,7 @@ mod tests {
         let looked_up = |via| LookedUp { via, name: "n".repeat(300).into() };
         let refusal = Refusal::UnknownCustomer {
             client: Some("2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap()),
-            looked_up: [looked_up(super::super::Via::Sender), looked_up(super::super::Via::Helo)].into_iter().collect(),
+            looked_up: [looked_up(Via::Sender), looked_up(Via::Helo)].into_iter().collect(),
             helo: "h".repeat(300).into(),
         };
         let reply = refusal.reply("K7Q2-9FTM-XW").to_string();

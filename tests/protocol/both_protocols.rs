@@ -130,14 +130,13 @@ async fn another_port_client_or_server_is_another_session_and_port_0_is_none() {
     let mut both = both(&running, &milter).await;
     both.mta.mail("ann@acme.example").await;
     both.mta.recipient("m@dest.example").await;
-    let strangers: [(&str, fn(&mut Mail)); 3] = [
-        ("port", |mail| mail.port = 4712),
-        ("client", |mail| mail.client = "192.0.2.8".into()),
-        ("server", |mail| mail.server = "198.51.100.26".into()),
-    ];
-    for (what, change) in strangers {
+    for what in ["port", "client", "server"] {
         let mut mail = both.smtpd.next_mail();
-        change(&mut mail);
+        match what {
+            "port" => mail.port = 4712,
+            "client" => mail.client = "192.0.2.8".into(),
+            _ => mail.server = "198.51.100.26".into(),
+        }
         both.smtpd.ask(&mail.at_recipient("a@dest.example")).await;
         assert_eq!(counts(&running).await, (0, 2), "{what}: it holds its own");
     }

@@ -70,7 +70,7 @@ fn data_of(command: u8) -> BoxedStrategy<Vec<u8>> {
         b'D' => choose(&[
             b"M{auth_authen}\0ann\0i\x003F2A\0",
             b"H{tls_version}\0TLSv1.3\0",
-            b"C{daemon_addr}\0198.51.100.25\0",
+            b"C{daemon_addr}\x00198.51.100.25\0",
             b"Ri\x003F2A1C0\0",
             b"M",
             b"Mi\0",
