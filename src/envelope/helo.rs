@@ -7,11 +7,14 @@ use std::net::IpAddr;
 /// The name in canonical form, if it can identify a customer. A generic name identifies nobody: `localhost`,
 /// `localhost.localdomain`, an address literal, a single label, the relay's own name.
 pub fn identifying_helo<'a>(name: &'a str, relay_hostname: &str) -> Option<Cow<'a, str>> {
-    if name.len() > 255 || name.starts_with('[') || name.parse::<IpAddr>().is_ok() {
+    if name.len() > 255 || name.starts_with('[') {
         return None;
     }
     let name = canonical_domain(name);
-    let generic = !name.contains('.') || name == "localhost.localdomain" || name.eq_ignore_ascii_case(relay_hostname);
+    let generic = name.parse::<IpAddr>().is_ok()
+        || !name.contains('.')
+        || name == "localhost.localdomain"
+        || name.eq_ignore_ascii_case(relay_hostname);
     (!generic).then_some(name)
 }
 
@@ -29,6 +32,7 @@ mod tests {
             "[127.0.0.1]",
             "[IPv6:::1]",
             "192.0.2.1",
+            "192.0.2.1.",
             "::1",
             "printer",
             "relay.example.net",

@@ -25,6 +25,8 @@ const WANTED: [(MacroStage, &CStr); 5] = [
 pub(super) struct Kept {
     /// This MTA wants no answer to CONNECT.
     silent_connect: bool,
+    /// It takes another sender at the end of a message.
+    can_rewrite: bool,
     session: Option<MilterSession>,
 }
 
@@ -37,8 +39,8 @@ pub(super) fn callbacks(engine: Arc<Engine>, policy_too: bool) -> Callbacks<Kept
             Box::pin(async { Status::Continue })
         })
         .on_connect(move |cx, _host, socket: SocketInfo| {
-            let session = MilterSession::connect(&engine, &socket, values(&cx.macros));
             let kept = cx.data.get_or_insert_default();
+            let session = MilterSession::connect(&engine, &socket, values(&cx.macros), kept.can_rewrite);
             kept.session = Some(session);
             let status = if kept.silent_connect { Status::Noreply } else { Status::Continue };
             Box::pin(async move { status })
@@ -78,10 +80,17 @@ fn negotiate(cx: &mut NegotiateContext<Kept>, actions: Actions, opts: ProtoOpts,
     // Protocol versions before 6 know fewer: such an MTA sends the rest, and is answered.
     cx.requested_opts = wanted & opts;
     cx.requested_actions = Actions::CHANGE_SENDER & actions;
-    for (stage, macros) in WANTED {
-        cx.requested_macros.insert(stage, macros.to_owned());
+    // Older MTAs expect no list of macros, and send what they are configured to send.
+    if actions.contains(Actions::REQUEST_MACROS) {
+        for (stage, macros) in WANTED {
+            cx.requested_macros.insert(stage, macros.to_owned());
+        }
     }
-    cx.data = Some(Kept { silent_connect: cx.requested_opts.contains(ProtoOpts::NOREPLY_CONNECT), session: None });
+    cx.data = Some(Kept {
+        silent_connect: cx.requested_opts.contains(ProtoOpts::NOREPLY_CONNECT),
+        can_rewrite: cx.requested_actions.contains(Actions::CHANGE_SENDER),
+        session: None,
+    });
 }
 
 async fn recipient(cx: &mut Context<Kept>, arguments: Vec<CString>) -> Status {
@@ -136,10 +145,11 @@ fn values(macros: &Macros) -> MacroValues<'_> {
     }
 }
 
-fn queue_id(macros: &Macros) -> Option<&str> {
+fn queue_id(macros: &Macros) -> Option<Cow<'_, str>> {
     value(macros, c"i")
 }
 
-fn value<'a>(macros: &'a Macros, name: &CStr) -> Option<&'a str> {
-    macros.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
+/// What is no UTF-8 is still a value: a login, above all.
+fn value<'a>(macros: &'a Macros, name: &CStr) -> Option<Cow<'a, str>> {
+    macros.get(name).map(CStr::to_string_lossy).filter(|value| !value.is_empty())
 }

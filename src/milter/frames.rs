@@ -18,6 +18,9 @@ const MAX_FRAME: usize = 512 * 1024;
 /// has connected.
 const FRAME_TIME: Duration = Duration::from_secs(30);
 
+/// The milter library ends sessions that are silent for two hours; after half of that, silence is why one ends.
+const LONG_SILENCE: Duration = Duration::from_secs(3_600);
+
 /// Read at once.
 const CHUNK: usize = 4 * 1024;
 
@@ -34,6 +37,9 @@ pub struct Frames<S> {
     /// So much more of a checked frame may pass as it comes.
     passing: usize,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// The MTA said QUIT, closed the connection, or made trouble that was told.
+    is_over: bool,
+    last_read: Instant,
     on_trouble: Box<dyn FnMut(&str) + Send>,
 }
 
@@ -47,12 +53,16 @@ impl<S> Frames<S> {
             ready: 0,
             passing: 0,
             deadline: Some(Box::pin(sleep_until(Instant::now() + FRAME_TIME))),
+            is_over: false,
+            last_read: Instant::now(),
             on_trouble: Box::new(on_trouble),
         }
     }
 
     fn trouble(&mut self, what: &str) -> io::Error {
-        (self.on_trouble)(what);
+        if !std::mem::replace(&mut self.is_over, true) {
+            (self.on_trouble)(what);
+        }
         io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
     }
 
@@ -72,6 +82,7 @@ impl<S> Frames<S> {
             if !COMMANDS.contains(command) {
                 return Err(self.trouble("an unknown command; is this a milter client?"));
             }
+            self.is_over |= *command == b'Q';
             self.passing = 4 + length;
             if *command == b'C' {
                 if data.len() < length - 1 {
@@ -123,7 +134,11 @@ impl<S: AsyncRead + Unpin> Frames<S> {
             Poll::Ready(Ok(())) if got == 0 && !self.is_between_frames() => {
                 Poll::Ready(Err(self.trouble("the connection was closed in the midst of a frame")))
             }
-            Poll::Ready(outcome) => Poll::Ready(outcome.map(|()| got)),
+            Poll::Ready(outcome) => {
+                self.is_over |= got == 0;
+                self.last_read = Instant::now();
+                Poll::Ready(outcome.map(|()| got))
+            }
             Poll::Pending => {
                 let Some(deadline) = &mut self.deadline else { return Poll::Pending };
                 ready!(deadline.as_mut().poll(cx));
@@ -179,6 +194,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// The milter library says nothing when it ends a session whose frames are good but what is in them is not.
+impl<S> Drop for Frames<S> {
+    fn drop(&mut self) {
+        if !self.is_over && self.last_read.elapsed() < LONG_SILENCE {
+            (self.on_trouble)("a command that makes no sense; is this a milter client?");
+        }
     }
 }
 

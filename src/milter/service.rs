@@ -3,12 +3,14 @@
 use super::callbacks::callbacks;
 use super::frames::Frames;
 use crate::listen::{Listener, Stream};
-use crate::report::OncePer;
+use crate::report::{Logger, OncePer};
 use crate::session::Engine;
 use indymilter::Config;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -39,17 +41,37 @@ impl MilterService {
         stop_accepting: watch::Receiver<bool>,
         stop: impl Future,
     ) -> io::Result<()> {
-        let (engine, garbage) = (self.engine.clone(), self.garbage.clone());
-        let listener = FrameListener { listener, stop_accepting, engine, garbage };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let listener = FrameListener {
+            listener: Some(listener),
+            stop_accepting: Box::pin(told_to_stop(stop_accepting)),
+            stopping: stopping.clone(),
+            log: self.engine.log.clone(),
+            garbage: self.garbage.clone(),
+        };
         let config = Config { max_connections: MAX_SESSIONS, ..Config::default() };
+        let stop = async move {
+            stop.await;
+            stopping.store(true, Ordering::Release);
+        };
         indymilter::run(listener, callbacks(self.engine.clone(), self.policy_too), config, stop).await
     }
 }
 
+/// Nobody tells any more: nobody wants it to stop.
+async fn told_to_stop(mut stop_accepting: watch::Receiver<bool>) {
+    if stop_accepting.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 struct FrameListener {
-    listener: Listener,
-    stop_accepting: watch::Receiver<bool>,
-    engine: Arc<Engine>,
+    /// None any more when told to stop: MTAs are turned away at once, and try again later.
+    listener: Option<Listener>,
+    stop_accepting: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Sessions are cut now, and that is no MTA's fault.
+    stopping: Arc<AtomicBool>,
+    log: Logger,
     garbage: Arc<OncePer<()>>,
 }
 
@@ -57,13 +79,18 @@ impl indymilter::Listener for FrameListener {
     type Io = Frames<Stream>;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Io>> {
-        // `stop` resolves later and ends all: nothing has to be woken here.
-        if *self.stop_accepting.borrow() {
+        let Some(listener) = &mut self.listener else { return Poll::Pending };
+        if self.stop_accepting.as_mut().poll(cx).is_ready() {
+            self.listener = None;
             return Poll::Pending;
         }
-        self.listener.poll_accept(cx).map(|stream| {
-            let (log, garbage, peer) = (self.engine.log.clone(), self.garbage.clone(), stream.peer());
+        listener.poll_accept(cx).map(|stream| {
+            let (log, garbage, peer) = (self.log.clone(), self.garbage.clone(), stream.peer());
+            let stopping = self.stopping.clone();
             Ok(Frames::new(stream, move |what| {
+                if stopping.load(Ordering::Acquire) {
+                    return;
+                }
                 if let Some(suppressed) = garbage.check((), Instant::now()) {
                     let more = if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() };
                     log.warn(format_args!("dropped a milter connection from {peer}: {what}{more}"));

@@ -6,25 +6,27 @@ use crate::session::{
     Accepted, Decision, Engine, Envelope, FrontEnd, OpenSession, Rewriting, SmtpSession, Transaction, bounded,
 };
 use indymilter::SocketInfo;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What macros tell, where they tell it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct MacroValues<'a> {
     /// `i`
-    pub queue_id: Option<&'a str>,
+    pub queue_id: Option<Cow<'a, str>>,
     /// `{auth_authen}`
-    pub login: Option<&'a str>,
+    pub login: Option<Cow<'a, str>>,
     /// `{tls_version}`
-    pub tls: Option<&'a str>,
+    pub tls: Option<Cow<'a, str>>,
     /// `{daemon_addr}`
-    pub server: Option<&'a str>,
+    pub server: Option<Cow<'a, str>>,
 }
 
 pub(super) struct MilterSession {
     engine: Arc<Engine>,
     client: Option<IpAddr>,
+    rewriting: Rewriting,
     helo: Box<str>,
     tls: Box<str>,
     /// The policy service finds the session by this.
@@ -35,18 +37,20 @@ pub(super) struct MilterSession {
 }
 
 impl MilterSession {
-    pub fn connect(engine: &Arc<Engine>, socket: &SocketInfo, macros: MacroValues) -> MilterSession {
+    /// `can_rewrite`: the MTA takes another sender at the end of a message.
+    pub fn connect(engine: &Arc<Engine>, socket: &SocketInfo, macros: MacroValues, can_rewrite: bool) -> MilterSession {
         let (client, port) = match socket {
             SocketInfo::Inet(address) => (Some(canonical_ip(address.ip())), address.port()),
             // sendmail(1) and other local ways in.
             SocketInfo::Unix(_) => (Some(IpAddr::from([127, 0, 0, 1])), 0),
             SocketInfo::Unknown => (None, 0),
         };
-        let server = macros.server.and_then(parse_client);
+        let server = macros.server.as_deref().and_then(parse_client);
         let open = SmtpSession::new(client, port, server).map(|session| engine.sessions.open(session));
         MilterSession {
             engine: engine.clone(),
             client,
+            rewriting: if can_rewrite { Rewriting::Possible } else { Rewriting::Impossible { reject: false } },
             helo: Box::default(),
             tls: Box::default(),
             open,
@@ -59,16 +63,16 @@ impl MilterSession {
     pub fn helo(&mut self, name: &str, macros: MacroValues) {
         self.abandon("new-helo");
         self.helo = bounded(name);
-        self.learn_tls(macros);
+        self.learn_tls(&macros);
     }
 
     pub fn mail(&mut self, sender: &str, macros: MacroValues) {
         self.abandon("new-mail");
-        self.learn_tls(macros);
-        self.queue_id = macros.queue_id.map(Into::into);
+        self.learn_tls(&macros);
+        self.queue_id = macros.queue_id.as_deref().map(bounded);
         let login = macros.login.unwrap_or_default();
-        let envelope = Envelope::new(self.client, &self.helo, &self.tls, login, sender);
-        let transaction = Transaction::begin(&self.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
+        let envelope = Envelope::new(self.client, &self.helo, &self.tls, &login, sender);
+        let transaction = Transaction::begin(&self.engine, FrontEnd::Milter, envelope, self.rewriting);
         if let Some(open) = &self.open {
             open.holds(Some(transaction.reservation()));
         }
@@ -76,7 +80,7 @@ impl MilterSession {
     }
 
     /// `None` when a recipient is named before a sender, which no MTA does.
-    pub async fn recipient(&mut self, recipient: &str, queue_id: Option<&str>) -> Option<Decision> {
+    pub async fn recipient(&mut self, recipient: &str, queue_id: Option<Cow<'_, str>>) -> Option<Decision> {
         self.learn_queue_id(queue_id);
         let transaction = self.transaction.as_mut()?;
         Some(transaction.recipient(recipient, self.queue_id.as_deref()).await)
@@ -87,7 +91,7 @@ impl MilterSession {
     }
 
     /// The end of the message: accepted, if it fits.
-    pub async fn end(&mut self, queue_id: Option<&str>) -> Option<Decision> {
+    pub async fn end(&mut self, queue_id: Option<Cow<'_, str>>) -> Option<Decision> {
         self.learn_queue_id(queue_id);
         let mut transaction = self.transaction.take()?;
         let decision = transaction.end(Accepted::All, self.queue_id.as_deref()).await;
@@ -110,15 +114,15 @@ impl MilterSession {
         }
     }
 
-    fn learn_tls(&mut self, macros: MacroValues) {
-        if let Some(tls) = macros.tls {
+    fn learn_tls(&mut self, macros: &MacroValues) {
+        if let Some(tls) = &macros.tls {
             self.tls = bounded(tls);
         }
     }
 
-    fn learn_queue_id(&mut self, queue_id: Option<&str>) {
-        if queue_id.is_some() && self.queue_id.as_deref() != queue_id {
-            self.queue_id = queue_id.map(Into::into);
+    fn learn_queue_id(&mut self, queue_id: Option<Cow<'_, str>>) {
+        if queue_id.is_some() && self.queue_id.as_deref() != queue_id.as_deref() {
+            self.queue_id = queue_id.as_deref().map(bounded);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The words of a refusal, for the person who reads it: what, why, what to change or when to retry, reference.
 //! The first words are those of the relay service: clients match on them.
 
-use super::refusal::{LimitRefusal, LookedUp, Refusal};
+use super::refusal::{LimitRefusal, LookedUp, Refusal, Via};
 use crate::directory::{AllowedSenders, LimitName, Window};
-use crate::envelope::{Reply, Sender};
+use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,10 @@ impl Refusal {
     /// The SMTP reply, with the reference by which the operator finds the whole decision.
     pub fn reply(&self, reference: impl fmt::Display) -> Reply {
         let (code, status) = self.codes();
-        Reply::new(code, status, &format!("{self} [{reference}]"))
+        let reference = format!(" [{reference}]");
+        // However long the words are, the reference stays.
+        let words: String = self.to_string().chars().take(MAX_REPLY_LINE - reference.len()).collect();
+        Reply::new(code, status, &(words + &reference))
     }
 }
 
@@ -79,7 +82,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::BadSender(error) => write!(f, "Bad sender address syntax: {error}"),
             Refusal::BadRecipient(error) => write!(f, "Bad recipient address syntax: {error}"),
-            Refusal::CannotDecide { why } => write!(f, "Cannot decide: {why}; try again later"),
+            Refusal::CannotDecide { why } => write!(f, "Cannot decide: {}; try again later", bounded(why, 200)),
         }
     }
 }
@@ -110,8 +113,11 @@ impl fmt::Display for LimitRefusal {
 
 /// Whatever a client named, bounded: long names are cut.
 pub(super) fn shown(name: &str) -> Cow<'_, str> {
-    const LONGEST: usize = 64;
-    match name.char_indices().nth(LONGEST) {
+    bounded(name, 64)
+}
+
+fn bounded(name: &str, longest: usize) -> Cow<'_, str> {
+    match name.char_indices().nth(longest) {
         None => Cow::Borrowed(name),
         Some((end, _)) => Cow::Owned(format!("{}...", &name[..end])),
     }
@@ -135,16 +141,19 @@ fn clock_time(ms: i64, window: Window) -> String {
 }
 
 fn names(looked_up: &[LookedUp], helo: &str) -> String {
+    let unused_helo = || match helo {
+        "" => "no HELO name was given".to_owned(),
+        helo => format!("HELO {} is generic", shown(helo)),
+    };
     if looked_up.is_empty() {
-        let helo = if helo.is_empty() {
-            "no HELO name was given".to_owned()
-        } else {
-            format!("HELO {} is generic", shown(helo))
-        };
-        return format!("the sender has no domain, and {helo}");
+        return format!("the sender has no domain, and {}", unused_helo());
     }
     let names: Vec<String> = looked_up.iter().map(|name| format!("{} ({})", shown(&name.name), name.via)).collect();
-    format!("no customer is registered for {}", names.join(" or "))
+    let names = format!("no customer is registered for {}", names.join(" or "));
+    match looked_up {
+        [sender] if sender.via == Via::Sender => format!("{names}, and {}", unused_helo()),
+        _ => names,
+    }
 }
 
 fn sender_words(
@@ -165,4 +174,26 @@ fn sender_words(
         write!(f, " (logged in as {})", shown(login))?;
     }
     f.write_str("; change the sender or have it registered")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_survives_whatever_the_words_are() {
+        for why in ["the disk is full".to_owned(), "x".repeat(10_000)] {
+            let reply = Refusal::CannotDecide { why: why.into() }.reply("K7Q2-9FTM-XW").to_string();
+            assert!(reply.starts_with("451 4.3.0 Cannot decide: "), "{reply}");
+            assert!(reply.ends_with("; try again later [K7Q2-9FTM-XW]") && reply.len() < 512, "{reply}");
+        }
+        let looked_up = |via| LookedUp { via, name: "n".repeat(300).into() };
+        let refusal = Refusal::UnknownCustomer {
+            client: Some("2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap()),
+            looked_up: [looked_up(Via::Sender), looked_up(Via::Helo)].into_iter().collect(),
+            helo: "h".repeat(300).into(),
+        };
+        let reply = refusal.reply("K7Q2-9FTM-XW").to_string();
+        assert!(reply.ends_with(" [K7Q2-9FTM-XW]") && reply.len() <= 512, "{reply}");
+    }
 }

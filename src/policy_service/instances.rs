@@ -15,6 +15,9 @@ use tokio::time::Instant;
 /// Smtpd processes that are remembered at once. Postfix runs 100 by default.
 const MAX_SMTPDS: usize = 65_536;
 
+/// MTAs that are remembered for having sent an END-OF-MESSAGE.
+const MAX_MTAS: usize = 65_536;
+
 /// An smtpd process: its host and its process ID, as it tells it.
 type Smtpd = (Peer, Box<str>);
 
@@ -75,7 +78,10 @@ impl Instances {
     }
 
     pub fn saw_end(&self, peer: Peer) {
-        self.with_end.lock().insert(peer);
+        let mut with_end = self.with_end.lock();
+        if with_end.len() < MAX_MTAS {
+            with_end.insert(peer);
+        }
     }
 
     /// Ends what an smtpd left behind: it counts or is given back.
@@ -108,14 +114,24 @@ impl Instances {
     /// Ends what has been silent for longer than `timeout`, and forgets it.
     pub async fn sweep(&self, timeout: Duration) {
         let all: Vec<_> = self.slots.lock().iter().map(|(key, slot)| (key.clone(), slot.clone())).collect();
-        for (key, slot) in all {
+        for (key, shared) in all {
             // A slot in use is not silent.
-            let Ok(mut slot) = slot.try_lock() else { continue };
-            if slot.touched.is_some_and(|touched| touched.elapsed() >= timeout) {
+            let Ok(mut slot) = shared.try_lock() else { continue };
+            if slot.touched.is_some_and(|touched| touched.elapsed() >= timeout) && self.forget(&key, &shared) {
                 self.finish(key.0, &mut slot, "time-out").await;
-                self.slots.lock().remove(&key);
             }
         }
+    }
+
+    /// Takes a slot out, unless a request has it in hand by now: what it puts into the slot would be lost.
+    fn forget(&self, key: &Smtpd, slot: &SharedSlot) -> bool {
+        let mut slots = self.slots.lock();
+        // Ours and the table's. More come only under the table's lock.
+        let is_idle = Arc::strong_count(slot) == 2;
+        if is_idle {
+            slots.remove(key);
+        }
+        is_idle
     }
 
     /// At the end of the daemon: what counts without an END-OF-MESSAGE is counted, all else given back.

@@ -55,12 +55,17 @@ impl Installation {
         Snapshot::from(&load(self.folder.path()))
     }
 
+    /// With counts in memory.
     pub fn run(&self) -> Running {
-        let (sink, log) = Memory::new();
-        let logger = Logger::start(Level::Debug, Box::new(sink)).unwrap();
         let clock = Arc::new(ManualClock::at(START));
         let timeout = self.loaded.settings.relay.reservation_timeout;
-        let ledger = Ledger::in_memory(clock.clone(), timeout);
+        self.run_with(Ledger::in_memory(clock.clone(), timeout), clock)
+    }
+
+    /// With a ledger of the test's own; the clock is that of the ledger, if it is one that tests move.
+    pub fn run_with(&self, ledger: Ledger, clock: Arc<ManualClock>) -> Running {
+        let (sink, log) = Memory::new();
+        let logger = Logger::start(Level::Debug, Box::new(sink)).unwrap();
         let engine = Engine::new(Snapshot::from(&self.loaded), ledger, logger);
         Running {
             policy: PolicyService::new(engine.clone()),

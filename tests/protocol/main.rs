@@ -1,10 +1,16 @@
 //! Both protocols in process, against a fake MTA and a fake smtpd: what an MTA may say, in which order, and what it may
 //! not.
 
+mod both_protocols;
 #[path = "../common/mod.rs"]
 mod common;
+mod milter_negotiation;
+mod milter_sessions;
 mod policy_connections;
 mod policy_counting;
+mod random;
+mod stop;
+mod store_failure;
 
 use common::installation::Installation;
 

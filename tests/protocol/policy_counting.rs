@@ -329,6 +329,9 @@ async fn abandoned_messages_count_where_recipients_count() {
     // An end that comes all the same counts once.
     smtpd.ask(&next.at_end(&["c@dest.example"])).await;
     assert_eq!(counts(&running).await, (3, 0));
+    let lines = running.log_lines();
+    assert!(lines.iter().all(|line| line.contains(" verdict=accept ")), "{lines:#?}");
+    assert_eq!(lines.len(), 3, "one a message: {lines:#?}");
 }
 
 #[tokio::test]
