@@ -301,12 +301,13 @@ fn restart() {
             if !cached && std::fs::write("/proc/sys/vm/drop_caches", "3").is_err() {
                 continue;
             }
-            let began = Instant::now();
+            let (began, cpu) = (Instant::now(), cpu_seconds());
             let ledger = open();
             runtime.block_on(async { while ledger.ready().await.is_err() {} });
             println!(
-                "ready after {:.2} s ({})",
+                "ready after {:.2} s, {:.2} s of CPU ({})",
                 began.elapsed().as_secs_f64(),
+                cpu_seconds() - cpu,
                 if cached { "the file is in the page cache" } else { "from disk" }
             );
         }
@@ -442,6 +443,13 @@ unsafe impl GlobalAlloc for Counting {
 
 fn live_bytes() -> isize {
     LIVE.load(Ordering::Relaxed)
+}
+
+/// What the whole process has used of all CPUs.
+fn cpu_seconds() -> f64 {
+    let used = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).expect("getrusage(2) works");
+    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    seconds(used.user_time()) + seconds(used.system_time())
 }
 
 fn resident_bytes() -> isize {

@@ -65,11 +65,12 @@ impl Answer {
 pub struct Standing {
     pub limit: LimitName,
     pub max: u64,
-    /// Counted within the window.
+    /// Counted within the window. Of unique recipients: without those that this transaction names itself.
     pub used: u64,
-    /// Held by other open transactions.
+    /// Held by other open transactions. Of unique recipients: without those in `used` and `own`.
     pub reserved: u64,
-    /// What this transaction would hold in all if it were let through, this request included.
+    /// What this transaction would hold in all if it were let through, this request included. Of unique recipients: all
+    /// that it names, whether they were seen before or not.
     pub own: u64,
     /// When `own` would fit if nothing else were sent; `None` when it can never fit (`own` > `max`).
     pub fits_at: Option<Moment>,
@@ -104,6 +105,15 @@ pub enum SubjectKind {
 }
 
 impl SubjectKind {
+    /// Whose limit it is.
+    pub const fn of(limit: LimitName) -> SubjectKind {
+        match limit {
+            LimitName::UserMessages | LimitName::UserUniques => SubjectKind::User,
+            LimitName::LoginMessages | LimitName::LoginUniques => SubjectKind::Login,
+            LimitName::CustomerDay | LimitName::CustomerPeak => SubjectKind::Customer,
+        }
+    }
+
     pub const fn key(self) -> &'static str {
         match self {
             SubjectKind::Customer => "customer",
@@ -123,6 +133,17 @@ pub struct LimitUsage {
     pub max: Option<u64>,
     /// When one more would fit; `None` when it fits now (or never will: `max` is 0).
     pub resets_at: Option<Moment>,
+}
+
+/// How much the ledger has in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Customers of which anything counts.
+    pub customers: usize,
+    /// Users and logins of which anything counts.
+    pub senders: usize,
+    /// Open transactions that hold something.
+    pub open: usize,
 }
 
 /// Why the ledger cannot answer.

@@ -2,10 +2,10 @@
 
 use super::book::{Book, Counting};
 use super::store::sqlite::{self, Journal, Recorded, StoreFile};
-use super::{Answer, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Subject};
+use super::{Answer, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Size, Subject};
 use crate::clock::{Anchor, Clock, Moment, SystemClock};
 use crate::config;
-use crate::directory::CustomerLimits;
+use crate::directory::{CustomerLimits, LimitName};
 use siphasher::sip::SipHasher13;
 use std::fmt;
 use std::hash::Hasher;
@@ -212,7 +212,7 @@ impl Ledger {
         self.ready().await?;
         let book = &self.inner.book;
         let Store::Embedded(journal) = &self.inner.store else {
-            return Ok(book.commit(self.now(), id, parties, limits, kept, Counting::Now, |_| {}));
+            return Ok(book.commit(self.now(), id, parties, limits, kept, Counting::Only, |_| {}));
         };
         if let Err(error) = journal.room().await {
             book.release(id, parties);
@@ -246,6 +246,21 @@ impl Ledger {
         Ok(self.inner.book.usage(self.now(), subject, limits))
     }
 
+    /// The subjects that have used most of a limit, at most so many, the most first: for `quota top`. Looks at all there
+    /// are, a few at a time.
+    ///
+    /// # Errors
+    /// As [`Ledger::reserve`].
+    pub async fn top(&self, limit: LimitName, most: usize) -> Result<Vec<(Subject, u64)>, LedgerError> {
+        self.ready().await?;
+        Ok(self.inner.book.top(self.now(), limit, most))
+    }
+
+    /// How much is in memory.
+    pub fn size(&self) -> Size {
+        self.inner.book.size()
+    }
+
     /// Forgets what is counted for a subject: of a customer the customer's own counts, not those of its users.
     ///
     /// # Errors
@@ -262,7 +277,7 @@ impl Ledger {
         let mut record = |number| recorded = journal.record_reset(subject.clone(), why.to_owned(), number);
         match journal.counting() {
             // In the order in which messages were counted.
-            Counting::Now => book.reset(subject, |number| record(Some(number))),
+            Counting::Only | Counting::Now => book.reset(subject, |number| record(Some(number))),
             // The writer has the books forget when it is written, between the messages before and after.
             Counting::WhenSettled => record(None),
         }
@@ -316,7 +331,7 @@ fn no_thread(error: std::io::Error) -> OpenError {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
-    use crate::directory::{Limit, LimitName};
+    use crate::directory::Limit;
 
     #[tokio::test]
     async fn a_message_is_reserved_then_counted() {

@@ -21,6 +21,6 @@ mod rolling;
 mod store;
 
 pub use api::{
-    Answer, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Standing, Subject, SubjectKind,
+    Answer, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Size, Standing, Subject, SubjectKind,
 };
 pub use ledger::{Health, Ledger, OpenError, Readiness};

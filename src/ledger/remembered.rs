@@ -287,7 +287,7 @@ mod tests {
                 (many - 1, &[], &[START + 100], START + 100),
             ] {
                 let found = room(&mut remembered, allowed, without, with).seconds_up() - DAY;
-                let late = if many == 3 { 0 } else { DAY / 200 };
+                let late = if many == 3 { 0 } else { DAY / 120 };
                 assert!((leaves_first..=leaves_first + late).contains(&found), "{many} {allowed} {found}");
             }
         }

@@ -1,6 +1,6 @@
 //! A count over a rolling window of time.
 //!
-//! Exact by the second while it has few entries; beyond that, neighbours in one bucket of a 200th of the window are
+//! Exact by the second while it has few entries; beyond that, neighbours in one bucket of a 120th of the window are
 //! merged and keep the *later* time. So it may forget late, by less than 1 % of the window, and never early.
 
 use crate::clock::Moment;
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 const EXACT_ENTRIES: usize = 64;
 
 /// A bucket is so small a part of the window.
-const BUCKETS: u32 = 200;
+const BUCKETS: u32 = 120;
 
 /// What was counted in the last `SECONDS` seconds.
 #[derive(Clone, Debug)]

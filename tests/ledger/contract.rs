@@ -26,6 +26,7 @@ over_every_store!(
     a_look_reserves_nothing,
     two_transactions_that_name_one_newcomer_hold_it_once,
     a_clock_that_steps_back_frees_nothing,
+    the_top_are_those_who_used_most,
 );
 
 const DAY: u64 = 86_400;
@@ -353,4 +354,30 @@ async fn a_clock_that_steps_back_frees_nothing(bench: Bench) {
     assert!(!send(&bench, &parties, &limits, &[1]).await);
     bench.wait(2);
     assert!(send(&bench, &parties, &limits, &[1]).await);
+}
+
+async fn the_top_are_those_who_used_most(bench: Bench) {
+    let limits = limits(&[]);
+    for n in 0..40u64 {
+        let user = format!("user{n}@acme.example");
+        let customer = format!("customer{}", n % 4);
+        let parties = Parties { customer: customer.into(), user: Some(user.into()), login: None };
+        for recipient in 0..n {
+            assert!(send(&bench, &parties, &limits, &[recipient]).await);
+        }
+    }
+    let top = bench.ledger.top(LimitName::UserMessages, 3).await.unwrap();
+    let top: Vec<_> = top.iter().map(|(subject, used)| (&*subject.name, &*subject.customer, *used)).collect();
+    let expected = [
+        ("user39@acme.example", "customer3", 39),
+        ("user38@acme.example", "customer2", 38),
+        ("user37@acme.example", "customer1", 37),
+    ];
+    assert_eq!(top, expected);
+    let top = bench.ledger.top(LimitName::CustomerDay, 2).await.unwrap();
+    let top: Vec<_> = top.iter().map(|(subject, used)| (&*subject.name, *used)).collect();
+    assert_eq!(top, [("customer3", 210), ("customer2", 200)]);
+    assert_eq!(bench.ledger.top(LimitName::LoginMessages, 2).await.unwrap(), []);
+    let size = bench.ledger.size();
+    assert_eq!((size.customers, size.senders, size.open), (4, 39, 0));
 }

@@ -3,6 +3,7 @@
 use relaykeeper::clock::{ManualClock, Moment};
 use relaykeeper::config::Sync;
 use relaykeeper::ledger::Ledger;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -46,6 +47,11 @@ impl Bench {
         self.ledger.close().await;
         self.ledger = open(self.kind, &self.clock, self.folder.as_ref());
         true
+    }
+
+    /// Where a store on disk is.
+    pub fn path(&self) -> &Path {
+        self.folder.as_ref().expect("stores on disk have a folder").path()
     }
 
     pub fn wait(&self, seconds: u64) {

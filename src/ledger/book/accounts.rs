@@ -3,9 +3,10 @@
 use super::keys::HeldKeys;
 use super::slab::{Position, Slab};
 use crate::clock::Moment;
+use crate::directory::LimitName;
 use crate::ledger::remembered::Remembered;
 use crate::ledger::rolling::{Day, TenMinutes};
-use crate::ledger::{Parties, RecipientKey, SubjectKind};
+use crate::ledger::{Parties, RecipientKey, Subject, SubjectKind};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -130,6 +131,9 @@ pub(super) fn sender_hash(hasher: &impl BuildHasher, customer: u64, kind: Subjec
 impl Accounts {
     pub fn find(&mut self, parties: &Parties, hashes: &Hashes) -> Holders {
         let customer = self.customers.find(hashes.customer, |customer| same(&customer.name, &parties.customer));
+        if let Some(customer) = customer {
+            share(&mut self.customers[customer].name, &parties.customer);
+        }
         let user = self.find_holder(customer, SubjectKind::User, &parties.user, hashes.user);
         let login = self.find_holder(customer, SubjectKind::Login, &parties.login, hashes.login);
         Holders { customer, user, login }
@@ -155,7 +159,9 @@ impl Accounts {
         hash: u64,
     ) -> Option<Position> {
         let is = |sender: &Sender| sender.customer == customer && sender.kind == kind && same(&sender.name, name);
-        self.senders.find(hash, is)
+        let position = self.senders.find(hash, is)?;
+        share(&mut self.senders[position].name, name);
+        Some(position)
     }
 
     /// Opens the accounts that are missing.
@@ -211,6 +217,33 @@ impl Accounts {
         }
     }
 
+    /// Whose account is there, if it has such a limit, and how much of it is used.
+    pub fn used(&mut self, position: Position, limit: LimitName, now: Moment) -> Option<(impl Fn() -> Subject, u64)> {
+        let kind = SubjectKind::of(limit);
+        let (customer, name, used) = if kind == SubjectKind::Customer {
+            let customer = self.customers.get_mut(position)?;
+            let used = match limit {
+                LimitName::CustomerPeak => customer.ten_minutes.total(now),
+                _ => customer.day.total(now),
+            };
+            (&customer.name, &customer.name, used)
+        } else {
+            let sender = self.senders.get_mut(position).filter(|sender| sender.kind == kind)?;
+            let used = match limit {
+                LimitName::UserMessages | LimitName::LoginMessages => sender.messages.total(now),
+                // Those that are held at the moment are left out.
+                _ => sender.remembered.count(now),
+            };
+            (&self.customers[sender.customer].name, &sender.name, used)
+        };
+        Some((move || Subject { kind, customer: customer.clone(), name: name.clone() }, used))
+    }
+
+    /// How many accounts there is place for: what a whole sweep has to look at.
+    pub fn end(&self) -> Position {
+        self.senders.end().max(self.customers.end())
+    }
+
     /// Looks at the next few accounts, and drops those that are as good as new.
     pub fn sweep(&mut self, steps: u32, now: Moment, hasher: &impl BuildHasher) {
         for _ in 0..steps {
@@ -263,6 +296,13 @@ impl Accounts {
 /// Names mostly come from the one directory, so that their place tells.
 fn same(a: &Arc<str>, b: &Arc<str>) -> bool {
     Arc::ptr_eq(a, b) || a == b
+}
+
+/// Keeps the directory's copy instead of an own one: less memory, and found without reading it the next time.
+fn share(name: &mut Arc<str>, other: &Arc<str>) {
+    if !Arc::ptr_eq(name, other) {
+        *name = other.clone();
+    }
 }
 
 fn next(at: &mut Position, end: Position) -> Position {

@@ -116,10 +116,6 @@ impl HeldKeys {
     pub fn forget_last_seen(&mut self, account: Position) {
         self.0.iter_mut().filter(|held| held.account == account).for_each(|held| held.last_seen = 0);
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl HeldKey {

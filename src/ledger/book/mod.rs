@@ -14,8 +14,8 @@ mod slab;
 pub(super) use self::load::{Loaded, Place};
 
 use self::accounts::{Accounts, Hashes, sender_hash};
-use self::shard::{Committing, Shard};
-use super::{Answer, Kept, LimitUsage, Parties, RecipientKey, ReservationId, Subject, SubjectKind};
+use self::shard::{Asker, Committing, Rules, Shard};
+use super::{Answer, Kept, LimitUsage, Parties, RecipientKey, ReservationId, Size, Subject, SubjectKind};
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName};
 use hashbrown::DefaultHashBuilder;
@@ -28,8 +28,10 @@ use std::time::Duration;
 /// So many that two customers seldom wait for each other, and that no table grows long at a time.
 const SHARDS: usize = 256;
 
-/// Accounts that the store's writer looks at at a time, whether they can be dropped.
-const SWEEP_STEPS: u32 = 32;
+/// What [`Book::sweep`] looks at: so many shards, so many rounds in each at most, so many accounts in a round.
+const SWEPT_SHARDS: usize = 4;
+const SWEEP_ROUNDS: u32 = 16;
+const SWEEP_STEPS: u32 = 128;
 
 #[derive(Debug)]
 pub(super) struct Book {
@@ -39,11 +41,16 @@ pub(super) struct Book {
     /// What the next account is called by the store.
     next_number: AtomicU64,
     swept: AtomicUsize,
+    /// The store's numbers of accounts that were dropped.
+    dropped: Mutex<Vec<u64>>,
 }
 
 /// When an accepted message is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counting {
+    /// At once, and nobody else remembers it.
+    Only,
+    /// At once; who remembers it never loses it.
     Now,
     /// It stays held until [`Book::settle`] or [`Book::give_up`] is called with its ticket.
     WhenSettled,
@@ -87,6 +94,7 @@ impl Book {
             reservation_timeout,
             next_number: AtomicU64::new(1),
             swept: AtomicUsize::new(0),
+            dropped: Mutex::default(),
         }
     }
 
@@ -98,9 +106,11 @@ impl Book {
         limits: &CustomerLimits,
         key: RecipientKey,
     ) -> Answer {
-        let hashes = Hashes::of(&self.hasher, parties);
-        let (now, _, mut shard) = self.enter(now, hashes.customer);
-        shard.reserve(now, self.reservation_timeout, id, (parties, &hashes), limits, key, &self.hasher)
+        let asker = self.asker(parties, limits);
+        let (now, _, mut shard) = self.enter(now, asker.hashes.customer);
+        let answer = shard.reserve(now, id, &asker, key, &self.rules());
+        self.note_dropped(&mut shard);
+        answer
     }
 
     pub fn look(
@@ -111,9 +121,9 @@ impl Book {
         limits: &CustomerLimits,
         recipients: &[RecipientKey],
     ) -> Answer {
-        let hashes = Hashes::of(&self.hasher, parties);
-        let (now, _, mut shard) = self.enter(now, hashes.customer);
-        shard.look(now, except, (parties, &hashes), limits, recipients)
+        let asker = self.asker(parties, limits);
+        let (now, _, mut shard) = self.enter(now, asker.hashes.customer);
+        shard.look(now, except, &asker, recipients)
     }
 
     /// Ends a reservation, if there is one, and decides anew for what it does not hold. What fits is handed to `record`,
@@ -129,13 +139,14 @@ impl Book {
         counting: Counting,
         record: impl FnOnce(Entry),
     ) -> Answer {
-        let hashes = Hashes::of(&self.hasher, parties);
-        let (now, place, mut shard) = self.enter(now, hashes.customer);
-        let how = Committing { counting, shard: place, numbers: &self.next_number, hasher: &self.hasher };
-        let (answer, entry) = shard.commit(now, id, (parties, &hashes), limits, kept, &how);
+        let asker = self.asker(parties, limits);
+        let (now, place, mut shard) = self.enter(now, asker.hashes.customer);
+        let how = Committing { counting, shard: place, numbers: &self.next_number };
+        let (answer, entry) = shard.commit(now, id, &asker, kept, &how, &self.rules());
         if let Some(entry) = entry {
             record(entry);
         }
+        self.note_dropped(&mut shard);
         answer
     }
 
@@ -232,14 +243,54 @@ impl Book {
         Some((position, Some(line.number()).filter(|&number| number > 0)))
     }
 
-    /// Looks at a few accounts of the next customers, drops those that are as good as new, and tells the store's numbers
-    /// of all that were dropped there.
+    /// Looks at some accounts, and drops those that are as good as new. Tells the store's numbers of all that were
+    /// dropped since the last time.
     pub fn sweep(&self, now: Moment) -> Vec<u64> {
-        let place = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let mut shard = self.shards[place].lock();
-        let now = shard.pass_time(now, self.reservation_timeout);
-        shard.accounts.sweep(SWEEP_STEPS, now, &self.hasher);
-        std::mem::take(&mut shard.accounts.dropped)
+        for _ in 0..SWEPT_SHARDS {
+            let place = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            let accounts = self.shards[place].lock().accounts.end();
+            for _ in 0..accounts.div_ceil(SWEEP_STEPS).min(SWEEP_ROUNDS) {
+                // The lock is given back between rounds: nobody waits for long.
+                let mut shard = self.shards[place].lock();
+                let now = shard.pass_time(now, self.reservation_timeout);
+                shard.accounts.sweep(SWEEP_STEPS, now, &self.hasher);
+                self.note_dropped(&mut shard);
+            }
+        }
+        std::mem::take(&mut *self.dropped.lock())
+    }
+
+    fn note_dropped(&self, shard: &mut Shard) {
+        if !shard.accounts.dropped.is_empty() {
+            self.dropped.lock().append(&mut shard.accounts.dropped);
+        }
+    }
+
+    /// The subjects that have used most of a limit, at most so many, the most first.
+    pub fn top(&self, now: Moment, limit: LimitName, most: usize) -> Vec<(Subject, u64)> {
+        let mut top: Vec<(Subject, u64)> = Vec::new();
+        for place in &self.shards {
+            let mut position = 0;
+            loop {
+                // Some at a time: nobody waits for long.
+                let mut shard = place.lock();
+                let now = shard.pass_time(now, self.reservation_timeout);
+                let end = shard.accounts.end();
+                for position in position..end.min(position + SWEEP_STEPS) {
+                    let Some((subject, used)) = shard.accounts.used(position, limit, now) else { continue };
+                    let rank = top.partition_point(|(_, other)| *other >= used);
+                    if used > 0 && rank < most {
+                        top.truncate(most - 1);
+                        top.insert(rank, (subject(), used));
+                    }
+                }
+                position += SWEEP_STEPS;
+                if position >= end {
+                    break;
+                }
+            }
+        }
+        top
     }
 
     /// How many customers, users and logins there are, and how many transactions are open.
@@ -254,6 +305,14 @@ impl Book {
         size
     }
 
+    fn asker<'a>(&self, parties: &'a Parties, limits: &'a CustomerLimits) -> Asker<'a> {
+        Asker { parties, hashes: Hashes::of(&self.hasher, parties), limits }
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules { timeout: self.reservation_timeout, hasher: &self.hasher }
+    }
+
     fn enter(&self, now: Moment, customer_hash: u64) -> (Moment, u32, MutexGuard<'_, Shard>) {
         let (place, shard) = self.shard(customer_hash);
         let mut shard = shard.lock();
@@ -266,14 +325,6 @@ impl Book {
         let place = customer_hash as usize % SHARDS;
         (place as u32, &self.shards[place])
     }
-}
-
-/// How much is in the books.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Size {
-    pub customers: usize,
-    pub senders: usize,
-    pub open: usize,
 }
 
 fn limits_of(kind: SubjectKind) -> &'static [LimitName] {

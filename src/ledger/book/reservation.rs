@@ -33,10 +33,6 @@ impl Reservation {
         self.keys.as_slice()
     }
 
-    pub fn unnamed(&self) -> u32 {
-        self.unnamed
-    }
-
     pub fn customer(&self) -> Position {
         self.customer
     }

@@ -50,14 +50,12 @@ impl Shard {
     pub fn reserve(
         &mut self,
         now: Moment,
-        timeout: Duration,
         id: ReservationId,
-        (parties, hashes): (&Parties, &Hashes),
-        limits: &CustomerLimits,
+        asker: &Asker<'_>,
         key: RecipientKey,
-        hasher: &DefaultHashBuilder,
+        rules: &Rules<'_>,
     ) -> Answer {
-        let holders = self.accounts.find(parties, hashes);
+        let holders = self.accounts.find(asker.parties, &asker.hashes);
         self.release_if_of_others(id, holders);
         let mine = self.open.get_mut(&id);
         if let Some(mine) = &mine
@@ -66,18 +64,19 @@ impl Shard {
             return Answer { at: now, over: SmallVec::new(), shadow_over: SmallVec::new() };
         }
         let keys = KeySet::from_iter([key]);
-        let answer = self.accounts.decide(now, holders, mine.as_deref(), Ask { keys: &keys, recipients: 1 }, limits);
+        let answer =
+            self.accounts.decide(now, holders, mine.as_deref(), Ask { keys: &keys, recipients: 1 }, asker.limits);
         if !answer.fits() {
             return answer;
         }
         match mine {
             Some(mine) => mine.add(&mut self.accounts, key, now),
             None => {
-                let mut reservation = self.start(now, holders, parties, hashes);
+                let mut reservation = self.start(now, holders, asker);
                 reservation.add(&mut self.accounts, key, now);
                 self.open.insert(id, reservation);
-                self.note_deadline(now.plus(timeout), id, timeout);
-                self.sweep_after_opening(holders, now, hasher);
+                self.note_deadline(now, id, rules.timeout);
+                self.sweep_after_opening(holders, now, rules);
             }
         }
         answer
@@ -87,16 +86,15 @@ impl Shard {
         &mut self,
         now: Moment,
         except: Option<ReservationId>,
-        (parties, hashes): (&Parties, &Hashes),
-        limits: &CustomerLimits,
+        asker: &Asker<'_>,
         recipients: &[RecipientKey],
     ) -> Answer {
-        let holders = self.accounts.find(parties, hashes);
+        let holders = self.accounts.find(asker.parties, &asker.hashes);
         let mine = except.and_then(|id| self.open.get(&id)).filter(|mine| mine.holders == holders);
         let is_new = |key: &RecipientKey| mine.is_none_or(|mine| !mine.holds(*key));
         let keys: KeySet = recipients.iter().copied().filter(is_new).collect();
         let ask = Ask { keys: &keys, recipients: keys.len() as u64 };
-        self.accounts.decide(now, holders, mine, ask, limits)
+        self.accounts.decide(now, holders, mine, ask, asker.limits)
     }
 
     /// Ends the reservation, if there is one. What fits is counted, or held until the ticket in the entry is settled.
@@ -104,12 +102,12 @@ impl Shard {
         &mut self,
         now: Moment,
         id: ReservationId,
-        (parties, hashes): (&Parties, &Hashes),
-        limits: &CustomerLimits,
+        asker: &Asker<'_>,
         kept: Kept<'_>,
         how: &Committing<'_>,
+        rules: &Rules<'_>,
     ) -> (Answer, Option<Entry>) {
-        let holders = self.accounts.find(parties, hashes);
+        let holders = self.accounts.find(asker.parties, &asker.hashes);
         self.release_if_of_others(id, holders);
         let mine = self.open.remove(&id);
         let keys: KeySet = kept.named.iter().copied().collect();
@@ -121,7 +119,7 @@ impl Shard {
         let answer = if recipients == 0 {
             Answer { at: now, over: SmallVec::new(), shadow_over: SmallVec::new() }
         } else {
-            self.accounts.decide(now, holders, mine.as_ref(), ask, limits)
+            self.accounts.decide(now, holders, mine.as_ref(), ask, asker.limits)
         };
         if !answer.fits() || recipients == 0 {
             if let Some(mine) = mine {
@@ -129,15 +127,18 @@ impl Shard {
             }
             return (answer, None);
         }
-        let mut mine = mine.unwrap_or_else(|| self.start(now, holders, parties, hashes));
+        let mut mine = mine.unwrap_or_else(|| self.start(now, holders, asker));
         mine.become_exactly(&mut self.accounts, keys, kept.unnamed, now);
-        self.sweep_after_opening(holders, now, how.hasher);
+        self.sweep_after_opening(holders, now, rules);
+        if how.counting == Counting::Only {
+            mine.count(&mut self.accounts, now.seconds_up(), now);
+            return (answer, None);
+        }
         let entry = self.entry(&mine, now, how);
-        match how.counting {
-            Counting::Now => mine.count(&mut self.accounts, entry.at, now),
-            Counting::WhenSettled => {
-                self.committing.insert(entry.ticket.number, mine);
-            }
+        if how.counting == Counting::Now {
+            mine.count(&mut self.accounts, entry.at, now);
+        } else {
+            self.committing.insert(entry.ticket.number, mine);
         }
         (answer, Some(entry))
     }
@@ -179,21 +180,21 @@ impl Shard {
         }
     }
 
-    fn start(&mut self, now: Moment, holders: Holders, parties: &Parties, hashes: &Hashes) -> Reservation {
-        let holders = self.accounts.open(holders, parties, hashes);
+    fn start(&mut self, now: Moment, holders: Holders, asker: &Asker<'_>) -> Reservation {
+        let holders = self.accounts.open(holders, asker.parties, &asker.hashes);
         let customer = holders.customer.unwrap_or_default();
         Reservation::start(&mut self.accounts, now, holders, customer)
     }
 
     /// Each account that was opened pays for a look at some others. The new ones must be held by now.
-    fn sweep_after_opening(&mut self, before: Holders, now: Moment, hasher: &DefaultHashBuilder) {
+    fn sweep_after_opening(&mut self, before: Holders, now: Moment, rules: &Rules<'_>) {
         if before.customer.is_none() || before.user == Holder::Fresh || before.login == Holder::Fresh {
-            self.accounts.sweep(SWEEP_STEPS, now, hasher);
+            self.accounts.sweep(SWEEP_STEPS, now, rules.hasher);
         }
     }
 
-    fn note_deadline(&mut self, deadline: Moment, id: ReservationId, timeout: Duration) {
-        self.deadlines.push_back((deadline, id));
+    fn note_deadline(&mut self, started: Moment, id: ReservationId, timeout: Duration) {
+        self.deadlines.push_back((started.plus(timeout), id));
         if self.deadlines.len() > 2 * self.open.len() + 32 {
             let open = &self.open;
             self.deadlines
@@ -238,10 +239,22 @@ impl Shard {
     }
 }
 
+/// Who asks, and what for it is held against.
+pub(super) struct Asker<'a> {
+    pub parties: &'a Parties,
+    pub hashes: Hashes,
+    pub limits: &'a CustomerLimits,
+}
+
 /// What a commit needs besides the message.
 pub(super) struct Committing<'a> {
     pub counting: Counting,
     pub shard: u32,
     pub numbers: &'a AtomicU64,
+}
+
+/// What is the same in all shards.
+pub(super) struct Rules<'a> {
+    pub timeout: Duration,
     pub hasher: &'a DefaultHashBuilder,
 }

@@ -59,20 +59,32 @@ FROM message JOIN account ON account.number = message.customer
 WHERE message.id > coalesce((SELECT max(id) FROM reset WHERE reset.account = message.customer), 0)
 GROUP BY account.name;
 
+-- 1, 2, 3, up to the longest list of recipients.
+CREATE VIEW nth AS
+WITH RECURSIVE counted(value) AS (
+    SELECT 1 UNION ALL
+    SELECT value + 1 FROM counted WHERE value < (SELECT coalesce(max(length(seen)), 0) / 8 FROM message)
+)
+SELECT value FROM counted;
+
 CREATE VIEW user_usage AS
 SELECT account.name AS user, account.customer,
-       count(*) AS messages_per_day,
+       count(DISTINCT message.id) AS messages_per_day,
+       count(DISTINCT substr(message.seen, 8 * nth.value - 7, 8)) AS unique_recipients_per_day,
        datetime(max(message.at), 'unixepoch') AS last_utc
 FROM message JOIN account ON account.number = message.user
+LEFT JOIN nth ON nth.value <= length(message.seen) / 8
 WHERE message.at > unixepoch() - 86400
   AND message.id > coalesce((SELECT max(id) FROM reset WHERE reset.account = message.user), 0)
 GROUP BY account.customer, account.name;
 
 CREATE VIEW login_usage AS
 SELECT account.name AS login, account.customer,
-       count(*) AS messages_per_day,
+       count(DISTINCT message.id) AS messages_per_day,
+       count(DISTINCT substr(message.seen, 8 * nth.value - 7, 8)) AS unique_recipients_per_day,
        datetime(max(message.at), 'unixepoch') AS last_utc
 FROM message JOIN account ON account.number = message.login
+LEFT JOIN nth ON nth.value <= length(message.seen) / 8
 WHERE message.at > unixepoch() - 86400
   AND message.id > coalesce((SELECT max(id) FROM reset WHERE reset.account = message.login), 0)
 GROUP BY account.customer, account.name;

@@ -38,6 +38,7 @@ pub(super) struct Writer {
     in_doubt: Option<(i64, i64)>,
     must_reconnect: bool,
     anchored: Option<Instant>,
+    swept: Option<Instant>,
     looked_for_old: Option<Instant>,
     more_old: bool,
     kept_house: Option<Instant>,
@@ -56,6 +57,7 @@ impl Writer {
             in_doubt: None,
             must_reconnect: false,
             anchored: None,
+            swept: None,
             looked_for_old: None,
             more_old: true,
             kept_house: None,
@@ -196,9 +198,12 @@ impl Writer {
             return;
         }
         self.kept_house = Some(Instant::now());
-        let dropped = self.book.sweep(self.clock.now());
-        if !dropped.is_empty() {
-            let _ = drop_accounts(&mut self.file.connection, &dropped);
+        if self.swept.is_none_or(|last| last.elapsed() >= IDLE) {
+            let dropped = self.book.sweep(self.clock.now());
+            if !dropped.is_empty() {
+                let _ = drop_accounts(&mut self.file.connection, &dropped);
+            }
+            self.swept = Some(Instant::now());
         }
         if self.looked_for_old.is_none_or(|last| last.elapsed() >= self.idle()) {
             let horizon = (self.clock.now().0 / 1000).saturating_sub(DAY);
