@@ -39,9 +39,7 @@ impl Status {
         let (tally, snapshot) = (&engine.tally, engine.snapshot());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            since: jiff::Timestamp::now()
-                .checked_sub(uptime)
-                .map_or_else(|_| String::new(), |since| to_the_second(since)),
+            since: jiff::Timestamp::now().checked_sub(uptime).map_or_else(|_| String::new(), to_the_second),
             uptime_seconds: uptime.as_secs(),
             customers: snapshot.directory.customers().len(),
             bad_files: snapshot.bad_files.iter().map(ToString::to_string).collect(),
