@@ -77,7 +77,7 @@ pub enum SenderForm {
     Plus,
     /// `prvs=TAG=user@` is `user@`.
     Batv,
-    /// `SRS0=HASH=TT=DOMAIN=user@relay` is as it is: the forwarder is the sender.
+    /// `SRS0=HASH=TT=DOMAIN=user@relay` is `user@DOMAIN`.
     Srs,
 }
 

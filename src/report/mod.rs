@@ -9,7 +9,6 @@ pub mod log;
 pub mod once_per;
 pub mod reference;
 pub mod sink;
-pub mod tally;
 
 pub use level::Level;
 pub use line::LogLine;

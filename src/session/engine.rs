@@ -2,12 +2,12 @@
 
 use super::correlation::OpenSessions;
 use super::open_count::OpenCount;
+use super::tally::Tally;
 use crate::config::{BadFile, Loaded, Settings};
 use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::policy::Rules;
 use crate::report::Logger;
-use crate::report::tally::Tally;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 

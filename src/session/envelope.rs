@@ -8,6 +8,22 @@ use std::net::IpAddr;
 /// 4.5.3.1.4).
 const MAX_NAME: usize = 512;
 
+/// Through which protocol the MTA asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrontEnd {
+    Milter,
+    Policy,
+}
+
+impl FrontEnd {
+    pub const fn key(self) -> &'static str {
+        match self {
+            FrontEnd::Milter => "milter",
+            FrontEnd::Policy => "policy",
+        }
+    }
+}
+
 /// Owned facts of one transaction, all of them bounded.
 #[derive(Clone, Debug)]
 pub struct Envelope {

@@ -1,7 +1,6 @@
 //! The log lines of transactions: one at the end of each, one for each refusal.
 
-use super::envelope::Envelope;
-use super::transaction::FrontEnd;
+use super::envelope::{Envelope, FrontEnd};
 use crate::envelope::Address;
 use crate::policy::{Outcome, Refusal, Verdict};
 use crate::report::{Level, LogLine, Logger, Reference};

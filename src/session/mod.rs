@@ -7,11 +7,13 @@ mod envelope;
 mod log;
 mod open_count;
 mod rehearsal;
+mod tally;
 mod transaction;
 
 pub use correlation::{OpenSession, OpenSessions, SmtpSession};
 pub use engine::{Engine, Snapshot};
-pub use envelope::{Envelope, bounded};
+pub use envelope::{Envelope, FrontEnd, bounded};
 pub use open_count::{OpenCount, UnderWay};
 pub use rehearsal::{Rehearsal, RehearsedRecipient};
-pub use transaction::{Accepted, Decision, FrontEnd, Rewriting, Transaction};
+pub use tally::Tally;
+pub use transaction::{Accepted, Decision, Rewriting, Transaction};

@@ -1,7 +1,7 @@
 //! One transaction, from MAIL to its end. Whatever way it ends without acceptance, what it had reserved is given back.
 
 use super::engine::{Engine, Snapshot};
-use super::envelope::Envelope;
+use super::envelope::{Envelope, FrontEnd};
 use super::log;
 use super::open_count::UnderWay;
 use crate::config::OnFailure;
@@ -13,22 +13,6 @@ use crate::policy::{
 };
 use crate::report::Reference;
 use std::sync::Arc;
-
-/// Through which protocol the MTA asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrontEnd {
-    Milter,
-    Policy,
-}
-
-impl FrontEnd {
-    pub const fn key(self) -> &'static str {
-        match self {
-            FrontEnd::Milter => "milter",
-            FrontEnd::Policy => "policy",
-        }
-    }
-}
 
 /// A verdict, and what to tell the client if it refuses.
 #[derive(Clone, Debug)]
