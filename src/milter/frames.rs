@@ -237,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn sendmails_ipv6_is_respelled_and_all_else_passes_as_it_is() {
         let negotiation = frame(b"O\0\0\0\x06\0\0\0\0\0\0\0\0");
-        let body = [b"B".as_slice(), &[b'x'; 70_000]].concat();
+        let body = [b"B".as_slice(), &[b'x'; 3 * CHUNK]].concat();
         let others = [frame(b"Hmx.acme.example\0"), frame(b"N"), frame(&body), frame(b"Q")].concat();
         let sendmail = frame(b"Chost\x006\x12\x67IPv6:0:0:0:0:0:0:0:1\0");
         let respelled = frame(b"Chost\x006\x12\x670:0:0:0:0:0:0:1\0");

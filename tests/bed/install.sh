@@ -19,7 +19,7 @@ rust_wanted=1.90   # rust-version in Cargo.toml
 # Sendmail's own packages conflict with Postfix's, so they are only unpacked; makemap, m4 files and the daemon itself run from there.
 sendmail_packages='sendmail-bin sendmail-base sendmail-cf'
 packages='postfix sasl2-bin libsasl2-modules libsasl2-modules-db openssl m4 gcc libc6-dev make ca-certificates
-          swaks libnet-ssleay-perl libio-socket-ssl-perl libio-socket-inet6-perl'
+          swaks miltertest libnet-ssleay-perl libio-socket-ssl-perl libio-socket-inet6-perl'
 
 missing_packages() {
   local p

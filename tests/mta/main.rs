@@ -19,3 +19,4 @@ mod lifecycle;
 mod quotas;
 mod recipients;
 mod refusals;
+mod second_opinions;

@@ -162,3 +162,26 @@ async fn who_never_reads_the_answers_is_dropped() {
     tokio::time::timeout(Duration::from_secs(25), flood).await.expect("the connection is closed");
     assert!(dropped(&running)[0].contains("the answer was not taken in time"), "{:?}", dropped(&running));
 }
+
+/// Names of smtpd processes can be made up by whoever may connect: so many are remembered, and those go on.
+#[tokio::test]
+async fn remembered_smtpds_are_bounded() {
+    const MOST: u32 = 65_536;
+    let running = installation("").run();
+    let mut first = running.smtpd(1);
+    let mail = first.next_mail();
+    first.ask(&mail.at_recipient("a@dest.example")).await;
+    let exempt = |pid: u32| Mail { client: "127.0.0.1".into(), instance: format!("x{pid}.1.2.3"), ..Mail::default() };
+    let mut flood = running.smtpd(2);
+    for pid in 1..MOST {
+        assert_eq!(flood.ask(&exempt(pid).at_recipient("b@dest.example")).await, "DUNNO");
+    }
+    let ended = flood.try_ask(&exempt(MOST).at_recipient("b@dest.example")).await.expect_err("one too many");
+    assert_eq!(ended.kind(), ErrorKind::UnexpectedEof);
+    assert!(dropped(&running)[0].contains("too many smtpd processes"), "{:?}", dropped(&running));
+    first.ask(&mail.at_end(&["a@dest.example"])).await;
+    assert_eq!(running.counted_and_reserved("acme").await, (1, 0));
+    // Silence makes room again.
+    running.policy.finish().await;
+    assert_eq!(running.smtpd(3).ask(&good()).await, "DUNNO");
+}

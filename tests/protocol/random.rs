@@ -44,7 +44,8 @@ async fn check_that_nothing_is_held(running: &Running) {
 }
 
 fn settings() -> ProptestConfig {
-    ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() }
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: cases.unwrap_or(48), failure_persistence: None, ..ProptestConfig::default() }
 }
 
 // Milter
