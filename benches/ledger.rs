@@ -207,7 +207,10 @@ fn tail() {
 /// Commits on disk, by how many sessions wait for them.
 fn commit() {
     println!("commit: sync = \"full\", one recipient a message, 2 worker threads");
-    println!("{:>10} {:>12} {:>10} {:>10} {:>10}", "sessions", "commits/s", "p50 µs", "p99 µs", "p99.9 µs");
+    println!(
+        "{:>10} {:>12} {:>10} {:>10} {:>10} {:>14}",
+        "sessions", "commits/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs/commit"
+    );
     let mut alone = 0.0;
     for sessions in [1, 2, 4, 8, 16, 20, 32, 64, 128] {
         let folder = Folder::new();
@@ -216,9 +219,9 @@ fn commit() {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let total = (3_000 * sessions).min(100_000);
         let parties = Arc::new(directory(1_000));
-        let (rate, times) = runtime.block_on(async {
+        let (rate, cpu, times) = runtime.block_on(async {
             ledger.ready().await.expect("the store is ready");
-            let began = Instant::now();
+            let (began, cpu) = (Instant::now(), cpu_seconds());
             let tasks: Vec<_> = (0..sessions)
                 .map(|session| {
                     let (ledger, parties) = (ledger.clone(), parties.clone());
@@ -245,13 +248,14 @@ fn commit() {
                 times.extend(task.await.expect("the session runs"));
             }
             let rate = times.len() as f64 / began.elapsed().as_secs_f64();
+            let cpu = (cpu_seconds() - cpu) * 1e6 / times.len() as f64;
             ledger.close().await;
-            (rate, times)
+            (rate, cpu, times)
         });
         let mut times = times;
         times.sort_unstable();
         let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-        println!("{sessions:>10} {rate:>12.0} {:>10} {:>10} {:>10}", at(0.5), at(0.99), at(0.999));
+        println!("{sessions:>10} {rate:>12.0} {:>10} {:>10} {:>10} {cpu:>14.1}", at(0.5), at(0.99), at(0.999));
         if sessions == 1 {
             alone = rate;
         }

@@ -92,6 +92,8 @@ impl StoreFile {
 
     /// Opens the file anew after trouble with it.
     pub fn reconnect(&mut self) -> rusqlite::Result<()> {
+        // What it had begun must not be in the way of the new one.
+        let _ = self.connection.execute_batch("ROLLBACK");
         self.connection = connect(&self.path)?;
         Ok(())
     }

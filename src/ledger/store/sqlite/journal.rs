@@ -64,6 +64,8 @@ impl Journal {
                 return shared.fail(super::file::in_words(&error).into());
             }
             match Writer::new(file, book, clock) {
+                // Not all may have been loaded: nobody may decide by that.
+                Ok(_) if shared.queue.is_closing() => {}
                 Ok(writer) => {
                     shared.become_ready(State::Ready);
                     writer.run(shared);
@@ -96,7 +98,7 @@ impl Journal {
         if self.shared.ready.load(Ordering::Acquire) {
             return Ok(());
         }
-        timeout(PATIENCE, self.shared.loaded()).await.unwrap_or(Err(LedgerError::Loading))
+        self.shared.ready_within(PATIENCE).await
     }
 
     /// How messages have to be counted that are handed to [`Journal::record`].
@@ -168,7 +170,7 @@ impl Journal {
         self.shared.queue.close();
         loop {
             let changed = self.shared.changed.notified();
-            if matches!(*self.shared.state.lock(), State::Closed | State::Failed(_)) {
+            if matches!(*self.shared.state.lock(), State::Closed | State::ReadOnly | State::Failed(_)) {
                 return;
             }
             changed.await;
@@ -226,13 +228,18 @@ impl Shared {
         }
     }
 
+    async fn ready_within(&self, patience: Duration) -> Result<(), LedgerError> {
+        timeout(patience, self.loaded()).await.unwrap_or(Err(LedgerError::Loading))
+    }
+
     async fn loaded(&self) -> Result<(), LedgerError> {
         loop {
             let changed = self.changed.notified();
             match &*self.state.lock() {
                 State::Loading => {}
+                State::Ready | State::ReadOnly | State::Degraded(_) => return Ok(()),
                 State::Failed(reason) => return Err(LedgerError::Unavailable(reason.clone())),
-                _ => return Ok(()),
+                State::Closed => return Err(unavailable("it is closed")),
             }
             changed.await;
         }
@@ -274,5 +281,57 @@ impl Drop for EndOfThread {
         drop(state);
         self.0.queue.close();
         self.0.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(shared: &Shared, patience: Duration) -> Result<(), LedgerError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(shared.ready_within(patience))
+    }
+
+    const SHORT: Duration = Duration::from_millis(5);
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn who_asks_while_it_loads_waits_and_is_told_in_the_end() {
+        let shared = Shared::new(Sync::Full);
+        assert!(matches!(wait(&shared, SHORT), Err(LedgerError::Loading)));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| wait(&shared, LONG));
+            shared.become_ready(State::Ready);
+            assert!(waiting.join().unwrap().is_ok());
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_unavailable_at_once() {
+        let shared = Shared::new(Sync::Full);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| wait(&shared, LONG));
+            shared.fail("the file is damaged".into());
+            assert!(matches!(waiting.join().unwrap(), Err(LedgerError::Unavailable(_))));
+        });
+    }
+
+    #[test]
+    fn nobody_waits_in_vain_for_a_thread_that_has_ended() {
+        let shared = Arc::new(Shared::new(Sync::Full));
+        let of_thread = shared.clone();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| wait(&shared, LONG));
+            drop(EndOfThread(of_thread));
+            assert!(matches!(waiting.join().unwrap(), Err(LedgerError::Unavailable(_))));
+        });
+        let of_thread = shared.clone();
+        let _ = std::thread::spawn(move || {
+            let _end = EndOfThread(of_thread);
+            panic!("as a defect would");
+        })
+        .join();
+        assert!(matches!(&*shared.state.lock(), State::Failed(_)));
     }
 }

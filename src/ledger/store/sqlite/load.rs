@@ -20,7 +20,7 @@ const RANGE: i64 = 131_072;
 /// More would only wait for the disk.
 const MOST_READERS: usize = 4;
 
-/// Reads everything into the books.
+/// Reads everything into the books; or only a part, if the store is being closed meanwhile.
 ///
 /// # Errors
 /// The file cannot be read, or is damaged.
@@ -42,7 +42,7 @@ pub(super) fn load(file: &StoreFile, book: &Book, now: Moment, shared: &Shared) 
         readers,
         found: (0..readers).map(|_| (0..readers).map(|_| Mutex::default()).collect()).collect(),
         barrier: Barrier::new(readers),
-        failed: AtomicBool::new(false),
+        stopped: AtomicBool::new(false),
     };
     let connections: Vec<Connection> = (0..readers).map(|_| file.reader()).collect::<Result<_, _>>()?;
     std::thread::scope(|scope| {
@@ -149,7 +149,8 @@ struct Crew<'a> {
     /// What each reader (first index) has found for each (second).
     found: Vec<Vec<Mutex<Found>>>,
     barrier: Barrier,
-    failed: AtomicBool,
+    /// One of them failed, or the store is being closed: all stop.
+    stopped: AtomicBool,
 }
 
 /// Rows of one range of ids, and their keys, one row's after the other's.
@@ -173,15 +174,21 @@ impl Crew<'_> {
             if from <= last
                 && let Err(error) = self.read(reader, connection, from, from.saturating_add(RANGE - 1))
             {
-                self.failed.store(true, Ordering::Relaxed);
+                self.stopped.store(true, Ordering::Relaxed);
                 result = Err(error);
             }
             self.barrier.wait();
-            if self.failed.load(Ordering::Relaxed) {
+            if self.stopped.load(Ordering::Relaxed) {
                 break;
             }
             self.count(reader);
+            if reader == 0 && self.shared.queue.is_closing() {
+                self.stopped.store(true, Ordering::Relaxed);
+            }
             self.barrier.wait();
+            if self.stopped.load(Ordering::Relaxed) {
+                break;
+            }
             round_starts = round_starts.saturating_add(RANGE * self.readers as i64);
         }
         result

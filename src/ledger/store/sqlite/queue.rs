@@ -120,6 +120,10 @@ impl Queue {
         closing
     }
 
+    pub fn is_closing(&self) -> bool {
+        self.waiting.lock().closing
+    }
+
     /// Takes no more, and has the writer end when it has written what waits.
     pub fn close(&self) {
         self.waiting.lock().closing = true;
