@@ -2,7 +2,6 @@
 
 use crate::clock::Moment;
 use crate::directory::LimitName;
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// On whose accounts a transaction goes.
@@ -43,15 +42,15 @@ impl Kept<'_> {
     }
 }
 
-/// Whether it fits. Lists are empty in most answers, and no answer allocates when they are short.
+/// Whether it fits. Lists are empty in most answers, which then allocate nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// When this was decided, on the ledger's own time line.
     pub at: Moment,
     /// The limits that refuse, in the order of [`LimitName::ALL`]. Empty: it fits, and is reserved (or counted).
-    pub over: SmallVec<[Standing; 1]>,
+    pub over: Vec<Standing>,
     /// Shadow limits that would have refused.
-    pub shadow_over: SmallVec<[Standing; 1]>,
+    pub shadow_over: Vec<Standing>,
 }
 
 impl Answer {

@@ -10,7 +10,6 @@ use super::{sender, words};
 use crate::directory::{AllowedSenders, Customer, LimitName};
 use crate::envelope::{Address, canonical_login};
 use crate::ledger::Parties;
-use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -119,7 +118,7 @@ impl Admission {
                 setting: Some(admitted.setting.clone()),
                 user: admitted.parties.user.clone(),
                 rewrite_sender_to: admitted.rewrite_sender_to.clone(),
-                shadow: admitted.shadow.iter().cloned().collect::<SmallVec<_>>(),
+                shadow: admitted.shadow.iter().cloned().collect(),
                 outcome,
             },
         }

@@ -5,7 +5,6 @@ use super::refusal::{LookedUp, Refusal, Via};
 use super::trace::Trace;
 use crate::directory::{Customer, Owner};
 use crate::envelope::{canonical_login, identifying_helo};
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// What identified the customer.
@@ -88,7 +87,7 @@ fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Resu
             Ok(Identified { customer, by: IdentifiedBy::Login, domain })
         }
         Some((Owner::Unusable, domain)) => Err(unusable(domain, trace).into()),
-        None => Err(nobody(facts, rules, SmallVec::from_iter([looked_up]), trace).into()),
+        None => Err(nobody(facts, rules, vec![looked_up], trace).into()),
     }
 }
 
@@ -100,7 +99,7 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
         (Via::Sender, IdentifiedBy::Sender, (!sender_domain.is_empty()).then_some(sender_domain)),
         (Via::Helo, IdentifiedBy::Helo, helo.as_deref()),
     ];
-    let mut looked_up = SmallVec::new();
+    let mut looked_up = Vec::new();
     let mut first_registered: Option<(&Arc<Customer>, &str)> = None;
     for (via, by, name) in candidates {
         let Some(name) = name else {
@@ -179,7 +178,7 @@ fn unusable(domain: &str, trace: &mut Trace) -> Refusal {
     Refusal::CustomerUnusable { whose: domain.into() }
 }
 
-fn nobody(facts: &Facts, rules: &Rules, looked_up: SmallVec<[LookedUp; 2]>, trace: &mut Trace) -> Refusal {
+fn nobody(facts: &Facts, rules: &Rules, looked_up: Vec<LookedUp>, trace: &mut Trace) -> Refusal {
     if rules.directory.is_incomplete() {
         trace.note(STEP, "refuse", || "no such customer, but a customer's file cannot be read now".to_owned());
         return Refusal::DirectoryIncomplete;

@@ -2,7 +2,6 @@
 
 use crate::directory::{Action, AllowedSenders, LimitName};
 use crate::envelope::{AddressError, ReplyClass, Sender};
-use smallvec::SmallVec;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ pub enum Refusal {
     /// No customer was found by AUTH, sender or HELO.
     UnknownCustomer {
         client: Option<IpAddr>,
-        looked_up: SmallVec<[LookedUp; 2]>,
+        looked_up: Vec<LookedUp>,
         helo: Box<str>,
     },
     /// The customer was found, but the client's address is not in its ranges.

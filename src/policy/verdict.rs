@@ -3,7 +3,6 @@
 use super::identify::IdentifiedBy;
 use super::refusal::Refusal;
 use crate::envelope::{Address, ReplyClass};
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// The verdict on one recipient of a transaction, or on the transaction as a whole.
@@ -20,7 +19,7 @@ pub struct Verdict {
     /// The envelope sender has to become this one.
     pub rewrite_sender_to: Option<Address>,
     /// What shadow limits and settings would have refused.
-    pub shadow: SmallVec<[Refusal; 1]>,
+    pub shadow: Vec<Refusal>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +50,7 @@ impl Verdict {
             setting: None,
             user: None,
             rewrite_sender_to: None,
-            shadow: SmallVec::new(),
+            shadow: Vec::new(),
         }
     }
 

@@ -7,7 +7,6 @@ use super::slab::Position;
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName};
 use crate::ledger::{Answer, RecipientKey, Standing};
-use smallvec::SmallVec;
 
 /// What is asked for, on top of what the transaction holds.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +28,7 @@ impl Accounts {
         ask: Ask<'_>,
         limits: &CustomerLimits,
     ) -> Answer {
-        let mut answer = Answer { at: now, over: SmallVec::new(), shadow_over: SmallVec::new() };
+        let mut answer = Answer { at: now, over: Vec::new(), shadow_over: Vec::new() };
         for name in LimitName::ALL {
             let limit = limits.counted(name);
             let Some(max) = limit.max else { continue };

@@ -9,7 +9,6 @@ use crate::clock::Moment;
 use crate::directory::CustomerLimits;
 use crate::ledger::{Answer, Kept, Parties, RecipientKey, ReservationId};
 use hashbrown::{DefaultHashBuilder, HashMap};
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -61,7 +60,7 @@ impl Shard {
         if let Some(mine) = &mine
             && mine.holds(key)
         {
-            return Answer { at: now, over: SmallVec::new(), shadow_over: SmallVec::new() };
+            return Answer { at: now, over: Vec::new(), shadow_over: Vec::new() };
         }
         let keys = KeySet::from_iter([key]);
         let answer =
@@ -117,7 +116,7 @@ impl Shard {
         let more = recipients.saturating_sub(mine.as_ref().map_or(0, Reservation::recipients));
         let ask = Ask { keys: &new_keys, recipients: more };
         let answer = if recipients == 0 {
-            Answer { at: now, over: SmallVec::new(), shadow_over: SmallVec::new() }
+            Answer { at: now, over: Vec::new(), shadow_over: Vec::new() }
         } else {
             self.accounts.decide(now, holders, mine.as_ref(), ask, asker.limits)
         };
