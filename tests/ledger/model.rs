@@ -473,7 +473,7 @@ fn many() -> impl Strategy<Value = Vec<Step>> {
 /// `PROPTEST_CASES` runs more.
 fn cases(usual: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual);
-    ProptestConfig { cases, max_shrink_iters: 20_000, ..ProptestConfig::default() }
+    ProptestConfig { cases, ..ProptestConfig::default() }
 }
 
 proptest! {
