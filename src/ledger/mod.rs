@@ -8,7 +8,7 @@
 //!   ledger    what others call; waits for the disk
 //!     ├─ book        what is counted and held, in memory: decides
 //!     │    ├─ rolling       a count over a window of time
-//!     │    └─ remembered    the different recipients of a day
+//!     │    └─ remembered    the different recipients of a day (in a table: seen)
 //!     └─ store       what is on disk
 //! ```
 
@@ -18,6 +18,7 @@ mod book;
 mod ledger;
 mod remembered;
 mod rolling;
+mod seen;
 mod store;
 
 pub use api::{

@@ -5,11 +5,14 @@
 
 use super::RecipientKey;
 use super::rolling::Day;
+use super::seen::{Seen, SeenTable};
 use crate::clock::Moment;
-use hashbrown::HashTable;
 
 /// Up to so many are a plain list.
 const FEW: usize = 32;
+
+/// A table is made a list again when no more than so many are in it, counted or not.
+const LOOKED_THROUGH: usize = 4096;
 
 /// Who was sent to, and when last.
 #[derive(Clone, Debug)]
@@ -18,19 +21,10 @@ pub(super) enum Remembered {
     Many(Box<Many>),
 }
 
-/// 12 bytes: there are millions of them.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, packed(4))]
-pub(super) struct Seen {
-    key: u64,
-    /// In seconds, rounded up.
-    at: u32,
-}
-
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Many {
     /// Holds some that are no longer counted, until it would have to grow.
-    table: HashTable<Seen>,
+    table: SeenTable,
     times: Day,
 }
 
@@ -57,7 +51,7 @@ impl Remembered {
         match self {
             Remembered::Few(list) => {
                 let horizon = Day::horizon(now);
-                list.iter().find(|seen| seen.key == key.0 && seen.at > horizon).map(|seen| seen.at)
+                list.iter().find(|seen| seen.key() == key && seen.at > horizon).map(|seen| seen.at)
             }
             Remembered::Many(many) => many.last_seen(key, now),
         }
@@ -78,7 +72,7 @@ impl Remembered {
     pub fn take(&mut self, key: RecipientKey, now: Moment) -> Option<u32> {
         match self {
             Remembered::Few(list) => {
-                let place = list.iter().position(|seen| seen.key == key.0)?;
+                let place = list.iter().position(|seen| seen.key() == key)?;
                 let seen = list.swap_remove(place);
                 (seen.at > Day::horizon(now)).then_some(seen.at)
             }
@@ -105,7 +99,7 @@ impl Remembered {
                     // As in a rolling count: by a quarter, not to the double.
                     list.reserve_exact((list.len() / 4).max(4));
                 }
-                list.push(Seen { key: key.0, at });
+                list.push(Seen::new(key, at));
                 if list.len() > FEW {
                     *self = Remembered::Many(Box::new(Many::of(list, now)));
                 }
@@ -152,11 +146,9 @@ impl Remembered {
             }
             Remembered::Many(many) => {
                 let counted = many.times.total(now) as usize;
-                if counted <= FEW / 2 {
+                many.tidy();
+                if counted <= FEW / 2 && many.table.len() <= LOOKED_THROUGH {
                     *self = Remembered::Few(many.counted());
-                } else if counted * 4 < many.table.capacity() {
-                    many.purge();
-                    many.table.shrink_to(counted, hash);
                 }
             }
         }
@@ -174,21 +166,16 @@ impl Remembered {
 
 impl Many {
     fn of(list: &[Seen], now: Moment) -> Many {
-        let mut many = Many {
-            table: HashTable::with_capacity(list.len() * 2),
-            times: day_of(list.iter().map(|seen| seen.at).collect()),
-        };
-        for &seen in list {
-            many.table.insert_unique(hash(&seen), seen, hash);
-        }
+        let times = day_of(list.iter().map(|seen| seen.at).collect());
+        let mut many = Many { table: SeenTable::with_capacity(list.len() * 2), times };
+        list.iter().for_each(|seen| many.table.set(seen.key(), seen.at, |_| true));
         many.times.expire(now);
         many
     }
 
     fn last_seen(&mut self, key: RecipientKey, now: Moment) -> Option<u32> {
         self.times.expire(now);
-        let seen = self.table.find(key.0, |seen| seen.key == key.0)?;
-        self.times.counts(seen.at).then_some(seen.at)
+        self.table.get(key).filter(|&at| self.times.counts(at))
     }
 
     fn put(&mut self, key: RecipientKey, at: u32, now: Moment) {
@@ -197,32 +184,18 @@ impl Many {
             return;
         }
         self.times.count_one(at);
-        if let Some(seen) = self.table.find_mut(key.0, |seen| seen.key == key.0) {
-            seen.at = at;
-            return;
-        }
-        if self.table.len() == self.table.capacity() {
-            self.purge();
-            if self.table.len() * 8 > self.table.capacity() * 7 {
-                self.table.reserve(self.table.len() / 4 + 1, hash);
-            }
-        }
-        self.table.insert_unique(key.0, Seen { key: key.0, at }, hash);
+        let times = &self.times;
+        self.table.set(key, at, |at| times.counts(at));
     }
 
-    fn purge(&mut self) {
+    /// A part at a time.
+    fn tidy(&mut self) {
         let times = &self.times;
-        self.table.retain(|seen| times.counts(seen.at));
+        self.table.tidy(|at| times.counts(at));
     }
 
     fn counted(&self) -> Vec<Seen> {
         self.table.iter().filter(|seen| self.times.counts(seen.at)).copied().collect()
-    }
-}
-
-impl Seen {
-    fn key(&self) -> RecipientKey {
-        RecipientKey(self.key)
     }
 }
 
@@ -231,11 +204,6 @@ fn day_of(mut times: Vec<u32>) -> Day {
     let mut day = Day::default();
     times.iter().for_each(|&at| day.push(at, 1));
     day
-}
-
-/// The key is a keyed hash already.
-fn hash(seen: &Seen) -> u64 {
-    seen.key
 }
 
 #[cfg(test)]
@@ -252,8 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_takes_twelve_bytes() {
-        assert_eq!(size_of::<Seen>(), 12);
+    fn it_is_three_words_whatever_it_holds() {
         assert_eq!(size_of::<Remembered>(), 24);
     }
 
