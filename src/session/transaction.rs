@@ -113,10 +113,6 @@ impl Transaction {
         }
     }
 
-    pub fn envelope(&self) -> &Envelope {
-        &self.envelope
-    }
-
     /// Decides on a recipient, and reserves it against all limits.
     pub async fn recipient(&mut self, recipient: &str, queue_id: Option<&str>) -> Decision {
         self.judge(recipient, queue_id, Counting::Reserve).await
