@@ -108,6 +108,8 @@ pub struct CustomerLimits {
     /// Percent, ascending, each 1 to 100: when the customer's administrators are told.
     pub warn_at: SmallVec<[u8; 8]>,
     counted: [Limit; LimitName::COUNT],
+    /// Where the lowest of `warn_at` is; `u64::MAX` where nobody is told.
+    warned_from: [u64; LimitName::COUNT],
 }
 
 impl CustomerLimits {
@@ -119,6 +121,7 @@ impl CustomerLimits {
             attachments_bytes: Limit::UNLIMITED,
             warn_at: SmallVec::new(),
             counted: [Limit::UNLIMITED; LimitName::COUNT],
+            warned_from: [u64::MAX; LimitName::COUNT],
         };
         for name in LimitName::ALL {
             limits.counted[name as usize] = counted(name);
@@ -130,11 +133,60 @@ impl CustomerLimits {
         CustomerLimits { message_bytes, attachments_bytes, ..self }
     }
 
-    pub fn with_warnings(self, percent: &[u8]) -> CustomerLimits {
-        CustomerLimits { warn_at: SmallVec::from_slice(percent), ..self }
+    pub fn with_warnings(mut self, percent: &[u8]) -> CustomerLimits {
+        self.warn_at = SmallVec::from_slice(percent);
+        for name in LimitName::ALL {
+            let limit = self.counted(name);
+            let max = limit.max.filter(|&max| max > 0 && !limit.shadow);
+            self.warned_from[name as usize] = match (self.warn_at.first(), max) {
+                (Some(&lowest), Some(max)) => percent_of(max, lowest),
+                _ => u64::MAX,
+            };
+        }
+        self
+    }
+
+    /// From how much on somebody is told that a limit is being used up; `u64::MAX`: never. Nobody is told of limits in
+    /// shadow.
+    pub fn warned_from(&self, name: LimitName) -> u64 {
+        self.warned_from[name as usize]
+    }
+
+    /// Whether anybody is ever told.
+    pub fn warn(&self) -> bool {
+        !self.warn_at.is_empty()
+    }
+
+    /// The highest of `warn_at` that so much of a limit reaches.
+    pub fn level_reached(&self, used: u64, max: u64) -> Option<u8> {
+        self.warn_at.iter().rev().copied().find(|&level| max > 0 && used >= percent_of(max, level))
     }
 
     pub fn counted(&self, name: LimitName) -> &Limit {
         &self.counted[name as usize]
+    }
+}
+
+/// The least whole number that is so many percent of a limit.
+fn percent_of(max: u64, percent: u8) -> u64 {
+    max.saturating_mul(percent.into()).div_ceil(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_from_the_first_whole_number_on() {
+        let of = |limit: Limit| CustomerLimits::new(Limit::UNLIMITED, |_| limit).with_warnings(&[80, 90, 100]);
+        let limits = of(Limit::of(7));
+        assert_eq!(limits.warned_from(LimitName::UserMessages), 6, "80 % of 7 are 5.6");
+        assert_eq!([5, 6, 7, 9].map(|used| limits.level_reached(used, 7)), [None, Some(80), Some(100), Some(100)]);
+        assert_eq!(of(Limit::of(1)).warned_from(LimitName::CustomerDay), 1);
+        let shadow = Limit { shadow: true, ..Limit::of(7) };
+        for never in [Limit::UNLIMITED, Limit::of(0), shadow] {
+            assert_eq!(of(never).warned_from(LimitName::CustomerDay), u64::MAX, "{never:?}");
+        }
+        assert!(!CustomerLimits::new(Limit::UNLIMITED, |_| Limit::of(7)).with_warnings(&[]).warn());
     }
 }

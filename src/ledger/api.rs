@@ -51,9 +51,25 @@ pub struct Answer {
     pub over: Vec<Standing>,
     /// Shadow limits that would have refused.
     pub shadow_over: Vec<Standing>,
+    /// Of a message that was counted: limits of which so much is used or held now that people may have to be told.
+    pub near: Vec<Near>,
+}
+
+/// A limit of which [`CustomerLimits::warned_from`](crate::directory::CustomerLimits::warned_from) is used or held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Near {
+    pub limit: LimitName,
+    pub max: u64,
+    /// Counted, and held by open transactions: no less than what will be counted when this message is.
+    pub taken: u64,
 }
 
 impl Answer {
+    /// It fits.
+    pub fn fitting(at: Moment) -> Answer {
+        Answer { at, over: Vec::new(), shadow_over: Vec::new(), near: Vec::new() }
+    }
+
     pub fn fits(&self) -> bool {
         self.over.is_empty()
     }

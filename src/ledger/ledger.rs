@@ -358,4 +358,33 @@ mod tests {
         assert_eq!(refused.over[0].fits_at, Some(Moment::from_seconds(1_700_086_400)));
         assert!(ledger.reserve(id, &parties, &limits, a).await.unwrap().fits());
     }
+
+    #[tokio::test]
+    async fn what_comes_near_a_limit_is_told_with_the_commit() {
+        let clock = Arc::new(ManualClock::at(Moment::from_seconds(1_700_000_000)));
+        let ledger = Ledger::in_memory(clock.clone(), Duration::from_secs(600));
+        let limits = CustomerLimits::new(Limit::UNLIMITED, |name| match name {
+            LimitName::CustomerDay | LimitName::UserMessages => Limit::of(10),
+            LimitName::UserUniques => Limit::of(3),
+            _ => Limit::UNLIMITED,
+        })
+        .with_warnings(&[90]);
+        let parties = Parties { customer: "acme".into(), user: Some("ann@acme.example".into()), login: None };
+        let [a, b, c] = ["a@x.example", "b@x.example", "c@x.example"].map(|address| ledger.recipient_key(address));
+        let commit = async |keys: &[RecipientKey]| {
+            let (id, kept) = (ledger.new_reservation(), Kept { named: keys, unnamed: 0 });
+            let near = ledger.commit(id, &parties, &limits, kept).await.unwrap().near;
+            near.iter().map(|near| (near.limit, near.taken, near.max)).collect::<Vec<_>>()
+        };
+        for keys in [&[a, b][..], &[b, a], &[a, b]] {
+            assert_eq!(commit(keys).await, []);
+        }
+        assert_eq!(commit(&[a]).await, []);
+        assert_eq!(commit(&[a]).await, []);
+        // What others hold is taken, too.
+        let other = ledger.new_reservation();
+        ledger.reserve(other, &parties, &limits, c).await.unwrap();
+        let near = commit(&[a]).await;
+        assert_eq!(near, [(LimitName::UserUniques, 3, 3), (LimitName::CustomerDay, 10, 10)]);
+    }
 }

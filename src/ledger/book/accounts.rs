@@ -103,6 +103,17 @@ pub(super) enum Holder {
     At(Position),
 }
 
+impl Holders {
+    /// Whose account such a limit is about; of the customer's own it is not told here.
+    pub fn of(&self, limit: LimitName) -> Holder {
+        match SubjectKind::of(limit) {
+            SubjectKind::User => self.user,
+            SubjectKind::Login => self.login,
+            SubjectKind::Customer => Holder::Nobody,
+        }
+    }
+}
+
 /// Hashes of a transaction's names.
 pub(super) struct Hashes {
     pub customer: u64,

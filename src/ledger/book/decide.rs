@@ -6,7 +6,7 @@ use super::reservation::Reservation;
 use super::slab::Position;
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName};
-use crate::ledger::{Answer, RecipientKey, Standing};
+use crate::ledger::{Answer, Near, RecipientKey, Standing};
 
 /// What is asked for, on top of what the transaction holds.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ impl Accounts {
         ask: Ask<'_>,
         limits: &CustomerLimits,
     ) -> Answer {
-        let mut answer = Answer { at: now, over: Vec::new(), shadow_over: Vec::new() };
+        let mut answer = Answer::fitting(now);
         for name in LimitName::ALL {
             let limit = limits.counted(name);
             let Some(max) = limit.max else { continue };
@@ -172,6 +172,43 @@ impl Accounts {
         let fits_at =
             max.checked_sub(own).map(|allowed| sender.remembered.falls_to(allowed, now, &known, &seen_and_held));
         Standing { limit, max, used, reserved, own, fits_at }
+    }
+
+    /// The limits of an accepted message of which so much is taken that people may have to be told.
+    pub fn near(&mut self, now: Moment, mine: &Reservation, limits: &CustomerLimits) -> Vec<Near> {
+        let mut near = Vec::new();
+        if !limits.warn() {
+            return near;
+        }
+        for limit in LimitName::ALL {
+            let (from, holder) = (limits.warned_from(limit), mine.holders.of(limit));
+            if from == u64::MAX {
+                continue;
+            }
+            let taken = match (limit, holder) {
+                (LimitName::CustomerPeak, _) => {
+                    let customer = &mut self.customers[mine.customer()];
+                    customer.ten_minutes.total(now) + customer.held
+                }
+                (LimitName::CustomerDay, _) => {
+                    let customer = &mut self.customers[mine.customer()];
+                    customer.day.total(now) + customer.held
+                }
+                (LimitName::UserMessages | LimitName::LoginMessages, Holder::At(position)) => {
+                    let sender = &mut self.senders[position];
+                    sender.messages.total(now) + u64::from(sender.held)
+                }
+                (LimitName::UserUniques | LimitName::LoginUniques, Holder::At(position)) => {
+                    let sender = &mut self.senders[position];
+                    sender.remembered.count(now) + u64::from(sender.keys_held)
+                }
+                (_, Holder::Nobody | Holder::Fresh) => continue,
+            };
+            if taken >= from {
+                near.push(Near { limit, max: limits.counted(limit).max.unwrap_or(u64::MAX), taken });
+            }
+        }
+        near
     }
 
     /// How many different recipients were seen within the window, and how many more are held only; and when at most

@@ -60,7 +60,7 @@ impl Shard {
         if let Some(mine) = &mine
             && mine.holds(key)
         {
-            return Answer { at: now, over: Vec::new(), shadow_over: Vec::new() };
+            return Answer::fitting(now);
         }
         let keys = KeySet::from_iter([key]);
         let answer =
@@ -115,8 +115,8 @@ impl Shard {
         let new_keys: KeySet = keys.as_slice().iter().copied().filter(is_new).collect();
         let more = recipients.saturating_sub(mine.as_ref().map_or(0, Reservation::recipients));
         let ask = Ask { keys: &new_keys, recipients: more };
-        let answer = if recipients == 0 {
-            Answer { at: now, over: Vec::new(), shadow_over: Vec::new() }
+        let mut answer = if recipients == 0 {
+            Answer::fitting(now)
         } else {
             self.accounts.decide(now, holders, mine.as_ref(), ask, asker.limits)
         };
@@ -128,6 +128,7 @@ impl Shard {
         }
         let mut mine = mine.unwrap_or_else(|| self.start(now, holders, asker));
         mine.become_exactly(&mut self.accounts, keys, kept.unnamed, now);
+        answer.near = self.accounts.near(now, &mine, asker.limits);
         self.sweep_after_opening(holders, now, rules);
         if how.counting == Counting::Only {
             mine.count(&mut self.accounts, now.seconds_up(), now);
