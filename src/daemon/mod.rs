@@ -34,7 +34,7 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
     let (stop_policy, policy_accepting) = watch::channel(false);
     let (end_sessions, sessions_end) = watch::channel(false);
     let policy = PolicyService::new(engine.clone());
-    let milter = Arc::new(MilterService::new(engine.clone(), !sockets.policy.is_empty()));
+    let milter = MilterService::new(engine.clone(), !sockets.policy.is_empty());
     let mut services = JoinSet::new();
     let mut milters = JoinSet::new();
     for listener in sockets.milter {

@@ -1,101 +1,165 @@
-//! Serves milter sessions on a listener until told to stop.
+//! Serves milter connections on a listener until told to stop.
 
-use super::callbacks::callbacks;
-use super::frames::Frames;
-use crate::listen::{Listener, Stream};
-use crate::report::{Logger, OncePer};
+use super::command::Command;
+use super::conversation::{Conversation, Flow};
+use super::frames::Incoming;
+use super::negotiation::Needs;
+use super::trouble::Trouble;
+use crate::listen::{Listener, Peer};
+use crate::report::{OncePer, and_more};
 use crate::session::Engine;
-use indymilter::Config;
 use std::future::Future;
-use std::io;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 
-/// Sessions at once on one listener; more wait to be accepted. Postfix runs 100 smtpd processes by default.
-const MAX_SESSIONS: usize = 4_096;
+/// Connections at once on one listener; more wait to be accepted. Postfix runs 100 smtpd processes by default.
+const MAX_CONNECTIONS: u32 = 4_096;
+
+/// How long an MTA may take for a frame from its first byte to its last, and for the first frame of all after it
+/// has connected.
+const FRAME_TIME: Duration = Duration::from_secs(30);
+
+/// How long an MTA may take to read an answer that it waits for.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// A connection that was silent for so long, or up to twice that, is closed: libmilter's own time limit is 7,210 s.
+const IDLE: Duration = Duration::from_secs(7_200);
 
 /// The milter service, whatever socket it is on.
 pub struct MilterService {
     engine: Arc<Engine>,
     policy_too: bool,
-    garbage: Arc<OncePer<()>>,
+    garbage: OncePer<()>,
 }
 
 impl MilterService {
-    /// `policy_too`: the policy service is switched on as well.
-    pub fn new(engine: Arc<Engine>, policy_too: bool) -> MilterService {
-        MilterService { engine, policy_too, garbage: Arc::new(OncePer::new(Duration::from_secs(60), 1)) }
+    /// `policy_too`: a policy service may be asked about the same SMTP sessions. Then CONNECT is answered, and so is known
+    /// here before any policy request about the session can come.
+    pub fn new(engine: Arc<Engine>, policy_too: bool) -> Arc<MilterService> {
+        Arc::new(MilterService { engine, policy_too, garbage: OncePer::new(Duration::from_secs(60), 1) })
     }
 
-    /// Accepts sessions until `stop_accepting`, and ends when `stop` resolves and every answer under way is written.
-    ///
-    /// # Errors
-    /// None in practice: [`Listener`] retries what goes wrong with accepting.
+    /// Accepts connections until `stop_accepting`, and ends when `stop` resolves and every answer under way is written.
     pub async fn serve(
-        &self,
-        listener: Listener,
-        stop_accepting: watch::Receiver<bool>,
+        self: Arc<Self>,
+        mut listener: Listener,
+        mut stop_accepting: watch::Receiver<bool>,
         stop: impl Future,
-    ) -> io::Result<()> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let listener = FrameListener {
-            listener: Some(listener),
-            stop_accepting: Box::pin(told_to_stop(stop_accepting)),
-            stopping: stopping.clone(),
-            log: self.engine.log.clone(),
-            garbage: self.garbage.clone(),
+    ) {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+        let (end_all, end) = watch::channel(false);
+        let accept = async {
+            loop {
+                // Never closed: acquiring cannot fail.
+                let permit = permits.clone().acquire_owned().await.ok();
+                let stream = tokio::select! {
+                    stream = listener.accept() => stream,
+                    () = told(&mut stop_accepting) => break,
+                };
+                let (service, mut end) = (self.clone(), end.clone());
+                tokio::spawn(async move {
+                    let peer = stream.peer();
+                    service.serve_connection(stream, peer, told(&mut end)).await;
+                    drop(permit);
+                });
+            }
+            // MTAs are turned away at once, and try again later.
+            drop(listener);
+            std::future::pending::<()>().await
         };
-        let config = Config { max_connections: MAX_SESSIONS, ..Config::default() };
-        let stop = async move {
-            stop.await;
-            stopping.store(true, Ordering::Release);
-        };
-        indymilter::run(listener, callbacks(self.engine.clone(), self.policy_too), config, stop).await
-    }
-}
-
-/// Nobody tells any more: nobody wants it to stop.
-async fn told_to_stop(mut stop_accepting: watch::Receiver<bool>) {
-    if stop_accepting.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-struct FrameListener {
-    /// None any more when told to stop: MTAs are turned away at once, and try again later.
-    listener: Option<Listener>,
-    stop_accepting: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Sessions are cut now, and that is no MTA's fault.
-    stopping: Arc<AtomicBool>,
-    log: Logger,
-    garbage: Arc<OncePer<()>>,
-}
-
-impl indymilter::Listener for FrameListener {
-    type Io = Frames<Stream>;
-
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Io>> {
-        let Some(listener) = &mut self.listener else { return Poll::Pending };
-        if self.stop_accepting.as_mut().poll(cx).is_ready() {
-            self.listener = None;
-            return Poll::Pending;
+        tokio::select! {
+            () = accept => {}
+            _ = stop => {}
         }
-        listener.poll_accept(cx).map(|stream| {
-            let (log, garbage, peer) = (self.log.clone(), self.garbage.clone(), stream.peer());
-            let stopping = self.stopping.clone();
-            Ok(Frames::new(stream, move |what| {
-                if stopping.load(Ordering::Acquire) {
-                    return;
+        let _ = end_all.send(true);
+        // All permits are back when all connections are over.
+        let _ = permits.acquire_many(MAX_CONNECTIONS).await;
+    }
+
+    /// Serves one connection until QUIT, its end, or `stop` between two frames.
+    pub async fn serve_connection(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        peer: Peer,
+        stop: impl Future<Output = ()>,
+    ) {
+        if let Err(trouble) = self.converse(stream, stop).await
+            && let Some(suppressed) = self.garbage.check((), std::time::Instant::now())
+        {
+            let more = and_more(suppressed);
+            self.engine.log.warn(format_args!("dropped a milter connection from {peer}: {trouble}{more}"));
+        }
+    }
+
+    async fn converse(
+        &self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Trouble> {
+        let (mut incoming, mut out) = (Incoming::new(), Vec::new());
+        let mut conversation = Conversation::new(self.engine.clone(), self.needs());
+        let mut stop = pin!(stop);
+        let mut patience = pin!(sleep_until(Instant::now() + FRAME_TIME));
+        // What the connection waits for is due by `patience`; if not, that only tells when to look again.
+        let mut is_due = true;
+        let mut was_silent = true;
+        loop {
+            while let Some(frame) = incoming.take()? {
+                if conversation.hear(Command::parse(frame)?, &mut out).await? == Flow::Over {
+                    return Ok(());
                 }
-                if let Some(suppressed) = garbage.check((), Instant::now()) {
-                    let more = if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() };
-                    log.warn(format_args!("dropped a milter connection from {peer}: {what}{more}"));
+            }
+            if !out.is_empty() {
+                match timeout(ANSWER_TIME, stream.write_all(&out)).await {
+                    Ok(Ok(())) => out.clear(),
+                    Ok(Err(_)) => return Ok(()),
+                    Err(_) => return Err(Trouble::NotTaken),
                 }
-            }))
-        })
+            }
+            match (incoming.is_empty(), is_due) {
+                (true, true) if conversation.has_begun() => {
+                    patience.as_mut().reset(Instant::now() + IDLE);
+                    is_due = false;
+                }
+                (false, false) => {
+                    patience.as_mut().reset(Instant::now() + FRAME_TIME);
+                    is_due = true;
+                }
+                _ => {}
+            }
+            tokio::select! {
+                biased;
+                read = incoming.read(&mut stream) => match read {
+                    Ok(0) | Err(_) if incoming.is_empty() => return Ok(()),
+                    Ok(0) | Err(_) => return Err(Trouble::CutOff),
+                    Ok(_) => was_silent = false,
+                },
+                () = &mut stop => return Ok(()),
+                () = &mut patience => {
+                    if is_due {
+                        return Err(Trouble::TooSlow);
+                    }
+                    if std::mem::replace(&mut was_silent, true) {
+                        return Ok(());
+                    }
+                    patience.as_mut().reset(Instant::now() + IDLE);
+                }
+            }
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { connect_answered: self.policy_too, ..Needs::default() }
+    }
+}
+
+/// Resolves when told so. Nobody tells any more: nobody wants it.
+async fn told(receiver: &mut watch::Receiver<bool>) {
+    if receiver.wait_for(|told| *told).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -6,7 +6,7 @@ use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
 use crate::config::OnRewrite;
 use crate::envelope::parse_client;
 use crate::listen::Peer;
-use crate::report::OncePer;
+use crate::report::{OncePer, and_more};
 use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenCount, Rewriting, SmtpSession, Transaction};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl PolicyService {
         if let Err(trouble) = self.converse(&mut stream, peer).await
             && let Some(suppressed) = self.garbage.check(peer, std::time::Instant::now())
         {
-            let more = if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() };
+            let more = and_more(suppressed);
             self.engine.log.warn(format_args!("dropped a policy connection from {peer}: {trouble}{more}"));
         }
     }

@@ -13,6 +13,6 @@ pub mod sink;
 pub use level::Level;
 pub use line::LogLine;
 pub use log::Logger;
-pub use once_per::OncePer;
+pub use once_per::{OncePer, and_more};
 pub use reference::Reference;
 pub use sink::Destination;

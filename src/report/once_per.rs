@@ -55,6 +55,11 @@ impl<K: Hash + Eq> OncePer<K> {
     }
 }
 
+/// How a report tells of those that were kept back: ` (3 more like it)`; nothing, if none were.
+pub fn and_more(suppressed: u64) -> String {
+    if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -113,7 +113,7 @@ impl Running {
         let service = MilterService::new(self.engine.clone(), policy_too);
         let (stop_accepting, accepting) = watch::channel(false);
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move { service.serve(listener, accepting, stopped).await.unwrap() });
+        let task = tokio::spawn(async move { service.serve(listener, accepting, stopped).await });
         Milter { path, stop_accepting, stop: Some(stop), task }
     }
 

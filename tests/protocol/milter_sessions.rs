@@ -338,7 +338,7 @@ async fn garbage_ends_its_own_session_only_gives_back_and_is_logged_once() {
 }
 
 #[tokio::test]
-async fn what_only_the_milter_library_finds_wrong_is_logged_too() {
+async fn senseless_data_are_logged_too() {
     let running = installation("").run();
     let milter = running.start_milter();
     let mut bad = Mta::connect(&milter.path, Kind::Postfix).await;

@@ -1,0 +1,175 @@
+//! Commands of the milter protocol, read from their frames without a copy.
+//!
+//! The commands and their data are those of libmilter's `mfdef.h`; strings end with a NUL.
+
+use super::frames::Frame;
+use super::trouble::Trouble;
+use crate::envelope::canonical_ip;
+use std::net::IpAddr;
+
+/// What an MTA says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command<'a> {
+    Negotiate(Offer),
+    /// Macros for the command of this stage, or for the steps from there on: names and values in turn.
+    Macros {
+        stage: u8,
+        definitions: &'a [u8],
+    },
+    Connect(Caller),
+    Helo(&'a [u8]),
+    /// The address as typed, and its ESMTP parameters.
+    Mail {
+        sender: &'a [u8],
+        parameters: &'a [u8],
+    },
+    Recipient(&'a [u8]),
+    Data,
+    Header {
+        name: &'a [u8],
+        value: &'a [u8],
+    },
+    EndOfHeaders,
+    Body(&'a [u8]),
+    /// The last of the body may come with it.
+    EndOfMessage(&'a [u8]),
+    Abort,
+    Unknown,
+    Quit,
+    /// QUIT_NC: the SMTP session is over, and another may follow on this connection.
+    QuitSession,
+}
+
+/// What an MTA can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    pub version: u32,
+    pub actions: u32,
+    pub steps: u32,
+}
+
+/// Who is at the other end of the SMTP session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// None where the MTA does not know.
+    pub address: Option<IpAddr>,
+    /// 0 where there is none.
+    pub port: u16,
+}
+
+impl Command<'_> {
+    /// # Errors
+    /// The data are not those of the command.
+    pub fn parse(frame: Frame<'_>) -> Result<Command<'_>, Trouble> {
+        let Frame { command, data } = frame;
+        parse(command, data).ok_or(Trouble::Senseless(command))
+    }
+}
+
+fn parse(command: u8, data: &[u8]) -> Option<Command<'_>> {
+    Some(match command {
+        b'O' => Command::Negotiate(offer(data)?),
+        b'D' => {
+            let (&stage, definitions) = data.split_first()?;
+            Command::Macros { stage, definitions }
+        }
+        b'C' => Command::Connect(caller(data)?),
+        b'H' => Command::Helo(string(data)?.0),
+        b'M' => {
+            let (sender, parameters) = string(data)?;
+            Command::Mail { sender, parameters }
+        }
+        b'R' => Command::Recipient(string(data)?.0),
+        b'T' => Command::Data,
+        b'L' => {
+            let (name, rest) = string(data)?;
+            Command::Header { name, value: string(rest)?.0 }
+        }
+        b'N' => Command::EndOfHeaders,
+        b'B' => Command::Body(data),
+        b'E' => Command::EndOfMessage(data),
+        b'A' => Command::Abort,
+        b'U' => Command::Unknown,
+        b'Q' => Command::Quit,
+        b'K' => Command::QuitSession,
+        _ => return None,
+    })
+}
+
+/// A string up to its NUL, and what follows.
+pub(super) fn string(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(0, data)?;
+    Some((&data[..end], &data[end + 1..]))
+}
+
+fn offer(data: &[u8]) -> Option<Offer> {
+    let (numbers, _) = data.as_chunks::<4>();
+    let [version, actions, steps, ..] = numbers else { return None };
+    let [version, actions, steps] = [version, actions, steps].map(|number| u32::from_be_bytes(*number));
+    Some(Offer { version, actions, steps })
+}
+
+/// Host name, NUL, family; then port and address, but for an unknown family.
+fn caller(data: &[u8]) -> Option<Caller> {
+    let (_host, data) = string(data)?;
+    let (&family, data) = data.split_first()?;
+    if family == b'U' {
+        return Some(Caller { address: None, port: 0 });
+    }
+    let (port, data) = data.split_first_chunk::<2>()?;
+    let (address, _) = string(data)?;
+    match family {
+        b'4' | b'6' => {
+            let address = std::str::from_utf8(address).ok()?;
+            // Sendmail writes IPv6:0:0:0:0:0:0:0:1, Postfix ::1.
+            let address = match address.get(..5) {
+                Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => &address[5..],
+                _ => address,
+            };
+            Some(Caller { address: Some(canonical_ip(address.parse().ok()?)), port: u16::from_be_bytes(*port) })
+        }
+        // A unix socket: sendmail(1) and other local ways in.
+        b'L' => Some(Caller { address: Some(IpAddr::from([127, 0, 0, 1])), port: 0 }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(content: &[u8]) -> Result<Command<'_>, Trouble> {
+        Command::parse(Frame { command: content[0], data: &content[1..] })
+    }
+
+    fn caller_of(data: &[u8]) -> Option<(String, u16)> {
+        let Caller { address, port } = caller(data)?;
+        Some((address.map_or_else(|| "unknown".to_owned(), |address| address.to_string()), port))
+    }
+
+    #[test]
+    fn callers_are_read_in_both_mtas_spellings() {
+        let some = |address: &str, port| Some((address.to_owned(), port));
+        assert_eq!(caller_of(b"h\x004\x12\x67192.0.2.7\0"), some("192.0.2.7", 0x1267));
+        assert_eq!(caller_of(b"h\x006\x12\x672001:db8::7\0"), some("2001:db8::7", 0x1267));
+        assert_eq!(caller_of(b"h\x006\x12\x67IPv6:0:0:0:0:0:0:0:1\0"), some("::1", 0x1267));
+        assert_eq!(caller_of(b"h\x006\x12\x67IPv6:::ffff:192.0.2.7\0"), some("192.0.2.7", 0x1267));
+        assert_eq!(caller_of(b"h\x00L\0\0/run/x\0"), some("127.0.0.1", 0));
+        assert_eq!(caller_of(b"h\x00U"), some("unknown", 0));
+        for bad in
+            [&b"h"[..], b"h\0", b"h\x004\x12", b"h\x004\x12\x67x\0", b"h\x004\x12\x67192.0.2.7", b"h\x00X\0\0a\0"]
+        {
+            assert_eq!(caller_of(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_split_at_their_ends() {
+        let mail = parsed(b"M<a@b.example>\0SIZE=9\0RET=HDRS\0").unwrap();
+        assert_eq!(mail, Command::Mail { sender: b"<a@b.example>", parameters: b"SIZE=9\0RET=HDRS\0" });
+        assert_eq!(parsed(b"LSubject\0 hello\0").unwrap(), Command::Header { name: b"Subject", value: b" hello" });
+        for bad in [&b"M"[..], b"Mabc", b"R", b"H", b"Lname\0value", b"O\0\0\0\x06", b"D"] {
+            assert_eq!(parsed(bad), Err(Trouble::Senseless(bad[0])));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One milter connection, from commands to answers.
+
+use super::command::Command;
+use super::macros::{Macros, text};
+use super::negotiation::{Agreed, Needs, negotiate};
+use super::session::{Change, End, MilterSession};
+use super::trouble::Trouble;
+use crate::envelope::{Reply, ReplyClass};
+use crate::session::Engine;
+use indymilter::ProtoOpts;
+use indymilter::message::reply::Reply as Packet;
+use std::ffi::CString;
+use std::sync::Arc;
+
+/// What was agreed upon, and the SMTP session that is open.
+///
+/// Commands that come out of order (no MTA sends them) are passed over without an answer, as libmilter does.
+pub(super) struct Conversation {
+    engine: Arc<Engine>,
+    needs: Needs,
+    agreed: Option<Agreed>,
+    macros: Macros,
+    session: Option<MilterSession>,
+}
+
+/// Whether the connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    GoesOn,
+    Over,
+}
+
+impl Conversation {
+    pub fn new(engine: Arc<Engine>, needs: Needs) -> Conversation {
+        Conversation { engine, needs, agreed: None, macros: Macros::default(), session: None }
+    }
+
+    /// Does what a command asks for; answers are added to `out`.
+    ///
+    /// # Errors
+    /// The other end is no MTA that can be talked to.
+    pub async fn hear(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Result<Flow, Trouble> {
+        if command == Command::Quit {
+            self.end_session();
+            return Ok(Flow::Over);
+        }
+        let Some(agreed) = self.agreed else {
+            let Command::Negotiate(offer) = command else { return Err(Trouble::NotNegotiated) };
+            let (agreed, answer) = negotiate(offer, self.needs)?;
+            self.agreed = Some(agreed);
+            write(out, answer);
+            return Ok(Flow::GoesOn);
+        };
+        match (command, &mut self.session) {
+            (Command::Macros { stage, definitions }, _) => self.macros.learn(stage, definitions),
+            (Command::Connect(caller), session @ None) => {
+                *session = Some(MilterSession::connect(&self.engine, caller, &self.macros, agreed));
+                go_on(out, agreed, ProtoOpts::NOREPLY_CONNECT);
+            }
+            (command, Some(session)) => hear_in_session(command, session, &self.macros, agreed, out).await,
+            _ => {}
+        }
+        if command == Command::QuitSession {
+            self.end_session();
+            self.macros = Macros::default();
+        }
+        Ok(Flow::GoesOn)
+    }
+
+    /// Whether the negotiation is over.
+    pub fn has_begun(&self) -> bool {
+        self.agreed.is_some()
+    }
+
+    /// The SMTP session is over, whatever way.
+    fn end_session(&mut self) {
+        if let Some(mut session) = self.session.take() {
+            session.abandon("connection-lost", &self.macros);
+        }
+    }
+}
+
+/// A connection that was lost, or that made trouble.
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.end_session();
+    }
+}
+
+async fn hear_in_session(
+    command: Command<'_>,
+    session: &mut MilterSession,
+    macros: &Macros,
+    agreed: Agreed,
+    out: &mut Vec<u8>,
+) {
+    match command {
+        Command::Helo(name) => {
+            session.helo(&text(name), macros);
+            write(out, Packet::Continue);
+        }
+        Command::Mail { sender, .. } => {
+            session.mail(&text(sender), macros);
+            write(out, Packet::Continue);
+        }
+        Command::Abort => session.abandon("given-up", macros),
+        Command::Unknown => write(out, Packet::Continue),
+        _ if !session.is_in_transaction() => {}
+        Command::Recipient(recipient) => answer(out, session.recipient(&text(recipient), macros).await),
+        Command::Data => write(out, Packet::Continue),
+        Command::Header { .. } => go_on(out, agreed, ProtoOpts::NOREPLY_HEADER),
+        Command::EndOfHeaders => go_on(out, agreed, ProtoOpts::NOREPLY_EOH),
+        Command::Body(_) => go_on(out, agreed, ProtoOpts::NOREPLY_BODY),
+        Command::EndOfMessage(_) => {
+            let End { changes, refusal } = session.end(macros).await;
+            for change in changes {
+                write(out, packet_for(change));
+            }
+            answer(out, refusal);
+        }
+        Command::Negotiate(_) | Command::Macros { .. } | Command::Connect(_) => {}
+        Command::Quit | Command::QuitSession => {}
+    }
+}
+
+/// The answer to a step where the MTA may have agreed to wait for none.
+fn go_on(out: &mut Vec<u8>, agreed: Agreed, silent: ProtoOpts) {
+    if !agreed.is_silent(silent) {
+        write(out, Packet::Continue);
+    }
+}
+
+/// Without ESMTP parameters, so that both MTAs keep the client's own.
+fn packet_for(change: Change) -> Packet {
+    match change {
+        Change::Sender(sender) => Packet::ChangeSender { mail: c_string(sender.as_str()), args: None },
+    }
+}
+
+fn answer(out: &mut Vec<u8>, refusal: Option<Reply>) {
+    let Some(reply) = refusal else { return write(out, Packet::Continue) };
+    let line = format!("{} {} {}", reply.code(), reply.enhanced_status(), reply.milter_text());
+    write(
+        out,
+        match (CString::new(line), reply.class()) {
+            (Ok(reply), _) => Packet::ReplyCode { reply },
+            // Replies are printable; should one not be, the MTA's own words will do.
+            (Err(_), ReplyClass::Transient) => Packet::Tempfail,
+            (Err(_), ReplyClass::Permanent) => Packet::Reject,
+        },
+    );
+}
+
+/// Addresses have passed for addresses: there is no NUL in them.
+fn c_string(text: &str) -> CString {
+    CString::new(text.replace('\0', "")).unwrap_or_default()
+}
+
+fn write(out: &mut Vec<u8>, packet: Packet) {
+    let message = packet.into_message();
+    // A reply of ours is no longer than a few hundred bytes.
+    let length = u32::try_from(message.buffer.len() + 1).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.push(message.kind);
+    out.extend_from_slice(&message.buffer);
+}
