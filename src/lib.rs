@@ -19,7 +19,8 @@
 //!     users, ranges        what is on disk
 //!             ▲
 //!          config/          envelope/: addresses, domains, replies: what all the rest speaks in
-//!     text → checked model  listen/: sockets;  clock: the one source of time;  cli/: one file a command
+//!     text → checked model  administration/: who is suspended
+//!                           listen/: sockets;  clock: the one source of time;  cli/: one file a command
 //! ```
 //!
 //! The way of a recipient: [`milter`] or [`policy_service`] turn what the MTA says into calls on a
@@ -27,6 +28,7 @@
 //! [`ledger`] reserve against all limits in one step, and hands the verdict back, whose reply and log
 //! line both come from the one [`policy::Verdict`].
 
+pub mod administration;
 pub mod cli;
 pub mod clock;
 pub mod config;

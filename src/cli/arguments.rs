@@ -44,6 +44,16 @@ pub enum Command {
         #[command(subcommand)]
         command: Quota,
     },
+    /// Refuse all mail of one user, or let it pass again
+    User {
+        #[command(subcommand)]
+        command: Suspend,
+    },
+    /// Refuse all mail of one customer, or let it pass again
+    Customer {
+        #[command(subcommand)]
+        command: Suspend,
+    },
     /// Tell whether the daemon is healthy, and what it has decided
     Status {
         #[command(flatten)]
@@ -111,6 +121,30 @@ pub enum Quota {
         #[command(flatten)]
         config: ConfigFile,
         /// A user's address or a customer's name
+        name: String,
+        /// The reason, for the log
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Suspend {
+    /// Refuse all its mail from now on, and tell its client why
+    Suspend {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// A user's address or alias, or a customer's name
+        name: String,
+        /// The reason; the client is told it
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+    /// Let its mail pass again
+    Resume {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// A user's address or alias, or a customer's name
         name: String,
         /// The reason, for the log
         #[arg(long, value_name = "TEXT", default_value = "")]

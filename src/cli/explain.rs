@@ -2,6 +2,7 @@
 
 use super::arguments::Explain;
 use super::{DONE, NO, USAGE, configuration};
+use crate::administration::{Administration, Orders};
 use crate::config::Store;
 use crate::envelope::{Address, Sender};
 use crate::ledger::Ledger;
@@ -23,8 +24,13 @@ pub fn run(question: &Explain) -> u8 {
         Err(error) => return complain(&error),
     };
     let (ledger, counts) = runtime.block_on(async { open_ledger(&snapshot) });
+    let (orders, counts) = match Administration::read(snapshot.settings.store.path()) {
+        Ok(orders) => (orders, counts),
+        Err(error) => (Orders::default(), format!("{counts}; suspensions taken as none: {error}")),
+    };
     let envelope = envelope(question);
-    let Some(rehearsal) = runtime.block_on(Rehearsal::of(&envelope, &recipients, &snapshot, &ledger)) else {
+    let rehearsal = Rehearsal::of(&envelope, &recipients, &snapshot, &ledger, &orders);
+    let Some(rehearsal) = runtime.block_on(rehearsal) else {
         let error = envelope.sender.err().map_or_else(String::new, |error| error.to_string());
         return complain(&format!("--sender: {error}"));
     };

@@ -9,11 +9,13 @@ mod quota;
 mod reload_report;
 mod serve;
 mod status;
+mod suspend;
 
 pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 
 use crate::config::{self, Look, Settings};
 use crate::control::{self, Answer};
+use crate::ledger::SubjectKind;
 use crate::session::Snapshot;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -35,6 +37,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Check { config } => check::run(&config.config),
         Command::Explain(question) => explain::run(&question),
         Command::Quota { command } => quota::run(&command),
+        Command::User { command } => suspend::run(SubjectKind::User, &command),
+        Command::Customer { command } => suspend::run(SubjectKind::Customer, &command),
         Command::Status { config, json } => status::run(&config.config, json),
         Command::Reload { config } => status::reload(&config.config),
         Command::Export { config, format } => export::run(&config.config, format),

@@ -38,6 +38,9 @@ fn to_text(usage: &[Usage]) -> String {
     let mut text = String::new();
     for subject in usage {
         let _ = writeln!(text, "{} {}", subject.kind, subject.name);
+        if let Some(suspension) = &subject.suspended {
+            let _ = writeln!(text, "  suspended: {}", super::status::words_of(suspension));
+        }
         for limit in &subject.limits {
             let _ = writeln!(text, "  {}", line(limit));
         }

@@ -1,7 +1,9 @@
 //! What is said about a reload, in the log and to the administrator who asked for it.
 
 use crate::config::{Changes, Loaded, Problems};
+use crate::ledger::SubjectKind;
 use crate::report::Logger;
+use crate::session::Engine;
 use std::fmt::Write;
 
 /// The new configuration is in force.
@@ -34,6 +36,23 @@ pub(super) fn bad(log: &Logger, problems: &Problems) -> String {
     let summary = "the configuration was not reloaded: nothing has changed";
     log.error(summary);
     words + summary
+}
+
+/// A suspension whose customer or user has another name now, or none, may not do what was meant.
+pub(super) fn warn_of_strangers(engine: &Engine) {
+    let (orders, snapshot) = (engine.administration.orders(), engine.snapshot());
+    for suspension in orders.suspensions() {
+        let subject = &suspension.subject;
+        let customer = snapshot.directory.customer(&subject.customer);
+        let is_known = match subject.kind {
+            SubjectKind::Customer => customer.is_some(),
+            _ => customer.is_some_and(|customer| customer.users.find(&subject.name).is_some()),
+        };
+        if !is_known {
+            let (kind, name, customer) = (subject.kind.key(), &subject.name, &subject.customer);
+            engine.log.warn(format_args!("{kind} {name} (customer {customer}) is suspended, but not configured now"));
+        }
+    }
 }
 
 fn summary(loaded: &Loaded, changes: &Changes) -> String {

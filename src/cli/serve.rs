@@ -1,6 +1,7 @@
 //! `serve`: the daemon, in the foreground.
 
 use super::{DONE, NO, reload_report};
+use crate::administration::Administration;
 use crate::config::{self, Loaded, Settings, Store};
 use crate::control::{ControlService, Reload};
 use crate::daemon::{self, Sockets, raise_open_files_limit};
@@ -43,7 +44,8 @@ fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> 
     let outcome = runtime.block_on(async {
         let ledger = open_ledger(&settings)?;
         let sockets = Sockets::bind(&settings.listen, &log)?;
-        let engine = Engine::new(Snapshot::from(&loaded), ledger, log.clone());
+        let administration = Administration::open(settings.store.path())?;
+        let engine = Engine::new(Snapshot::from(&loaded), ledger, administration, log.clone());
         announce(&engine, &loaded, path);
         let (reload, requests) = mpsc::channel(1);
         let hangups = signal(SignalKind::hangup())?;
@@ -79,6 +81,7 @@ fn announce(engine: &Engine, loaded: &Loaded, path: &Path) {
     for bad in &loaded.bad_files {
         log.error(bad);
     }
+    reload_report::warn_of_strangers(engine);
     for key in loaded.settings.listen.unserved() {
         log.warn(format_args!("{key}: nothing listens there, this version does not serve it yet"));
     }
@@ -120,6 +123,7 @@ async fn serve_reloads(
                 engine.replace_snapshot(Snapshot::from(&new));
                 engine.log.set_level(new.settings.log.level);
                 loaded = Arc::new(new);
+                reload_report::warn_of_strangers(&engine);
                 Ok(reload_report::good(&engine.log, &loaded, &changes))
             }
             Ok(Err(problems)) => Err(reload_report::bad(&engine.log, &problems)),

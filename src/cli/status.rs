@@ -1,9 +1,13 @@
 //! `status` and `reload`, answered by the running daemon.
 
 use super::{DONE, NO, ask, settings};
+use crate::administration::Suspension;
 use crate::control::{Answer, Command, Status};
 use std::fmt::Write;
 use std::path::Path;
+
+/// How many suspensions `status` shows to people.
+const MAX_SUSPENDED: usize = 20;
 
 pub fn run(config: &Path, json: bool) -> u8 {
     let Some(settings) = settings(config) else { return NO };
@@ -41,6 +45,12 @@ fn to_text(status: &Status) -> String {
     }
     let _ = writeln!(text, "milter sessions   {}", status.milter_sessions);
     let _ = writeln!(text, "open transactions {}", status.open_transactions);
+    for suspension in status.suspended.iter().take(MAX_SUSPENDED) {
+        let _ = writeln!(text, "suspended         {}", words_of(suspension));
+    }
+    if let Some(more) = status.suspended.len().checked_sub(MAX_SUSPENDED).filter(|&more| more > 0) {
+        let _ = writeln!(text, "suspended         {more} more, see --json");
+    }
     let decisions = &status.decisions;
     let _ = writeln!(text, "recipients passed {}", decisions.recipients);
     let _ = writeln!(text, "messages counted  {}", decisions.messages);
@@ -49,6 +59,12 @@ fn to_text(status: &Status) -> String {
         let _ = writeln!(text, "refused           {number} {reason}");
     }
     text
+}
+
+/// `user ann@acme.example since 2026-11-21T14:32:00Z by root: spam`
+pub(super) fn words_of(suspension: &Suspension) -> String {
+    let Suspension { subject, why, by, since } = suspension;
+    format!("{} {} since {since} by {by}: {why}", subject.kind.key(), subject.name)
 }
 
 fn duration(seconds: u64) -> String {

@@ -4,7 +4,7 @@ use crate::directory::{Action, Billing, CustomerLimits, Limit, LimitName};
 use crate::listen::ListenAddress;
 use crate::report::{Destination, Level};
 use ipnet::IpNet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `relaykeeper.toml`, every value checked and every default filled in.
@@ -93,6 +93,15 @@ pub struct Log {
 pub enum Store {
     Embedded { path: PathBuf, sync: Sync },
     Redis { urls: Vec<String>, on_outage: OnOutage, path: PathBuf },
+}
+
+impl Store {
+    /// The folder of everything that is kept on this machine.
+    pub fn path(&self) -> &Path {
+        match self {
+            Store::Embedded { path, .. } | Store::Redis { path, .. } => path,
+        }
+    }
 }
 
 /// When a count is on disk.

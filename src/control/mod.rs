@@ -6,6 +6,7 @@ mod protocol;
 mod quota;
 mod service;
 mod status;
+mod suspend;
 
 pub use client::{ControlError, ask};
 pub use protocol::{Answer, Command, MAX_LINE};

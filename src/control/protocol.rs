@@ -2,6 +2,7 @@
 
 use super::quota::Usage;
 use super::status::Status;
+use crate::ledger::SubjectKind;
 use serde::{Deserialize, Serialize};
 
 /// The longest line, in bytes.
@@ -12,6 +13,8 @@ pub const MAX_LINE: usize = 1024 * 1024;
 pub enum Command {
     QuotaShow { names: Vec<String> },
     QuotaReset { name: String, why: String },
+    Suspend { kind: SubjectKind, name: String, why: String },
+    Resume { kind: SubjectKind, name: String, why: String },
     Status,
     Reload,
 }

@@ -1,5 +1,6 @@
 //! Usage of limits, as `quota show` tells it.
 
+use crate::administration::{Orders, Suspension};
 use crate::directory::{Customer, Directory, Owner};
 use crate::envelope::Address;
 use crate::ledger::{Ledger, LedgerError, Subject, SubjectKind};
@@ -13,6 +14,8 @@ pub struct Usage {
     /// `user` or `customer`
     pub kind: String,
     pub limits: Vec<UsageOfLimit>,
+    /// The suspension that stands against it, its own or its customer's.
+    pub suspended: Option<Suspension>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +36,7 @@ pub struct UsageOfLimit {
 pub enum QuotaError {
     #[error("\"{0}\" is no customer; write a customer's name or a user's address")]
     NoCustomer(String),
-    #[error("\"{0}\" is no registered user: nothing is counted for this address")]
+    #[error("\"{0}\" is no address or alias of a registered user")]
     NoUser(String),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -65,7 +68,12 @@ pub fn find_subject(name: &str, directory: &Directory) -> Result<(Subject, Arc<C
 ///
 /// # Errors
 /// When the ledger cannot answer.
-pub async fn usage(subject: &Subject, customer: &Customer, ledger: &Ledger) -> Result<Usage, QuotaError> {
+pub async fn usage(
+    subject: &Subject,
+    customer: &Customer,
+    orders: &Orders,
+    ledger: &Ledger,
+) -> Result<Usage, QuotaError> {
     let limits = ledger.usage(subject, &customer.limits).await?;
     let limits = limits
         .into_iter()
@@ -78,7 +86,9 @@ pub async fn usage(subject: &Subject, customer: &Customer, ledger: &Ledger) -> R
             resets_at: usage.resets_at.map(|moment| rfc3339(ledger.wall(moment))),
         })
         .collect();
-    Ok(Usage { name: subject.name.to_string(), kind: subject.kind.key().to_owned(), limits })
+    let suspended = orders.suspended_customer(&subject.customer).or_else(|| orders.suspension_of(subject));
+    let suspended = suspended.map(|suspension| Suspension::clone(suspension));
+    Ok(Usage { name: subject.name.to_string(), kind: subject.kind.key().to_owned(), limits, suspended })
 }
 
 /// To the second, rounded up.

@@ -3,6 +3,7 @@
 use super::protocol::{Answer, Command, MAX_LINE};
 use super::quota::{find_subject, usage};
 use super::status::Status;
+use crate::administration::{Actor, Instruction};
 use crate::report::LogLine;
 use crate::session::Engine;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ pub type Reload = oneshot::Sender<Result<String, String>>;
 
 /// Answers administrators.
 pub struct ControlService {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     reload: mpsc::Sender<Reload>,
     started: Instant,
 }
@@ -28,8 +29,8 @@ impl ControlService {
         ControlService { engine, reload, started: Instant::now() }
     }
 
-    /// Answers one connection: one command a line, until it is closed.
-    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    /// Answers one connection: one command a line, until it is closed. `who` is at its other end.
+    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin, who: Actor) {
         let (reading, mut writing) = tokio::io::split(stream);
         let mut lines = BufReader::new(reading);
         loop {
@@ -41,7 +42,7 @@ impl ControlService {
                 _ => return,
             }
             let answer = match serde_json::from_str(&line) {
-                Ok(command) => self.answer(command).await,
+                Ok(command) => self.answer(command, &who).await,
                 Err(error) => Answer::No { words: format!("not a command of this version: {error}") },
             };
             let Ok(mut text) = serde_json::to_string(&answer) else { return };
@@ -52,21 +53,27 @@ impl ControlService {
         }
     }
 
-    async fn answer(&self, command: Command) -> Answer {
+    async fn answer(&self, command: Command, who: &Actor) -> Answer {
         match command {
             Command::QuotaShow { names } => self.quota_show(&names).await,
             Command::QuotaReset { name, why } => self.quota_reset(&name, &why).await,
+            Command::Suspend { kind, name, why } => self.suspend(kind, &name, self.instruction(who, why)).await,
+            Command::Resume { kind, name, why } => self.resume(kind, &name, self.instruction(who, why)).await,
             Command::Status => Answer::Status { status: Box::new(Status::of(&self.engine, self.started.elapsed())) },
             Command::Reload => self.reload().await,
         }
     }
 
+    fn instruction(&self, who: &Actor, why: String) -> Instruction {
+        Instruction { by: who.clone(), at: self.engine.wall_time(), why }
+    }
+
     async fn quota_show(&self, names: &[String]) -> Answer {
-        let snapshot = self.engine.snapshot();
+        let (snapshot, orders) = (self.engine.snapshot(), self.engine.administration.orders());
         let mut all = Vec::with_capacity(names.len());
         for name in names {
             let found = match find_subject(name, &snapshot.directory) {
-                Ok((subject, customer)) => usage(&subject, &customer, &self.engine.ledger).await,
+                Ok((subject, customer)) => usage(&subject, &customer, &orders, &self.engine.ledger).await,
                 Err(error) => Err(error),
             };
             match found {

@@ -1,5 +1,6 @@
 //! Is it healthy, since when, and what has it decided?
 
+use crate::administration::Suspension;
 use crate::session::Engine;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub struct Status {
     pub store: String,
     pub open_transactions: usize,
     pub milter_sessions: usize,
+    /// Whose mail is refused by order of an administrator.
+    pub suspended: Vec<Suspension>,
     pub decisions: Decisions,
 }
 
@@ -36,7 +39,7 @@ pub struct Decisions {
 
 impl Status {
     pub fn of(engine: &Engine, uptime: Duration) -> Status {
-        let (tally, snapshot) = (&engine.tally, engine.snapshot());
+        let (tally, snapshot, orders) = (&engine.tally, engine.snapshot(), engine.administration.orders());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: jiff::Timestamp::now().checked_sub(uptime).map_or_else(|_| String::new(), to_the_second),
@@ -46,6 +49,7 @@ impl Status {
             store: engine.ledger.health().to_string(),
             open_transactions: engine.open_transactions.count(),
             milter_sessions: engine.sessions.len(),
+            suspended: orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect(),
             decisions: Decisions {
                 recipients: tally.recipients(),
                 messages: tally.messages(),

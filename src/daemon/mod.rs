@@ -6,6 +6,7 @@ mod sockets;
 pub use files::raise_open_files_limit;
 pub use sockets::Sockets;
 
+use crate::administration::Actor;
 use crate::control::ControlService;
 use crate::milter::MilterService;
 use crate::policy_service::PolicyService;
@@ -59,9 +60,12 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
     }
     if let Some(listener) = sockets.control {
         let control = Arc::new(control);
-        let serve = move |stream| {
+        let serve = move |stream: crate::listen::Stream| {
             let control = control.clone();
-            async move { control.serve(stream).await }
+            async move {
+                let who = stream.peer_uid().map_or(Actor::Unknown, Actor::of_uid);
+                control.serve(stream, who).await
+            }
         };
         services.spawn(sockets::accept(listener, MAX_CONTROL_CONNECTIONS, accepting.clone(), serve));
     }

@@ -2,6 +2,7 @@
 
 use crate::clock::Moment;
 use crate::directory::LimitName;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// On whose accounts a transaction goes.
@@ -103,8 +104,8 @@ impl Standing {
     }
 }
 
-/// A user or a customer, for `quota show` and `quota reset`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A user or a customer, as administrators name them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subject {
     pub kind: SubjectKind,
     pub customer: Arc<str>,
@@ -112,7 +113,8 @@ pub struct Subject {
     pub name: Arc<str>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SubjectKind {
     Customer,
     User,

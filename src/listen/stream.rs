@@ -74,6 +74,14 @@ impl Stream {
         self.peer
     }
 
+    /// The user whose process is at the other end of a unix socket, as the kernel knows it (SO_PEERCRED, unix(7)).
+    pub fn peer_uid(&self) -> Option<u32> {
+        match &self.socket {
+            Socket::Unix(socket) => socket.peer_cred().ok().map(|credentials| credentials.uid()),
+            Socket::Tcp(_) => None,
+        }
+    }
+
     /// Leaves acknowledgements to the kernel. Right for protocols whose requests come in one piece and are answered
     /// at once, as the answer carries the acknowledgement: saves a packet and a system call a request.
     pub fn acknowledge_late(&mut self) {

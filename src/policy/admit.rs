@@ -32,6 +32,8 @@ pub struct Admitted {
     pub identified_by: IdentifiedBy,
     pub setting: Arc<str>,
     pub parties: Parties,
+    /// The registered user that logged in.
+    pub login_user: Option<Arc<str>>,
     pub rewrite_sender_to: Option<Address>,
     pub shadow: Option<Refusal>,
 }
@@ -82,6 +84,7 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
         identified_by: identified.by,
         setting: entrance.setting.name.clone(),
         parties: Parties { customer: customer.name.clone(), user, login: counted_login(facts, customer) },
+        login_user: sender::login_user(facts, customer, rules).map(|user| user.address.clone()),
         rewrite_sender_to,
         shadow: entrance.shadow,
     })

@@ -11,6 +11,7 @@ mod recipient;
 mod refusal;
 mod sender;
 mod setting;
+mod suspension;
 mod trace;
 mod verdict;
 mod words;

@@ -5,6 +5,7 @@ use super::facts::{Facts, Rules};
 use super::refusal::{LimitRefusal, Refusal};
 use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
+use crate::administration::Orders;
 use crate::clock::Moment;
 use crate::directory::LimitName;
 use crate::envelope::{Address, Sender};
@@ -32,7 +33,14 @@ pub enum Gate<'a> {
 }
 
 impl Admission {
-    pub fn gate(&self, facts: &Facts, recipient: &RecipientFacts, rules: &Rules, trace: &mut Trace) -> Gate<'_> {
+    pub fn gate(
+        &self,
+        facts: &Facts,
+        recipient: &RecipientFacts,
+        rules: &Rules,
+        orders: &Orders,
+        trace: &mut Trace,
+    ) -> Gate<'_> {
         if let Admission::Exempt(exemption) = self {
             return Gate::Verdict(self.verdict(Outcome::Exempt(*exemption)));
         }
@@ -46,6 +54,9 @@ impl Admission {
             Admission::Refused { refusal, .. } => return Gate::Verdict(self.refused(refusal.clone())),
             Admission::Exempt(_) => unreachable!("returned above"),
         };
+        if let Some(refusal) = self.suspended(facts, orders, trace) {
+            return Gate::Verdict(self.refused(refusal));
+        }
         if recipient.repeated {
             trace.note("recipients", "pass", || "a recipient named twice in one message is one recipient".to_owned());
             return Gate::Verdict(self.verdict(Outcome::Accept));

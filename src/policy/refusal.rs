@@ -2,6 +2,7 @@
 
 use crate::directory::{Action, AllowedSenders, LimitName};
 use crate::envelope::{AddressError, ReplyClass, Sender};
+use crate::ledger::SubjectKind;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,6 +38,12 @@ pub enum Refusal {
     SenderNotOfLogin {
         sender: Sender,
         login: Box<str>,
+    },
+    /// An administrator ordered that nothing of the user or the customer is relayed.
+    Suspended {
+        kind: SubjectKind,
+        whose: Arc<str>,
+        why: Arc<str>,
     },
     /// The empty sender takes one recipient per transaction.
     EmptySenderRecipients,
@@ -117,6 +124,8 @@ impl Refusal {
             Refusal::TlsRequired => "tls-required",
             Refusal::SenderNotAllowed { .. } => "sender-not-allowed",
             Refusal::SenderNotOfLogin { .. } => "sender-not-of-login",
+            Refusal::Suspended { kind: SubjectKind::Customer, .. } => "customer-suspended",
+            Refusal::Suspended { .. } => "user-suspended",
             Refusal::EmptySenderRecipients => "empty-sender-recipients",
             Refusal::TooManyRecipients { .. } => "transaction-recipients",
             Refusal::Limit(limit) => match limit.limit {
@@ -143,7 +152,8 @@ impl Refusal {
             Refusal::NotInRanges { .. }
             | Refusal::NoSetting { .. }
             | Refusal::SenderNotAllowed { .. }
-            | Refusal::SenderNotOfLogin { .. } => (550, (7, 1)),
+            | Refusal::SenderNotOfLogin { .. }
+            | Refusal::Suspended { .. } => (550, (7, 1)),
             Refusal::AuthRequired | Refusal::TlsRequired => (530, (7, 0)),
             Refusal::EmptySenderRecipients | Refusal::TooManyRecipients { .. } => (452, (5, 3)),
             Refusal::Limit(limit) => limit.codes(),

@@ -30,14 +30,21 @@ pub(super) fn matches_login(facts: &Facts, customer: &Customer, user: Option<&Us
     if !facts.has_login() || *facts.sender == Sender::Empty {
         return true;
     }
-    let login = canonical_login(facts.login);
-    let login_user = match rules.directory.owner_of_login(&login) {
-        Some((owner, id)) if owner.name == customer.name => customer.users.get(id),
-        _ => customer.users.find(&login),
-    };
-    match (login_user, user) {
+    match (login_user(facts, customer, rules), user) {
         (Some(login_user), Some(user)) => std::ptr::eq(login_user, user),
         _ => false,
+    }
+}
+
+/// The customer's user that logged in: by a `logins` entry, else by address or alias.
+pub(super) fn login_user<'a>(facts: &Facts, customer: &'a Customer, rules: &Rules) -> Option<&'a User> {
+    if !facts.has_login() {
+        return None;
+    }
+    let login = canonical_login(facts.login);
+    match rules.directory.owner_of_login(&login) {
+        Some((owner, id)) if owner.name == customer.name => customer.users.get(id),
+        _ => customer.users.find(&login),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::refusal::{LimitRefusal, LookedUp, Refusal, Via};
 use crate::directory::{AllowedSenders, LimitName, Window};
 use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
+use crate::ledger::SubjectKind;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
@@ -56,6 +57,7 @@ impl fmt::Display for Refusal {
                 write!(f, "Sender {} not allowed: it is not an address of the login {}", shown(&sender), shown(login))?;
                 f.write_str("; send as the user that logs in")
             }
+            Refusal::Suspended { kind, whose, why } => suspended_words(f, *kind, whose, why),
             Refusal::EmptySenderRecipients => {
                 f.write_str("One recipient per transaction with an empty sender: send to the others one by one")
             }
@@ -174,6 +176,15 @@ fn sender_words(
         write!(f, " (logged in as {})", shown(login))?;
     }
     f.write_str("; change the sender or have it registered")
+}
+
+fn suspended_words(f: &mut fmt::Formatter<'_>, kind: SubjectKind, whose: &str, why: &str) -> fmt::Result {
+    let whom_to_ask = match kind {
+        SubjectKind::Customer => "ask the operator of this relay",
+        SubjectKind::User | SubjectKind::Login => "ask your mail administrator",
+    };
+    write!(f, "SMTP relay suspended for {}: {} ({})", kind.key(), shown(whose), bounded(why, 160))?;
+    write!(f, "; {whom_to_ask} to have it resumed, with this reference")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::correlation::OpenSessions;
 use super::open_count::OpenCount;
 use super::tally::Tally;
+use crate::administration::Administration;
 use crate::config::{BadFile, Loaded, Settings};
 use crate::directory::Directory;
 use crate::ledger::Ledger;
@@ -40,6 +41,8 @@ impl Snapshot {
 pub struct Engine {
     snapshot: ArcSwap<Snapshot>,
     pub ledger: Ledger,
+    /// Who is suspended.
+    pub administration: Administration,
     pub log: Logger,
     /// SMTP sessions that have a milter session open.
     pub sessions: OpenSessions,
@@ -48,10 +51,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn new(snapshot: Snapshot, ledger: Ledger, log: Logger) -> Arc<Engine> {
+    pub fn new(snapshot: Snapshot, ledger: Ledger, administration: Administration, log: Logger) -> Arc<Engine> {
         Arc::new(Engine {
             snapshot: ArcSwap::from_pointee(snapshot),
             ledger,
+            administration,
             log,
             sessions: OpenSessions::default(),
             tally: Tally::default(),
@@ -62,6 +66,11 @@ impl Engine {
     /// The configuration in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The time on the wall clock, as the ledger knows it.
+    pub fn wall_time(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_millisecond(self.ledger.wall(self.ledger.now())).unwrap_or_default()
     }
 
     /// Puts another configuration in force; transactions that are open keep theirs.

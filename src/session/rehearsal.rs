@@ -2,6 +2,7 @@
 
 use super::engine::Snapshot;
 use super::envelope::Envelope;
+use crate::administration::Orders;
 use crate::envelope::Address;
 use crate::ledger::{Ledger, LedgerError, RecipientKey};
 use crate::policy::{Admission, Gate, Outcome, RecipientFacts, Refusal, Step, Trace, Verdict, admit, conclude};
@@ -29,6 +30,7 @@ impl Rehearsal {
         recipients: &[Address],
         snapshot: &Snapshot,
         ledger: &Ledger,
+        orders: &Orders,
     ) -> Option<Rehearsal> {
         let facts = envelope.facts()?;
         let rules = snapshot.rules();
@@ -41,7 +43,7 @@ impl Rehearsal {
             let key = ledger.recipient_key(recipient.as_str());
             let repeated = accepted.contains(&key);
             let about = RecipientFacts { recipient, accepted_before: accepted.len() as u64, repeated };
-            let verdict = match admission.gate(&facts, &about, &rules, &mut trace) {
+            let verdict = match admission.gate(&facts, &about, &rules, orders, &mut trace) {
                 Gate::Verdict(verdict) => verdict,
                 Gate::AskLedger { admitted, shadow } => {
                     accepted.push(key);

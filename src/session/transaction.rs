@@ -149,8 +149,8 @@ impl Transaction {
         let kept = self.kept(&told);
         let mut is_committed = false;
         let verdict = match &self.admission {
-            Admission::Admitted(admitted) if !kept.is_empty() => match self.cannot_rewrite(admitted) {
-                Some(refusal) if !self.has_recipients() => self.refused(refusal),
+            Admission::Admitted(admitted) if !kept.is_empty() => match self.refusal_at_end(admitted) {
+                Some(refusal) => self.refused(refusal),
                 _ => {
                     let limits = &admitted.customer.limits;
                     let answer = self.engine.ledger.commit(self.reservation, &admitted.parties, limits, kept).await;
@@ -235,7 +235,8 @@ impl Transaction {
         };
         let repeated = self.counted.contains(&key);
         let recipient = RecipientFacts { recipient: address, accepted_before: self.counted.len() as u64, repeated };
-        let (admitted, shadow) = match self.admission.gate(&facts, &recipient, &self.snapshot.rules(), trace) {
+        let (rules, orders) = (self.snapshot.rules(), self.engine.administration.orders());
+        let (admitted, shadow) = match self.admission.gate(&facts, &recipient, &rules, &orders, trace) {
             Gate::Verdict(verdict) => return verdict,
             Gate::AskLedger { admitted, shadow } => (admitted, shadow),
         };
@@ -246,6 +247,13 @@ impl Transaction {
         let mut verdict = self.conclude(answer, trace);
         verdict.shadow.extend(shadow);
         verdict
+    }
+
+    /// What stands against a message at its end, although its recipients were let through or never seen.
+    fn refusal_at_end(&self, admitted: &Admitted) -> Option<Refusal> {
+        let orders = self.engine.administration.orders();
+        let suspended = self.admission.suspended(&self.envelope.facts()?, &orders, &mut Trace::off());
+        suspended.or_else(|| self.cannot_rewrite(admitted).filter(|_| !self.has_recipients()))
     }
 
     /// The refusal, if the sender has to be rewritten and that cannot be done here.

@@ -1,8 +1,10 @@
 //! A configuration made of text, and a daemon's heart that runs on it, with a clock that the test moves.
 
 use super::smtpd::Smtpd;
+use relaykeeper::administration::{Actor, Administration, Instruction};
 use relaykeeper::clock::{ManualClock, Moment};
 use relaykeeper::config::{self, Loaded};
+use relaykeeper::control::find_subject;
 use relaykeeper::directory::LimitName;
 use relaykeeper::ledger::{Ledger, LimitUsage, Subject, SubjectKind};
 use relaykeeper::listen::{Peer, SocketOptions, bind};
@@ -66,7 +68,7 @@ impl Installation {
     pub fn run_with(&self, ledger: Ledger, clock: Arc<ManualClock>) -> Running {
         let (sink, log) = Memory::new();
         let logger = Logger::start(Level::Debug, Box::new(sink)).unwrap();
-        let engine = Engine::new(Snapshot::from(&self.loaded), ledger, logger);
+        let engine = Engine::new(Snapshot::from(&self.loaded), ledger, Administration::in_memory(), logger);
         Running {
             policy: PolicyService::new(engine.clone()),
             engine,
@@ -124,6 +126,21 @@ impl Running {
 
     pub fn smtpd_of(&self, peer: Peer, pid: u32) -> Smtpd {
         Smtpd::connect(&self.policy, peer, pid)
+    }
+
+    /// As an administrator: a user by address, else a customer by name.
+    pub async fn suspend(&self, name: &str, why: &str) {
+        let (subject, _) = find_subject(name, &self.engine.snapshot().directory).unwrap();
+        self.engine.administration.suspend(subject, self.instruction(why)).await.unwrap();
+    }
+
+    pub async fn resume(&self, name: &str) {
+        let (subject, _) = find_subject(name, &self.engine.snapshot().directory).unwrap();
+        self.engine.administration.resume(subject, self.instruction("")).await.unwrap();
+    }
+
+    fn instruction(&self, why: &str) -> Instruction {
+        Instruction { by: Actor::Daemon, at: self.engine.wall_time(), why: why.to_owned() }
     }
 
     /// Every line logged so far.

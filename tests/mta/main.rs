@@ -20,3 +20,4 @@ mod quotas;
 mod recipients;
 mod refusals;
 mod second_opinions;
+mod suspension;

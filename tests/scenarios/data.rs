@@ -86,6 +86,9 @@ pub struct Step {
 
     /// Lets time pass before the transaction: `90s`, `10m`, `24h`.
     pub wait: Option<String>,
+    /// Suspends a user or a customer before the transaction, or ends that: an address or a customer's name.
+    pub suspend: Option<String>,
+    pub resume: Option<String>,
     pub script: Option<Vec<Step>>,
 }
 

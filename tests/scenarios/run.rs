@@ -37,6 +37,12 @@ impl<'r> Runner<'r> {
         if let Some(wait) = &step.wait {
             self.running.pass_time(duration(wait));
         }
+        if let Some(name) = &step.suspend {
+            self.running.suspend(name, "spam <complaints>, 100%").await;
+        }
+        if let Some(name) = &step.resume {
+            self.running.resume(name).await;
+        }
         let left_open = step.called.as_ref().and_then(|name| self.open.remove(name));
         match left_open {
             Some(open) => self.finish(open, step).await,

@@ -188,7 +188,8 @@ impl Open<'_> {
 
 async fn rehearse(running: &Running, envelope: &Envelope, recipients: &[String]) -> Option<Rehearsal> {
     let parsed: Vec<Address> = recipients.iter().map(|text| Address::parse(text)).collect::<Result<_, _>>().ok()?;
-    Rehearsal::of(envelope, &parsed, &running.engine.snapshot(), &running.engine.ledger).await
+    let (engine, orders) = (&running.engine, running.engine.administration.orders());
+    Rehearsal::of(envelope, &parsed, &engine.snapshot(), &engine.ledger, &orders).await
 }
 
 /// Postfix asks at each restriction stage until one refuses. In `smtpd_relay_restrictions` it wants to know more.

@@ -1,0 +1,186 @@
+//! What is ordered, on disk: one file that is replaced as a whole. A file that is damaged is an error, never an empty one.
+
+use super::orders::{Orders, Suspension};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const FILE_NAME: &str = "administration.json";
+const NEW_NAME: &str = ".administration.json.new";
+
+/// What this version reads and writes.
+const VERSION: u32 = 1;
+
+/// Larger files are not read: no relaykeeper wrote them.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Stands before the digest of all lines above, in the last line.
+const DIGEST: &str = "sha256 ";
+
+/// Why the state cannot be read or written: one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("{file}: the suspensions cannot be read: {error}")]
+    Unreadable { file: String, error: io::Error },
+    #[error(
+        "{file}: is damaged ({what}): who is suspended is not known; put back a good copy of the file, or move it away to \
+         begin without suspensions"
+    )]
+    Damaged { file: String, what: String },
+    #[error("{file}: was written by a newer relaykeeper (version {found} of its form, this one reads {VERSION})")]
+    Newer { file: String, found: u32 },
+    #[error("{file}: cannot be written: {error}")]
+    Unwritable { file: String, error: io::Error },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    version: u32,
+    #[serde(default)]
+    suspensions: Vec<Suspension>,
+}
+
+/// The version alone, which every version's form has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// The file in a folder.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    folder: PathBuf,
+}
+
+impl StateFile {
+    pub fn in_folder(folder: &Path) -> StateFile {
+        StateFile { folder: folder.to_owned() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(FILE_NAME)
+    }
+
+    /// What was written last; `None` if there is no file.
+    pub fn read(&self) -> Result<Option<Orders>, StateError> {
+        let file = self.path().display().to_string();
+        let mut text = String::new();
+        match File::open(self.path()).and_then(|open| open.take(MAX_BYTES + 1).read_to_string(&mut text)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(StateError::Damaged { file, what: "it is not text".to_owned() });
+            }
+            Err(error) => return Err(StateError::Unreadable { file, error }),
+        }
+        let damaged = |what: String| StateError::Damaged { file: file.clone(), what };
+        if text.len() as u64 > MAX_BYTES {
+            return Err(damaged("it is too large".to_owned()));
+        }
+        let (body, digest) =
+            text.trim_end().rsplit_once('\n').ok_or_else(|| damaged("its last line is missing".to_owned()))?;
+        let body = format!("{body}\n");
+        if digest.strip_prefix(DIGEST) != Some(&digest_of(&body)) {
+            return Err(damaged("its digest in the last line does not match".to_owned()));
+        }
+        let versioned: Versioned = serde_json::from_str(&body).map_err(|error| damaged(error.to_string()))?;
+        if versioned.version > VERSION {
+            return Err(StateError::Newer { file, found: versioned.version });
+        }
+        let written: Written = serde_json::from_str(&body).map_err(|error| damaged(error.to_string()))?;
+        let mut orders = Orders::default();
+        written.suspensions.into_iter().for_each(|suspension| orders.suspend(suspension));
+        Ok(Some(orders))
+    }
+
+    /// Replaces the file; when this returns, it is on disk. A failure leaves the old one.
+    pub fn write(&self, orders: &Orders) -> Result<(), StateError> {
+        let suspensions = orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect();
+        self.replace(&Written { version: VERSION, suspensions })
+            .map_err(|error| StateError::Unwritable { file: self.path().display().to_string(), error })
+    }
+
+    fn replace(&self, written: &Written) -> io::Result<()> {
+        let mut text = serde_json::to_string_pretty(written)?;
+        text.push('\n');
+        let digest = digest_of(&text);
+        let _ = writeln!(text, "{DIGEST}{digest}");
+        let new = self.folder.join(NEW_NAME);
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o640).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, self.path())?;
+        // The name, too, is to survive a loss of power (fsync(2)).
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+fn digest_of(text: &str) -> String {
+    hexadecimal(&Sha256::digest(text.as_bytes()))
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Subject, SubjectKind};
+
+    fn suspended(name: &str) -> Orders {
+        let subject = Subject { kind: SubjectKind::Customer, customer: name.into(), name: name.into() };
+        let since = "2026-11-21T14:32:00Z".parse().unwrap();
+        let mut orders = Orders::default();
+        orders.suspend(Suspension { subject, why: "spam".into(), by: "root".into(), since });
+        orders
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::in_folder(folder.path());
+        assert!(file.read().unwrap().is_none());
+        for orders in [suspended("acme"), suspended("büro"), Orders::default()] {
+            file.write(&orders).unwrap();
+            assert_eq!(file.read().unwrap(), Some(orders));
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn no_damage_passes_for_an_empty_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, path) = (StateFile::in_folder(folder.path()), folder.path().join(FILE_NAME));
+        file.write(&suspended("acme")).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        for length in 0..good.len() - 1 {
+            std::fs::write(&path, &good[..length]).unwrap();
+            let error = file.read().expect_err("cut off");
+            assert!(matches!(error, StateError::Damaged { .. }), "{length}: {error}");
+        }
+        for at in 0..good.len() - 1 {
+            let mut bad = good.clone();
+            bad[at] ^= 0x01;
+            std::fs::write(&path, &bad).unwrap();
+            assert!(file.read().is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_form_is_not_guessed_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let body = "{\"version\": 99, \"suspensions\": 7}\n";
+        let text = format!("{body}{DIGEST}{}\n", digest_of(body));
+        std::fs::write(folder.path().join(FILE_NAME), text).unwrap();
+        let error = StateFile::in_folder(folder.path()).read().unwrap_err().to_string();
+        assert!(error.contains("newer relaykeeper (version 99"), "{error}");
+    }
+}

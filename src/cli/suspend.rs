@@ -1,0 +1,19 @@
+//! `user suspend`, `customer suspend` and their `resume`, carried out by the running daemon.
+
+use super::arguments::Suspend;
+use super::{NO, ask, done, settings};
+use crate::control::Command;
+use crate::ledger::SubjectKind;
+
+pub fn run(kind: SubjectKind, command: &Suspend) -> u8 {
+    let (config, command) = match command {
+        Suspend::Suspend { config, name, why } => {
+            (config, Command::Suspend { kind, name: name.clone(), why: why.clone() })
+        }
+        Suspend::Resume { config, name, why } => {
+            (config, Command::Resume { kind, name: name.clone(), why: why.clone() })
+        }
+    };
+    let Some(settings) = settings(&config.config) else { return NO };
+    done(ask(&settings, &command))
+}

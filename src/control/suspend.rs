@@ -1,0 +1,74 @@
+//! `user suspend`, `customer suspend`, and the end of both.
+
+use super::protocol::Answer;
+use super::quota::find_subject;
+use super::service::ControlService;
+use crate::administration::{Actor, Instruction};
+use crate::directory::Directory;
+use crate::envelope::Address;
+use crate::ledger::{Subject, SubjectKind};
+use crate::report::{Level, LogLine};
+
+impl ControlService {
+    pub(super) async fn suspend(&self, kind: SubjectKind, name: &str, order: Instruction) -> Answer {
+        let subject = match find(kind, name, &self.engine.snapshot().directory) {
+            Ok(subject) => subject,
+            Err(words) => return Answer::No { words },
+        };
+        let (by, why) = (order.by.clone(), order.why.clone());
+        match self.engine.administration.suspend(subject.clone(), order).await {
+            Ok(before) => {
+                self.log_order("suspend", &subject, &by, &why);
+                let again = before.map_or_else(String::new, |before| format!(" (since {} already)", before.since));
+                let words = format!("{} {} is suspended{again}: all its mail is refused", kind.key(), subject.name);
+                Answer::Done { words }
+            }
+            Err(error) => Answer::No { words: error.to_string() },
+        }
+    }
+
+    pub(super) async fn resume(&self, kind: SubjectKind, name: &str, order: Instruction) -> Answer {
+        let found = find(kind, name, &self.engine.snapshot().directory);
+        let subject = match self.suspended_by_name(kind, name).map_or(found, Ok) {
+            Ok(subject) => subject,
+            Err(words) => return Answer::No { words },
+        };
+        let (by, why) = (order.by.clone(), order.why.clone());
+        match self.engine.administration.resume(subject.clone(), order).await {
+            Ok(_) => {
+                self.log_order("resume", &subject, &by, &why);
+                Answer::Done { words: format!("{} {} may send again", kind.key(), subject.name) }
+            }
+            Err(error) => Answer::No { words: error.to_string() },
+        }
+    }
+
+    /// Whoever was suspended under this name, configured or not.
+    fn suspended_by_name(&self, kind: SubjectKind, name: &str) -> Option<Subject> {
+        let orders = self.engine.administration.orders();
+        let suspension = match kind {
+            SubjectKind::Customer => orders.suspended_customer(name),
+            _ => orders.suspended_user(Address::parse(name).ok()?.as_str()),
+        };
+        suspension.map(|suspension| suspension.subject.clone())
+    }
+
+    fn log_order(&self, event: &'static str, subject: &Subject, by: &Actor, why: &str) {
+        let line = LogLine::event(event)
+            .field("kind", subject.kind.key())
+            .field("name", &subject.name)
+            .field("customer", &subject.customer)
+            .field("by", by)
+            .optional("why", Some(why).filter(|why| !why.is_empty()));
+        self.engine.log.write(Level::Info, line);
+    }
+}
+
+fn find(kind: SubjectKind, name: &str, directory: &Directory) -> Result<Subject, String> {
+    let (subject, _) = find_subject(name, directory).map_err(|error| error.to_string())?;
+    match (kind, subject.kind) {
+        (asked, found) if asked == found => Ok(subject),
+        (SubjectKind::Customer, _) => Err(format!("\"{name}\" is a user: write `relaykeeper user` instead")),
+        _ => Err(format!("\"{name}\" is a customer: write `relaykeeper customer` instead")),
+    }
+}
