@@ -38,7 +38,9 @@ pub mod directory;
 pub mod envelope;
 pub mod ledger;
 pub mod listen;
+pub mod mail;
 pub mod milter;
+
 pub mod policy;
 pub mod policy_service;
 pub mod report;

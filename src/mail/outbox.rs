@@ -1,0 +1,69 @@
+//! Where letters wait for the postman.
+
+use super::Letter;
+use crate::envelope::Address;
+use crate::report::{LogLine, Logger, OncePer};
+use lru::LruCache;
+use parking_lot::Mutex;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Letters that may wait for the postman.
+const WAITING: usize = 128;
+
+/// Recipients of own mail that are remembered.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+
+/// How long the MTA may take until it asks us about our own mail: sendmail(1) leaves it in a queue first.
+const ON_ITS_WAY: Duration = Duration::from_secs(3_600);
+
+/// Takes letters. A clone is the same outbox.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    waiting: mpsc::Sender<Letter>,
+    on_its_way: Arc<OnItsWay>,
+    full: Arc<OncePer<()>>,
+}
+
+/// To whom own mail was handed over lately.
+#[derive(Debug)]
+pub(super) struct OnItsWay(Mutex<LruCache<Box<str>, Instant>>);
+
+impl Outbox {
+    /// The outbox, and what the postman takes letters from.
+    pub(super) fn new() -> (Outbox, mpsc::Receiver<Letter>, Arc<OnItsWay>) {
+        let (waiting, letters) = mpsc::channel(WAITING);
+        let on_its_way = Arc::new(OnItsWay(Mutex::new(LruCache::new(REMEMBERED))));
+        let full = Arc::new(OncePer::new(Duration::from_secs(3_600), 1));
+        (Outbox { waiting, on_its_way: on_its_way.clone(), full }, letters, on_its_way)
+    }
+
+    /// Hands over a letter; never waits. One for which there is no room is dropped, and the log says so.
+    pub fn post(&self, letter: Letter, log: &Logger) {
+        let about = letter.about;
+        if self.waiting.try_send(letter).is_err()
+            && let Some(more) = self.full.check((), Instant::now())
+        {
+            log.write(
+                crate::report::Level::Error,
+                LogLine::event("mail-dropped").field("about", about).field("more", more),
+            );
+        }
+    }
+
+    /// Whether own mail to this recipient is on its way: what comes from this host with the empty sender may be it.
+    pub fn sends_now(&self, recipient: &Address) -> bool {
+        self.on_its_way.0.lock().peek(recipient.as_str()).is_some_and(|at| at.elapsed() < ON_ITS_WAY)
+    }
+}
+
+impl OnItsWay {
+    pub fn remember(&self, recipients: &[Address]) {
+        let mut on_its_way = self.0.lock();
+        for recipient in recipients {
+            on_its_way.put(recipient.as_str().into(), Instant::now());
+        }
+    }
+}
