@@ -40,6 +40,7 @@ pub mod ledger;
 pub mod listen;
 pub mod mail;
 pub mod milter;
+pub mod notify;
 
 pub mod policy;
 pub mod policy_service;

@@ -30,6 +30,7 @@ fn values_in_the_example_are_the_defaults_unless_it_says_otherwise() {
     let mut expected = settings("[relay]\nhostname = \"relay.example.net\"\n");
     expected.listen = example.listen.clone();
     expected.mail.from = example.mail.from.clone();
+    expected.mail.route = example.mail.route.clone();
     assert_eq!(example, expected);
     assert_eq!(expected.listen.socket_mode, settings("").listen.socket_mode);
 }

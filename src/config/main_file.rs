@@ -60,7 +60,7 @@ section!(
 section!(LOG, "log", &["to", "level"]);
 section!(STORE, "store", &["backend", "path", "sync", "urls", "on_outage"]);
 section!(POLICY, "policy", &["count_at", "on_rewrite"]);
-section!(MAIL, "mail", &["from", "sendmail", "smtp"]);
+section!(MAIL, "mail", &["from", "sendmail", "smtp", "warn_users"]);
 
 /// What came of the main file. If there are errors, the settings are what could be read in spite of them.
 #[derive(Debug)]
@@ -322,7 +322,8 @@ fn read_mail(table: &Table<'_>) -> Mail {
         Some(smtp) => MailRoute::Smtp(smtp),
         None => MailRoute::Sendmail(sendmail.unwrap_or_else(|| "/usr/sbin/sendmail".into())),
     };
-    Mail { from: from.map(|address| address.as_str().to_owned()), route }
+    let warn_users = table.get("warn_users").and_then(|item| item.boolean()).unwrap_or(false);
+    Mail { from: from.map(|address| address.as_str().to_owned()), route, warn_users }
 }
 
 fn absolute(path: &Path) -> PathBuf {

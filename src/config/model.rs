@@ -236,6 +236,15 @@ pub struct ConnectionLimits {
 pub struct Mail {
     pub from: Option<String>,
     pub route: MailRoute,
+    /// Users are told of their own limits, too.
+    pub warn_users: bool,
+}
+
+impl Mail {
+    /// The address in `From:`.
+    pub fn sender(&self, hostname: &str) -> String {
+        self.from.clone().unwrap_or_else(|| format!("postmaster@{hostname}"))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -74,6 +74,8 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
         async move { policy.sweep().await }
     });
 
+    services.spawn(crate::notify::serve(engine.clone()));
+
     stop.await;
     let _ = stop_accepting.send(true);
     drain(&engine).await;

@@ -18,7 +18,7 @@ pub struct Letter {
     pub(super) when_sent: Option<WhenSent>,
 }
 
-type WhenSent = Box<dyn FnOnce() + Send>;
+type WhenSent = Box<dyn FnOnce() + Send + Sync>;
 
 /// Who sends it.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Letter {
     }
 
     /// `when_sent` is called once the MTA has taken it.
-    pub fn then(self, when_sent: impl FnOnce() + Send + 'static) -> Letter {
+    pub fn then(self, when_sent: impl FnOnce() + Send + Sync + 'static) -> Letter {
         Letter { when_sent: Some(Box::new(when_sent)), ..self }
     }
 

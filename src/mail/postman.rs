@@ -40,6 +40,24 @@ struct Pending {
     pause: Duration,
 }
 
+/// Where letters are brought.
+trait Way: Sync {
+    fn bring(&self, letter: &Letter) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// By the settings in force.
+struct ToTheMta<S>(S);
+
+impl<S: Fn() -> Arc<Settings> + Sync> Way for ToTheMta<S> {
+    async fn bring(&self, letter: &Letter) -> Result<(), Failure> {
+        let settings = (self.0)();
+        let relay = &settings.relay.hostname;
+        let address = settings.mail.sender(relay);
+        let message = letter.message(From { address: &address, hostname: relay }).map_err(Failure::permanent)?;
+        hand_over(&message, &settings.mail.route, relay).await
+    }
+}
+
 impl Postman {
     /// A postman, and the outbox that he empties.
     pub fn new() -> (Outbox, Postman) {
@@ -48,18 +66,11 @@ impl Postman {
     }
 
     /// Works until the outbox is gone. `settings` are those in force.
-    pub async fn work(&mut self, settings: impl Fn() -> Arc<Settings>, log: &Logger) {
-        self.work_with(log, async |letter| {
-            let settings = settings();
-            let relay = &settings.relay.hostname;
-            let address = settings.mail.from.clone().unwrap_or_else(|| format!("postmaster@{relay}"));
-            let message = letter.message(From { address: &address, hostname: relay }).map_err(Failure::permanent)?;
-            hand_over(&message, &settings.mail.route, relay).await
-        })
-        .await;
+    pub async fn work(&mut self, settings: impl Fn() -> Arc<Settings> + Send + Sync, log: &Logger) {
+        self.work_with(log, &ToTheMta(settings)).await;
     }
 
-    async fn work_with(&mut self, log: &Logger, hand_over: impl AsyncFn(&Letter) -> Result<(), Failure>) {
+    async fn work_with(&mut self, log: &Logger, way: &impl Way) {
         loop {
             let next = self.pending.iter().map(|pending| pending.next).min();
             let due = async {
@@ -70,7 +81,7 @@ impl Postman {
             };
             tokio::select! {
                 biased;
-                () = due => self.bring_what_is_due(log, &hand_over).await,
+                () = due => self.bring_what_is_due(log, way).await,
                 letter = self.letters.recv(), if self.pending.len() < MAX_PENDING => {
                     let Some(letter) = letter else { return };
                     let now = Instant::now();
@@ -80,14 +91,14 @@ impl Postman {
         }
     }
 
-    async fn bring_what_is_due(&mut self, log: &Logger, hand_over: &impl AsyncFn(&Letter) -> Result<(), Failure>) {
+    async fn bring_what_is_due(&mut self, log: &Logger, way: &impl Way) {
         let now = Instant::now();
         let (due, later) = std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.next <= now);
         self.pending = later;
         let due: Vec<Pending> = due;
         for mut pending in due {
             self.on_its_way.remember(&pending.letter.to);
-            match hand_over(&pending.letter).await {
+            match way.bring(&pending.letter).await {
                 Ok(()) => self.brought(pending, log),
                 // One bad address must not keep the others from it.
                 Err(failure) if failure.is_permanent && pending.letter.to.len() > 1 => self.divide(pending),
@@ -169,24 +180,33 @@ mod tests {
     async fn work(
         letters: Vec<Letter>,
         log: &Logger,
-        outcome: impl Fn(&str, u64) -> Result<(), Failure>,
+        outcome: impl Fn(&str, u64) -> Result<(), Failure> + Sync,
     ) -> Vec<(String, u64)> {
         let (outbox, mut postman) = Postman::new();
         for letter in letters {
             outbox.post(letter, log);
         }
-        let attempts = Mutex::new(Vec::new());
-        let start = Instant::now();
-        let work = postman.work_with(log, async |letter| {
-            let to = letter.to.iter().map(Address::as_str).collect::<Vec<_>>().join(",");
-            let at = start.elapsed().as_secs();
-            attempts.lock().push((to.clone(), at));
-            outcome(&to, at)
-        });
+        let way = Played { outcome, start: Instant::now(), attempts: Mutex::default() };
+        let work = postman.work_with(log, &way);
         // Time is paused: it passes as soon as nothing else is to be done.
         let _ = tokio::time::timeout(2 * PATIENCE, work).await;
         assert!(postman.pending.is_empty());
-        attempts.into_inner()
+        way.attempts.into_inner()
+    }
+
+    struct Played<O> {
+        outcome: O,
+        start: Instant,
+        attempts: Mutex<Vec<(String, u64)>>,
+    }
+
+    impl<O: Fn(&str, u64) -> Result<(), Failure> + Sync> Way for Played<O> {
+        async fn bring(&self, letter: &Letter) -> Result<(), Failure> {
+            let to = letter.to.iter().map(Address::as_str).collect::<Vec<_>>().join(",");
+            let at = self.start.elapsed().as_secs();
+            self.attempts.lock().push((to.clone(), at));
+            (self.outcome)(&to, at)
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,6 +36,8 @@ pub enum Exemption {
     Client,
     /// `exempt_recipient_domains`.
     RecipientDomain,
+    /// relaykeeper's own mail on its way to an administrator.
+    OwnMail,
     /// The store or the configuration is out of order, and `on_failure = "accept"`.
     OnFailure,
 }
@@ -81,6 +83,7 @@ impl Exemption {
         match self {
             Exemption::Client => "exempt-client",
             Exemption::RecipientDomain => "exempt-recipient-domain",
+            Exemption::OwnMail => "own-mail",
             Exemption::OnFailure => "on-failure",
         }
     }

@@ -7,6 +7,7 @@ use crate::administration::Administration;
 use crate::config::{BadFile, Loaded, Settings};
 use crate::directory::Directory;
 use crate::ledger::Ledger;
+use crate::notify::Notices;
 use crate::policy::Rules;
 use crate::report::Logger;
 use arc_swap::ArcSwap;
@@ -48,6 +49,8 @@ pub struct Engine {
     pub sessions: OpenSessions,
     pub tally: Tally,
     pub open_transactions: OpenCount,
+    /// What people may have to be told by mail.
+    pub notices: Notices,
 }
 
 impl Engine {
@@ -60,6 +63,7 @@ impl Engine {
             sessions: OpenSessions::default(),
             tally: Tally::default(),
             open_transactions: OpenCount::default(),
+            notices: Notices::default(),
         })
     }
 

@@ -5,7 +5,7 @@ use super::envelope::{Envelope, FrontEnd};
 use super::log;
 use super::open_count::UnderWay;
 use crate::config::OnFailure;
-use crate::envelope::{Address, Reply};
+use crate::envelope::{Address, Reply, Sender};
 use crate::ledger::{Answer, Kept, LedgerError, RecipientKey, ReservationId};
 use crate::policy::{
     Admission, Admitted, Exemption, Gate, Outcome, RecipientFacts, Refusal, Trace, Verdict, admit, conclude,
@@ -43,6 +43,8 @@ pub struct Transaction {
     counted: Vec<RecipientKey>,
     /// Accepted recipients that do not count, each once.
     exempt: Vec<RecipientKey>,
+    /// A letter of ours to an administrator.
+    is_own_mail: bool,
     rewriting: Rewriting,
     /// The reservation may hold something.
     reserved: bool,
@@ -74,6 +76,7 @@ impl Transaction {
             admission,
             counted: Vec::new(),
             exempt: Vec::new(),
+            is_own_mail: false,
             rewriting,
             reserved: false,
             open: true,
@@ -162,6 +165,7 @@ impl Transaction {
                 self.refused(refusal.clone())
             }
             Admission::Exempt(exemption) => self.admission.verdict(Outcome::Exempt(*exemption)),
+            _ if self.is_own_mail => Verdict::of(Outcome::Exempt(Exemption::OwnMail)),
             _ => Verdict::of(Outcome::Exempt(Exemption::RecipientDomain)),
         };
         let recipients = Some(kept.len() + self.exempt.len() as u64);
@@ -207,7 +211,12 @@ impl Transaction {
             }
         };
         let key = self.engine.ledger.recipient_key(address.as_str());
-        let verdict = self.verdict(&address, key, counting, &mut Trace::off()).await;
+        let verdict = if self.may_be_own_mail() && self.engine.notices.outbox.sends_now(&address) {
+            self.is_own_mail = true;
+            Verdict::of(Outcome::Exempt(Exemption::OwnMail))
+        } else {
+            self.verdict(&address, key, counting, &mut Trace::off()).await
+        };
         self.reserved |= verdict.outcome == Outcome::Accept && matches!(counting, Counting::Reserve);
         let known = match &verdict.outcome {
             // Whether it fits could not be told; the end of the message asks again.
@@ -287,6 +296,7 @@ impl Transaction {
     fn conclude(&self, answer: Result<Answer, LedgerError>, trace: &mut Trace) -> Verdict {
         let error = match answer {
             Ok(answer) => {
+                self.take_notice(&answer);
                 let ledger = &self.engine.ledger;
                 return conclude(&self.admission, &answer, |moment| ledger.wall(moment), trace);
             }
@@ -296,6 +306,24 @@ impl Transaction {
             OnFailure::Accept => self.admission.verdict(Outcome::Exempt(Exemption::OnFailure)),
             OnFailure::Defer => self.refused(Refusal::CannotDecide { why: error.to_string().into() }),
         }
+    }
+
+    /// Limits that are used up, or nearly: the customer's administrators are told.
+    fn take_notice(&self, answer: &Answer) {
+        let Admission::Admitted(admitted) = &self.admission else { return };
+        let (notices, customer, parties) = (&self.engine.notices, &admitted.customer, &admitted.parties);
+        if !answer.near.is_empty() {
+            notices.after_commit(customer, parties, &answer.near, answer.at);
+        }
+        if !answer.over.is_empty() {
+            notices.after_refusal(customer, parties, &answer.over, answer.at);
+        }
+    }
+
+    /// A letter of ours that the MTA asks about comes from this host with the empty sender.
+    fn may_be_own_mail(&self) -> bool {
+        let Envelope { client, login, sender, .. } = &self.envelope;
+        *sender == Ok(Sender::Empty) && login.is_empty() && client.is_some_and(|client| client.is_loopback())
     }
 
     /// What the MTA tells of the recipients at the end.

@@ -4,6 +4,7 @@
 
 pub mod installation;
 pub mod mta;
+pub mod smtp_sink;
 pub mod smtpd;
 
 use std::future::Future;

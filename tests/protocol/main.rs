@@ -4,6 +4,7 @@
 mod both_protocols;
 #[path = "../common/mod.rs"]
 mod common;
+mod limit_warnings;
 mod milter_connections;
 mod milter_negotiation;
 mod milter_sessions;

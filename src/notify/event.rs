@@ -1,0 +1,18 @@
+//! What may be worth a letter.
+
+use crate::directory::{Customer, LimitName};
+use crate::ledger::Subject;
+use std::sync::Arc;
+
+/// Something of which people may have to be told. Whether they are is found out by a task of its own.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// So much of a limit is taken that a level may be reached.
+    LimitNear {
+        customer: Arc<Customer>,
+        subject: Subject,
+        limit: LimitName,
+        /// It refused mail.
+        refuses: bool,
+    },
+}

@@ -1,0 +1,10 @@
+//! What people are told by mail, and that they are told it once.
+
+mod event;
+mod limits;
+mod service;
+mod told;
+mod words;
+
+pub use event::Event;
+pub use service::{Notices, serve};
