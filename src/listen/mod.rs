@@ -6,10 +6,12 @@
 pub mod accept;
 pub mod address;
 pub mod bind;
-pub mod stream;
+pub mod patience;
+mod stream;
 mod unix_socket;
 
 pub use accept::Listener;
 pub use address::{InvalidAddress, ListenAddress};
 pub use bind::{BindError, SocketOptions, bind};
+pub use patience::{Impatience, Patience, write_in_time};
 pub use stream::{Peer, Stream};

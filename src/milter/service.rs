@@ -5,16 +5,15 @@ use super::conversation::{Conversation, Flow};
 use super::frames::Incoming;
 use super::negotiation::Needs;
 use super::trouble::Trouble;
-use crate::listen::{Listener, Peer};
+use crate::listen::{Impatience, Listener, Patience, Peer, write_in_time};
 use crate::report::{OncePer, and_more};
 use crate::session::Engine;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout};
 
 /// Connections at once on one listener; more wait to be accepted. Postfix runs 100 smtpd processes by default.
 const MAX_CONNECTIONS: u32 = 4_096;
@@ -103,51 +102,36 @@ impl MilterService {
         let (mut incoming, mut out) = (Incoming::new(), Vec::new());
         let mut conversation = Conversation::new(self.engine.clone(), self.needs());
         let mut stop = pin!(stop);
-        let mut patience = pin!(sleep_until(Instant::now() + FRAME_TIME));
-        // What the connection waits for is due by `patience`; if not, that only tells when to look again.
-        let mut is_due = true;
-        let mut was_silent = true;
+        // The first thing that is due is the negotiation.
+        let mut patience = Patience::new(FRAME_TIME, IDLE);
         loop {
+            let mut anew = false;
             while let Some(frame) = incoming.take()? {
+                anew = true;
                 if conversation.hear(Command::parse(frame)?, &mut out).await? == Flow::Over {
                     return Ok(());
                 }
             }
             if !out.is_empty() {
-                match timeout(ANSWER_TIME, stream.write_all(&out)).await {
-                    Ok(Ok(())) => out.clear(),
-                    Ok(Err(_)) => return Ok(()),
-                    Err(_) => return Err(Trouble::NotTaken),
+                match write_in_time(&mut stream, &out, ANSWER_TIME).await {
+                    Some(Ok(())) => out.clear(),
+                    Some(Err(_)) => return Ok(()),
+                    None => return Err(Trouble::NotTaken),
                 }
             }
-            match (incoming.is_empty(), is_due) {
-                (true, true) if conversation.has_begun() => {
-                    patience.as_mut().reset(Instant::now() + IDLE);
-                    is_due = false;
-                }
-                (false, false) => {
-                    patience.as_mut().reset(Instant::now() + FRAME_TIME);
-                    is_due = true;
-                }
-                _ => {}
-            }
+            patience.expect(!incoming.is_empty() || !conversation.has_begun(), anew);
             tokio::select! {
                 biased;
                 read = incoming.read(&mut stream) => match read {
                     Ok(0) | Err(_) if incoming.is_empty() => return Ok(()),
                     Ok(0) | Err(_) => return Err(Trouble::CutOff),
-                    Ok(_) => was_silent = false,
+                    Ok(_) => patience.heard(),
                 },
                 () = &mut stop => return Ok(()),
-                () = &mut patience => {
-                    if is_due {
-                        return Err(Trouble::TooSlow);
-                    }
-                    if std::mem::replace(&mut was_silent, true) {
-                        return Ok(());
-                    }
-                    patience.as_mut().reset(Instant::now() + IDLE);
-                }
+                why = patience.end() => return match why {
+                    Impatience::TooSlow => Err(Trouble::TooSlow),
+                    Impatience::Silence => Ok(()),
+                },
             }
         }
     }

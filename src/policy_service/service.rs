@@ -5,14 +5,14 @@ use super::instances::{Instances, SharedSlot, Slot, State};
 use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
 use crate::config::OnRewrite;
 use crate::envelope::parse_client;
-use crate::listen::Peer;
+use crate::listen::{Impatience, Patience, Peer, write_in_time};
 use crate::report::{OncePer, and_more};
 use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenCount, Rewriting, SmtpSession, Transaction};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::Instant;
 
 /// Postfix closes a connection after 300 s idle or 1,000 s (`smtpd_policy_service_max_idle`, `…_max_ttl`).
 const IDLE: Duration = Duration::from_secs(1_200);
@@ -78,8 +78,7 @@ impl PolicyService {
         let mut buffer = Vec::with_capacity(IDLE_BUFFER);
         let mut out = String::new();
         let mut searched = 0;
-        // When the request began that is not complete yet.
-        let mut begun = None;
+        let mut patience = Patience::new(REQUEST_TIME, IDLE);
         loop {
             let mut answering = None;
             while let Some(end) = find_end(&buffer, searched) {
@@ -88,35 +87,39 @@ impl PolicyService {
                 let answer = self.answer(&Request::parse(&text)?, peer).await?;
                 answer.write(&mut out);
                 buffer.drain(..end + 2);
-                (searched, begun) = (0, None);
+                searched = 0;
             }
             searched = buffer.len().saturating_sub(1);
             if !out.is_empty() {
                 // Whoever else has asked by now is decided first, and all are answered together: the MTA's host is woken
                 // once, not for each. Where nobody else has, this costs nothing.
                 tokio::task::yield_now().await;
-                match timeout(ANSWER_TIME, stream.write_all(out.as_bytes())).await {
-                    Ok(Ok(())) => out.clear(),
-                    Ok(Err(_)) => return Ok(()),
-                    Err(_) => return Err(BadRequest::NotTaken),
+                match write_in_time(stream, out.as_bytes(), ANSWER_TIME).await {
+                    Some(Ok(())) => out.clear(),
+                    Some(Err(_)) => return Ok(()),
+                    None => return Err(BadRequest::NotTaken),
                 }
             }
-            drop(answering);
+            let anew = answering.take().is_some();
             if buffer.len() >= MAX_REQUEST {
                 return Err(BadRequest::TooLong);
             }
             let is_idle = buffer.is_empty();
-            let deadline = if is_idle {
+            if is_idle {
                 buffer.shrink_to(IDLE_BUFFER);
-                Instant::now() + IDLE
-            } else {
-                *begun.get_or_insert_with(Instant::now) + REQUEST_TIME
-            };
-            match timeout_at(deadline, stream.read_buf(&mut buffer)).await {
-                Ok(Ok(0)) | Ok(Err(_)) | Err(_) if is_idle => return Ok(()),
-                Ok(Ok(0)) | Ok(Err(_)) => return Err(BadRequest::CutOff),
-                Err(_) => return Err(BadRequest::TooSlow),
-                Ok(Ok(_)) => {}
+            }
+            patience.expect(!is_idle, anew);
+            tokio::select! {
+                biased;
+                read = stream.read_buf(&mut buffer) => match read {
+                    Ok(0) | Err(_) if is_idle => return Ok(()),
+                    Ok(0) | Err(_) => return Err(BadRequest::CutOff),
+                    Ok(_) => patience.heard(),
+                },
+                why = patience.end() => return match why {
+                    Impatience::TooSlow => Err(BadRequest::TooSlow),
+                    Impatience::Silence => Ok(()),
+                },
             }
         }
     }
