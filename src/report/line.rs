@@ -74,6 +74,12 @@ impl LogLine {
         })
     }
 
+    /// Adds `key=value` for a word of our own, which stands as it is: plain printable characters.
+    pub fn word(self, key: &'static str, word: &'static str) -> LogLine {
+        debug_assert!(word.bytes().all(|byte| Form::Bare.plain()[usize::from(byte)]) && !word.is_empty());
+        self.append(key, |writer| writer.text.push_str(word))
+    }
+
     /// Adds `key=value` when there is a value.
     pub fn optional(self, key: &'static str, value: Option<impl Display>) -> LogLine {
         match value {

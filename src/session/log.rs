@@ -30,7 +30,7 @@ pub(super) fn decided(log: &Logger, told: &Told) {
         Outcome::Refuse(refusal) => Some(refusal.key()),
     };
     let mut line = LogLine::transaction(told.queue_id)
-        .field("verdict", verdict.word())
+        .word("verdict", verdict.word())
         .optional("reason", reason)
         .optional("customer", verdict.customer.as_deref())
         .optional("user", verdict.user.as_deref())
@@ -44,7 +44,7 @@ pub(super) fn decided(log: &Logger, told: &Told) {
         .optional("recipients", told.recipients)
         .optional("rewritten", verdict.rewrite_sender_to.as_ref().filter(|_| verdict.passes()))
         .optional("shadow", verdict.shadow.first().map(Refusal::key))
-        .field("proto", told.front_end.key())
+        .word("proto", told.front_end.key())
         .field("ref", told.reference)
         .optional("text", verdict.refusal());
     log.write(level, line);
