@@ -21,6 +21,7 @@
 //!          config/          envelope/: addresses, domains, replies: what all the rest speaks in
 //!     text → checked model  administration/: who is suspended
 //!                           listen/: sockets;  clock: the one source of time;  cli/: one file a command
+//!                           socketmap/: who may relay, and through which gateway mail leaves, for Postfix's tables
 //! ```
 //!
 //! The way of a recipient: [`milter`] or [`policy_service`] turn what the MTA says into calls on a
@@ -46,3 +47,4 @@ pub mod policy;
 pub mod policy_service;
 pub mod report;
 pub mod session;
+pub mod socketmap;

@@ -9,9 +9,10 @@ use super::reader::{Item, Spec, Table};
 use super::report::{Complaint, Report};
 use super::source::{Source, quoted};
 use super::values;
-use crate::directory::{AddressRanges, AllowedSenders, Billing, Customer, OwnDomains, Range, Setting};
+use crate::directory::{AddressRanges, AllowedSenders, Billing, Customer, OwnDomains, Range, Setting, User};
 use crate::envelope::{Domain, is_public_suffix};
 use hashbrown::HashMap;
+use ipnet::IpNet;
 use std::path::{Path, PathBuf};
 
 pub(super) static CUSTOMER: Spec = Spec {
@@ -51,6 +52,10 @@ static IP: Spec = Spec {
 pub(super) struct Surroundings {
     pub limits: LimitTable,
     pub max_range_addresses: u64,
+    /// `relay.private_gateways`
+    pub private_gateways: Vec<IpNet>,
+    /// Whether anybody can ask for gateways (`listen.socketmap`).
+    pub has_socketmap: bool,
 }
 
 /// What came of a customer's file.
@@ -71,6 +76,8 @@ pub(super) struct Salvage {
     /// Whether there may be domains besides.
     pub is_doubtful: bool,
     pub logins: Vec<Box<str>>,
+    /// Further sender addresses.
+    pub senders: Vec<Box<str>>,
 }
 
 impl ParsedFile {
@@ -96,12 +103,13 @@ pub(super) fn read_customer(source: &Source, surroundings: &Surroundings) -> Par
     let admins = table.get("admins").map(|item| item.parsed_list("it@acme.example", values::address));
     let archive_to = table.get("archive_to").and_then(|item| item.parsed("vault@acme.example", values::address));
     let user_gateways = table.get("user_gateways").and_then(|item| item.boolean()).unwrap_or(false);
-    let outbound_gateway = table.get("outbound_gateway").and_then(|item| item.parsed("[mx.acme.example]:25", gateway));
+    let outbound_gateway =
+        table.get("outbound_gateway").and_then(|item| next_hop(&item, "[mx.acme.example]:25", surroundings));
     let limits = LimitTable::read(&table, Scope::Customer);
     let settings = reader.settings(&table, surroundings.max_range_addresses);
     let CustomerUsers { users, problems: users_problems, others } = {
         let (folder, domains) = (folder_of(&source.path), &OwnDomains::new(&domains));
-        UsersReader { report: &report, folder, domains, user_gateways, others: Vec::new() }.read(&table)
+        UsersReader { report: &report, folder, domains, user_gateways, surroundings, others: Vec::new() }.read(&table)
     };
 
     let is_good = !report.has_errors() && users_problems.errors() == 0;
@@ -109,7 +117,9 @@ pub(super) fn read_customer(source: &Source, surroundings: &Surroundings) -> Par
     problems.append(users_problems);
     let (Some(name), Some(licenses), Some(billing), true) = (name, licenses, billing, is_good) else {
         let logins = users.iter().flat_map(|user| user.logins.clone()).collect();
-        return ParsedFile { customer: None, salvage: Salvage { domains, is_doubtful, logins }, problems, others };
+        let senders = users.iter().flat_map(further_addresses).collect();
+        let salvage = Salvage { domains, is_doubtful, logins, senders };
+        return ParsedFile { customer: None, salvage, problems, others };
     };
     let limits = limits.over(&surroundings.limits).rules().for_customer(licenses as u32, billing);
     let customer = Customer {
@@ -130,6 +140,21 @@ pub(super) fn read_customer(source: &Source, surroundings: &Surroundings) -> Par
 
 pub(super) fn folder_of(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
+}
+
+/// A gateway. Postfix learns of it by socketmap only.
+pub(super) fn next_hop(item: &Item<'_>, example: &str, surroundings: &Surroundings) -> Option<String> {
+    let hop = item.parsed(example, |text| gateway(text, &surroundings.private_gateways))?;
+    if !surroundings.has_socketmap {
+        let label = "nobody asks: mail goes straight to its recipients";
+        let help = "name a socket in listen.socketmap of the main file, and have Postfix ask there";
+        item.warning(Complaint::new("this has no effect", label).help(help));
+    }
+    Some(hop)
+}
+
+pub(super) fn further_addresses(user: &User) -> impl Iterator<Item = Box<str>> {
+    user.senders.iter().map(|sender| sender.address.clone())
 }
 
 struct Reader<'t> {

@@ -1,9 +1,9 @@
 //! The users in a customer's file: `[[user]]` tables, and the `users_file`.
 
-use super::customer_file::{CUSTOMER, SETTING};
+use super::customer_file::{CUSTOMER, SETTING, Surroundings, next_hop};
 use super::diagnostic::{Diagnostic, MAX_SHOWN_OF_FILE, Problems, Severity};
-use super::gateway::{gateway, password_file};
 use super::locate;
+use super::password_file::password_file;
 use super::reader::{Item, Spec, Table};
 use super::report::{Complaint, Report};
 use super::source::{MAX_USERS_FILE, Place, Source, quoted};
@@ -46,6 +46,7 @@ pub(super) struct UsersReader<'t> {
     pub folder: &'t Path,
     pub domains: &'t OwnDomains<'t>,
     pub user_gateways: bool,
+    pub surroundings: &'t Surroundings,
     /// The other files that were looked at.
     pub others: Vec<PathBuf>,
 }
@@ -135,13 +136,13 @@ impl<'t> UsersReader<'t> {
             Some(address)
         });
         let gateway_item = table.get("gateway");
-        let gateway = gateway_item.and_then(|item| item.parsed("[smtp.partner.example]:587", gateway));
+        let gateway = gateway_item.and_then(|item| next_hop(&item, "[smtp.partner.example]:587", self.surroundings));
         if let (Some(item), false) = (gateway_item, self.user_gateways) {
             let complaint = Complaint::new("users of this customer may not have gateways", "not allowed");
             item.error(complaint.help("write `user_gateways = true` above the first header, or leave the gateway out"));
         }
         let username_item = table.get("username");
-        let username = username_item.and_then(|item| item.string("kim").map(str::to_owned));
+        let username = username_item.and_then(|item| item.parsed("kim", values::gateway_username));
         let password_item = table.get("password_file");
         let password_file = password_item.and_then(|item| {
             self.others.push(self.folder.join(item.string("secrets/kim-partner")?));

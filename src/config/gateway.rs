@@ -1,18 +1,16 @@
 //! Gateways: the server that further mail of a customer, or of a user's further address, goes out through.
 
-use super::reader::Item;
 use super::report::Complaint;
 use super::source::quoted;
 use super::values::is_host_name;
 use crate::envelope::{canonical_domain, canonical_ip};
-use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A next hop in Postfix's form (transport(5)): `[HOST]:PORT`, `HOST:PORT` (by MX), either without port. Loopback and
-/// private addresses are refused: they would let a customer's file reach into the operator's own network, or make
-/// the relay deliver to itself for ever.
-pub(super) fn gateway(text: &str) -> Result<String, Complaint> {
+/// private addresses are refused unless they lie in `allowed` (`relay.private_gateways`): they would let a customer's
+/// file reach into the operator's own network, or make the relay deliver to itself for ever.
+pub(super) fn gateway(text: &str, allowed: &[IpNet]) -> Result<String, Complaint> {
     let wrong = |why: &str| {
         Complaint::new(format!("{} is no gateway", quoted(text)), why)
             .help("write \"[HOST]:PORT\", such as \"[mx.acme.example]:25\"; without brackets HOST's MX is looked up")
@@ -42,15 +40,26 @@ pub(super) fn gateway(text: &str) -> Result<String, Complaint> {
         if !trimmed.starts_with('[') {
             return Err(wrong("an address stands in brackets"));
         }
-        if !is_public(canonical_ip(address)) {
+        let address = canonical_ip(address);
+        if !is_public(address) && !allowed.iter().any(|net| net.contains(&address)) {
             return Err(Complaint::new(
                 format!("{} is not a public address", quoted(host)),
                 "loopback, private and link-local addresses cannot be gateways",
             )
-            .help("name a server on the Internet"));
+            .help("name a server on the Internet, or list its network in relay.private_gateways of the main file"));
         }
+        // Postfix takes an IPv6 address with this prefix only.
+        let host = if address.is_ipv6() { format!("ipv6:{address}") } else { address.to_string() };
+        return Ok(match port {
+            Some(port) => format!("[{host}]:{port}"),
+            None => format!("[{host}]"),
+        });
     } else {
         let name = canonical_domain(host);
+        if name.rsplit('.').next().is_some_and(is_number) {
+            // inet_aton(3), and so Postfix, takes "127.1", "0x7f.1" and the like for addresses.
+            return Err(wrong("neither a name nor an address: write all four numbers of an IPv4 address"));
+        }
         if !is_host_name(&name) || !name.contains('.') || name.rsplit('.').next() == Some("localhost") {
             return Err(wrong("the host's full name is expected"));
         }
@@ -65,6 +74,12 @@ fn is_port(text: &str) -> bool {
     text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
+/// A last label that no name has: decimal, or hexadecimal after 0x.
+fn is_number(label: &str) -> bool {
+    let hexadecimal = label.strip_prefix("0x").map(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    hexadecimal.unwrap_or_else(|| !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit()))
+}
+
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -76,43 +91,24 @@ fn is_public(address: IpAddr) -> bool {
         IpAddr::V6(v6) => {
             let first = v6.segments()[0];
             let is_unique_local = first & 0xfe00 == 0xfc00;
-            let is_link_local = first & 0xffc0 == 0xfe80;
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || is_unique_local || is_link_local)
+            let is_local = first & 0xff80 == 0xfe80;
+            let leads_inside = ipv4_within(v6).is_some_and(|v4| !is_public(IpAddr::V4(v4)));
+            !(v6.is_multicast() || is_unique_local || is_local || leads_inside)
         }
     }
 }
 
-/// A file with a password, relative to `folder`. It must be readable by its owner and at most its group. What is in
-/// it is read when it is needed.
-pub(super) fn password_file(item: &Item<'_>, folder: &Path) -> Option<PathBuf> {
-    let text = item.string("secrets/kim-partner")?;
-    let path = folder.join(text);
-    let metadata = match std::fs::metadata(&path) {
-        Ok(metadata) => metadata,
-        // `check` may run as somebody who may not look.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            let label = "this user may not look at it: run the check as the daemon's user";
-            item.warning(Complaint::new(format!("{} cannot be checked", quoted(&path.to_string_lossy())), label));
-            return Some(path);
-        }
-        Err(error) => {
-            let title = format!("{} cannot be read", quoted(&path.to_string_lossy()));
-            item.error(Complaint::new(title, error.to_string()).help("the path is relative to the file that names it"));
-            return None;
-        }
-    };
-    if !metadata.is_file() {
-        item.error(Complaint::new(format!("{} is not a file", quoted(text)), "a regular file is expected"));
-        return None;
+/// The IPv4 address that packets to this one end at: IPv4-compatible (with `::` and `::1`), NAT64 (RFC 6052), 6to4
+/// (RFC 3056).
+fn ipv4_within(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    match (a, b) {
+        (0, 0) if (c, d, e, f) == (0, 0, 0, 0) => Some(join(g, h)),
+        (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => Some(join(g, h)),
+        (0x2002, _) => Some(join(b, c)),
+        _ => None,
     }
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o137 != 0 {
-        let title = format!("{} has mode {mode:04o}", quoted(text));
-        let help = format!("chmod 0640 {}", path.display());
-        item.error(Complaint::new(title, "others can read or change the password").help(help));
-        return None;
-    }
-    Some(path)
 }
 
 #[cfg(test)]
@@ -124,7 +120,7 @@ mod tests {
         for text in
             ["[mx.acme.example]:25", "mx.acme.example", "acme.example:587", "[192.0.2.1]:25", "[IPv6:2001:db8::1]:25"]
         {
-            assert!(gateway(text).is_ok(), "{text}");
+            assert!(gateway(text, &[]).is_ok(), "{text}");
         }
         for text in [
             "",
@@ -134,8 +130,12 @@ mod tests {
             "mx:99999",
             "smtp:[mx.acme.example]",
             "192.0.2.1",
+            "[127.1]:25",
+            "[2130706433]:25",
+            "[10.0x1]:25",
+            "[0x7f.0x1]:25",
         ] {
-            assert!(gateway(text).is_err(), "{text}");
+            assert!(gateway(text, &[]).is_err(), "{text}");
         }
     }
 
@@ -155,11 +155,36 @@ mod tests {
             "fd00::1",
             "::",
             "ff02::1",
+            "fec0::1",
+            "::127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:7f00:1::1",
+            "240.0.0.1",
             "localhost",
             "x.localhost",
             "localhost.localdomain",
         ] {
-            assert!(gateway(&format!("[{host}]:25")).is_err(), "{host}");
+            assert!(gateway(&format!("[{host}]:25"), &[]).is_err(), "{host}");
         }
+    }
+
+    #[test]
+    fn some_private_networks_may_be_allowed() {
+        let allowed: [IpNet; 2] = ["10.1.0.0/16".parse().unwrap(), "fd00:1::/32".parse().unwrap()];
+        for good in ["[10.1.2.3]:25", "[::ffff:10.1.2.3]:25", "[fd00:1::25]"] {
+            assert!(gateway(good, &allowed).is_ok(), "{good}");
+        }
+        for bad in ["[10.2.0.1]:25", "[127.0.0.1]:25", "[fd00:2::25]", "[localhost]"] {
+            assert!(gateway(bad, &allowed).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_written_as_postfix_wants_them() {
+        for text in ["[2001:DB8:0::1]:25", "[IPv6:2001:db8::1]:25"] {
+            assert_eq!(gateway(text, &[]).as_deref(), Ok("[ipv6:2001:db8::1]:25"));
+        }
+        assert_eq!(gateway("[::ffff:192.0.2.1]:25", &[]).as_deref(), Ok("[192.0.2.1]:25"));
+        assert_eq!(gateway("[MX.acme.example]", &[]).as_deref(), Ok("[mx.acme.example]"));
     }
 }

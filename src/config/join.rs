@@ -2,7 +2,7 @@
 
 use super::candidates::{Candidate, Choice};
 use super::conflicts::describe_conflict;
-use super::customer_file::Salvage;
+use super::customer_file::{Salvage, further_addresses};
 use super::diagnostic::{Problems, Severity};
 use crate::directory::{Conflict, Customer, Directory, DirectoryBuilder};
 use crate::envelope::Domain;
@@ -29,7 +29,8 @@ pub(super) fn join(candidates: &mut [Candidate], problems: &mut Problems) -> Dir
         candidates[n].choice = Choice::Neither;
         if let Some(customer) = candidates[n].new.take() {
             let logins = customer.users.iter().flat_map(|user| user.logins.iter().cloned()).collect();
-            candidates[n].salvage = Salvage { domains: customer.domains.clone(), is_doubtful: false, logins };
+            let senders = customer.users.iter().flat_map(further_addresses).collect();
+            candidates[n].salvage = Salvage { domains: customer.domains.clone(), is_doubtful: false, logins, senders };
         }
     }
     for candidate in candidates.iter().filter(|candidate| candidate.choice == Choice::Neither) {
@@ -39,6 +40,7 @@ pub(super) fn join(candidates: &mut [Candidate], problems: &mut Problems) -> Dir
             builder.add_unusable([]);
         }
         builder.add_unusable_logins(salvage.logins.iter().map(|login| &**login));
+        builder.add_unusable_senders(salvage.senders.iter().map(|sender| &**sender));
     }
     builder.build()
 }

@@ -55,6 +55,8 @@ section!(
         "identify_by_address",
         "sender_must_match_login",
         "max_range_addresses",
+        "private_gateways",
+        "gateway_transport",
     ]
 );
 section!(LOG, "log", &["to", "level"]);
@@ -92,7 +94,12 @@ pub(super) fn read_main(source: &Source) -> MainFile {
         relay: Relay { customers: absolute(&relay.customers), ..relay.clone() },
     };
     MainFile {
-        surroundings: Surroundings { limits, max_range_addresses: settings.relay.max_range_addresses },
+        surroundings: Surroundings {
+            limits,
+            max_range_addresses: settings.relay.max_range_addresses,
+            private_gateways: settings.relay.private_gateways.clone(),
+            has_socketmap: !settings.listen.socketmap.is_empty(),
+        },
         settings,
         customers: relay.customers,
         problems: report.into_problems(),
@@ -185,6 +192,8 @@ fn read_relay(table: &Table<'_>, folder: &Path) -> Relay {
         .map(|item| item.parsed_list("relay.example.net", |text| Ok(values::domain(text)?.as_str().to_owned())));
     let sender_forms = table.get("sender_forms").map(|item| read_sender_forms(&item));
     let max_range_addresses = table.get("max_range_addresses").and_then(|item| item.number(1..=1 << 32, "65_536"));
+    let private_gateways = table.get("private_gateways").map(|item| item.parsed_list("10.0.0.0/8", networks::net));
+    let gateway_transport = table.get("gateway_transport").and_then(|item| item.parsed("gateway", values::transport));
     Relay {
         hostname: read_hostname(table),
         customers: folder.join(customers.unwrap_or_else(|| "customers.d".into())),
@@ -197,6 +206,8 @@ fn read_relay(table: &Table<'_>, folder: &Path) -> Relay {
         identify_by_address: boolean("identify_by_address"),
         sender_must_match_login: boolean("sender_must_match_login"),
         max_range_addresses: max_range_addresses.unwrap_or(65_536),
+        private_gateways: private_gateways.unwrap_or_default(),
+        gateway_transport: gateway_transport.unwrap_or_else(|| "smtp".into()),
     }
 }
 

@@ -17,6 +17,7 @@ mod locate;
 mod main_file;
 mod model;
 mod networks;
+mod password_file;
 mod reader;
 mod report;
 mod restart;
@@ -31,4 +32,5 @@ pub use model::{
     ConnectionLimits, CountAt, LimitRule, LimitRules, Listen, Log, Mail, MailRoute, MaxRule, OnFailure, OnOutage,
     OnRewrite, PolicyOptions, Relay, SenderForm, Settings, Store, Sync,
 };
+pub use password_file::{MAX_PASSWORD, Password, PasswordFileError, read_password};
 pub use source::{MAX_CUSTOMER_FILE, MAX_MAIN_FILE, MAX_USERS_FILE, Place};

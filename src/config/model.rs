@@ -36,9 +36,7 @@ pub struct Listen {
 impl Listen {
     /// Keys that are set, but not served by this version.
     pub fn unserved(&self) -> Vec<&'static str> {
-        let socketmap = (!self.socketmap.is_empty()).then_some("listen.socketmap");
-        let http = self.http.is_some().then_some("listen.http");
-        socketmap.into_iter().chain(http).collect()
+        self.http.is_some().then_some("listen.http").into_iter().collect()
     }
 }
 
@@ -61,6 +59,10 @@ pub struct Relay {
     pub sender_must_match_login: bool,
     /// At least 1; in IPv6 a /64 counts as one address.
     pub max_range_addresses: u64,
+    /// Loopback and private networks in which gateways may be.
+    pub private_gateways: Vec<IpNet>,
+    /// Postfix's transport (master(5)) for users' gateways.
+    pub gateway_transport: String,
 }
 
 /// What happens to mail when no decision can be made.

@@ -112,6 +112,26 @@ pub(super) fn address(text: &str) -> Result<Address, Complaint> {
     Ok(address)
 }
 
+/// A login at a gateway. Postfix divides it from the password at the first colon.
+pub(super) fn gateway_username(text: &str) -> Result<String, Complaint> {
+    let is_good = (1..=255).contains(&text.len()) && !text.contains(|c: char| c == ':' || c.is_control());
+    if is_good {
+        return Ok(text.to_owned());
+    }
+    Err(Complaint::new(format!("{} cannot be a user name", quoted(text)), "empty, too long, or with a colon in it")
+        .help("write the name that the gateway knows the user by, such as \"kim\""))
+}
+
+/// The name of a transport in Postfix's master.cf.
+pub(super) fn transport(text: &str) -> Result<String, Complaint> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_name) {
+        return Ok(text.to_owned());
+    }
+    Err(Complaint::new(format!("{} is no transport", quoted(text)), "a name of letters, digits, - and _ is expected")
+        .help("write the name of a service in master.cf that is smtp(8), such as \"smtp\" or \"gateway\""))
+}
+
 /// Whether a name in canonical form has labels of letters, digits, hyphens and underscores, none empty.
 pub(super) fn is_host_name(name: &str) -> bool {
     name.len() <= 253

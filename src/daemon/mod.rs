@@ -11,6 +11,7 @@ use crate::control::ControlService;
 use crate::milter::MilterService;
 use crate::policy_service::PolicyService;
 use crate::session::Engine;
+use crate::socketmap::SocketmapService;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use tokio::task::JoinSet;
 
 /// Policy connections at once on one socket; more wait to be accepted. Postfix runs 100 smtpd processes by default.
 const MAX_POLICY_CONNECTIONS: usize = 4_096;
+
+/// Socketmap connections at once on one socket; more wait to be accepted. Each of Postfix's processes that routes or
+/// delivers has one for each table.
+const MAX_SOCKETMAP_CONNECTIONS: usize = 4_096;
 
 /// Control connections at once: administrators at work.
 const MAX_CONTROL_CONNECTIONS: usize = 32;
@@ -58,6 +63,21 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
         };
         services.spawn(sockets::accept(listener, MAX_POLICY_CONNECTIONS, policy_accepting.clone(), serve));
     }
+    let socketmap = SocketmapService::new(engine.clone());
+    for listener in sockets.socketmap {
+        let socketmap = socketmap.clone();
+        let serve = move |mut stream: crate::listen::Stream| {
+            let socketmap = socketmap.clone();
+            // A request is written in one piece and answered at once.
+            stream.acknowledge_late();
+            async move {
+                let peer = stream.peer();
+                socketmap.serve(stream, peer).await;
+            }
+        };
+        // As long as policy requests: permission to relay may come from here.
+        services.spawn(sockets::accept(listener, MAX_SOCKETMAP_CONNECTIONS, policy_accepting.clone(), serve));
+    }
     if let Some(listener) = sockets.control {
         let control = Arc::new(control);
         let serve = move |stream: crate::listen::Stream| {
@@ -81,6 +101,7 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
     drain(&engine).await;
     let _ = stop_policy.send(true);
     let _ = tokio::time::timeout(LAST_WRITES, policy.finish()).await;
+    let _ = tokio::time::timeout(LAST_WRITES, socketmap.finish()).await;
     let _ = end_sessions.send(true);
     let _ = tokio::time::timeout(LAST_WRITES, milters.join_all()).await;
     let _ = tokio::time::timeout(LAST_WRITES, engine.ledger.close()).await;

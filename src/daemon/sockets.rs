@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 pub struct Sockets {
     pub milter: Vec<Listener>,
     pub policy: Vec<Listener>,
+    pub socketmap: Vec<Listener>,
     pub control: Option<Listener>,
 }
 
@@ -30,6 +31,7 @@ impl Sockets {
         Ok(Sockets {
             milter: all(&listen.milter, "listen.milter")?,
             policy: all(&listen.policy, "listen.policy")?,
+            socketmap: all(&listen.socketmap, "listen.socketmap")?,
             control: listen
                 .control
                 .as_ref()

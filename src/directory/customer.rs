@@ -69,6 +69,13 @@ impl AllowedSenders {
     }
 }
 
+impl Setting {
+    /// Whether a client's address alone lets it in: the setting is on, and asks for no login.
+    pub fn lets_in_by_address(&self) -> bool {
+        self.enabled && !self.require_auth
+    }
+}
+
 impl Customer {
     /// Whether the domain, in canonical form, is one of the customer's or lies below one.
     pub fn owns_domain(&self, domain: &str) -> bool {

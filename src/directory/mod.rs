@@ -11,4 +11,4 @@ pub use customer::{AllowedSenders, Billing, Customer, DuplicateAddress, FurtherS
 pub use limits::{Action, CustomerLimits, Limit, LimitName, Window};
 pub(crate) use ranges::canonical_net;
 pub use ranges::{AddressRanges, Range};
-pub use snapshot::{Claim, Conflict, Directory, DirectoryBuilder, Owner};
+pub use snapshot::{Claim, Conflict, Directory, DirectoryBuilder, Further, Owner};

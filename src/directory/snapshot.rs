@@ -1,7 +1,8 @@
 //! The snapshot: who owns which domain and login. A look-up costs the same with ten customers as with 100,000.
 
-use super::customer::{Customer, OwnDomains, UserId};
+use super::customer::{Customer, FurtherSender, OwnDomains, User, UserId};
 use super::range_index::RangeIndex;
+use super::ranges::AddressRanges;
 use crate::envelope::claims_of;
 use hashbrown::HashMap;
 use std::net::IpAddr;
@@ -15,10 +16,16 @@ pub struct Directory {
     by_name: HashMap<Arc<str>, u32>,
     domains: HashMap<Box<str>, Holder>,
     logins: HashMap<Box<str>, LoginHolder>,
+    /// Further sender addresses.
+    senders: HashMap<Box<str>, Holder>,
     /// Somebody's file could not even be read for its domains, so "not registered" is not known for sure.
     incomplete: bool,
+    /// Some customer has no usable configuration.
+    any_unusable: bool,
     /// Made at the first question, since few installations ask.
     ranges: OnceLock<RangeIndex>,
+    /// Where an address alone lets a client in; made at the first question, too.
+    ranges_without_auth: OnceLock<AddressRanges>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +47,18 @@ pub struct Claim<'a> {
     /// The registered domain itself, not the host name below it.
     pub domain: &'a str,
     pub owner: Owner<'a>,
+}
+
+/// Whose further sender address it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Further<'a> {
+    Sender {
+        customer: &'a Arc<Customer>,
+        user: &'a User,
+        sender: &'a FurtherSender,
+    },
+    /// That of a customer whose file is bad.
+    Unusable,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +107,33 @@ impl Directory {
     pub fn holders_of_client(&self, client: IpAddr, most: usize) -> Vec<&Arc<Customer>> {
         let index = self.ranges.get_or_init(|| RangeIndex::new(&self.customers));
         index.holders(client, most).iter().map(|&id| &self.customers[id as usize]).collect()
+    }
+
+    /// Whether the address lies in an enabled range of an enabled setting that requires no AUTH, whoever's.
+    pub fn lets_in_by_address(&self, client: IpAddr) -> bool {
+        let ranges = self.ranges_without_auth.get_or_init(|| {
+            let settings = self.customers.iter().flat_map(|customer| &customer.settings);
+            let open = settings.filter(|setting| setting.lets_in_by_address());
+            AddressRanges::new(open.flat_map(|setting| setting.enabled_ranges.iter()))
+        });
+        ranges.contains(client)
+    }
+
+    /// Whose further sender address this is; in canonical form.
+    pub fn further_sender(&self, address: &str) -> Option<Further<'_>> {
+        let id = match *self.senders.get(address)? {
+            Holder::Customer(id) => id,
+            Holder::Unusable => return Some(Further::Unusable),
+        };
+        let customer = &self.customers[id as usize];
+        let user = customer.users.find(address)?;
+        let sender = user.senders.iter().find(|sender| *sender.address == *address)?;
+        Some(Further::Sender { customer, user, sender })
+    }
+
+    /// Whether there is a customer of whom nothing but perhaps domains, logins and further addresses is known.
+    pub fn has_unusable_customers(&self) -> bool {
+        self.any_unusable
     }
 
     /// Whether a domain that is not registered here may belong to a customer whose file cannot be read.
@@ -147,8 +193,6 @@ pub struct DirectoryBuilder {
     directory: Directory,
     /// Domains below which somebody registered a domain, too: there a customer may have users in another's domain.
     divided: HashMap<Box<str>, ()>,
-    /// Further sender addresses.
-    senders: HashMap<Box<str>, u32>,
     /// The domains of addresses and logins that lie outside their customer's own domains, and each domain above.
     outside: HashMap<Box<str>, (u32, Box<str>)>,
 }
@@ -178,7 +222,7 @@ impl DirectoryBuilder {
                 directory.logins.insert(login.clone(), LoginHolder::User(id, user_id as UserId));
             }
             for sender in &user.senders {
-                self.senders.insert(sender.address.clone(), id);
+                directory.senders.insert(sender.address.clone(), Holder::Customer(id));
             }
         }
         for address in outside_addresses(&customer) {
@@ -194,6 +238,7 @@ impl DirectoryBuilder {
     /// in doubt. Domains that somebody holds rightfully stay theirs.
     pub fn add_unusable<'a>(&mut self, domains: impl IntoIterator<Item = &'a str>) {
         let mut any = false;
+        self.directory.any_unusable = true;
         for domain in domains {
             any = true;
             self.directory.domains.entry(domain.into()).or_insert(Holder::Unusable);
@@ -205,6 +250,13 @@ impl DirectoryBuilder {
     pub fn add_unusable_logins<'a>(&mut self, logins: impl IntoIterator<Item = &'a str>) {
         for login in logins {
             self.directory.logins.entry(login.into()).or_insert(LoginHolder::Unusable);
+        }
+    }
+
+    /// Marks the further sender addresses of a customer that has no usable configuration.
+    pub fn add_unusable_senders<'a>(&mut self, addresses: impl IntoIterator<Item = &'a str>) {
+        for address in addresses {
+            self.directory.senders.entry(address.into()).or_insert(Holder::Unusable);
         }
     }
 
@@ -231,7 +283,7 @@ impl DirectoryBuilder {
                 }
             }
             for sender in &user.senders {
-                if let Some(&id) = self.senders.get(&sender.address) {
+                if let Some(&Holder::Customer(id)) = directory.senders.get(&sender.address) {
                     conflicts.push(Conflict::Sender { address: sender.address.to_string(), holder: name_of(id) });
                 }
             }

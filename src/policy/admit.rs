@@ -35,6 +35,8 @@ pub struct Admitted {
     /// The registered user that logged in.
     pub login_user: Option<Arc<str>>,
     pub rewrite_sender_to: Option<Address>,
+    /// Without being rewritten it must not leave: the sender is a further address of another customer's user.
+    pub must_be_rewritten: bool,
     pub shadow: Option<Refusal>,
 }
 
@@ -85,6 +87,7 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
         setting: entrance.setting.name.clone(),
         parties: Parties { customer: customer.name.clone(), user, login: counted_login(facts, customer) },
         login_user: sender::login_user(facts, customer, rules).map(|user| user.address.clone()),
+        must_be_rewritten: rewrite_sender_to.is_some() && sender.of_another,
         rewrite_sender_to,
         shadow: entrance.shadow,
     })

@@ -1,8 +1,9 @@
 //! Is the envelope sender one of the customer's? (relay service, sections 1 to 3)
 
 use super::facts::{Facts, Rules};
+use super::sender_form::bare_spelling;
 use crate::config::SenderForm;
-use crate::directory::{Customer, Owner, User};
+use crate::directory::{Customer, Further, Owner, User};
 use crate::envelope::{Address, Sender, canonical_login};
 use std::sync::Arc;
 
@@ -13,16 +14,29 @@ pub(super) struct Standing<'a> {
     pub user: Option<&'a User>,
     /// Its domain is one of the customer's, or below one.
     pub own_domain: bool,
+    /// It is a further address of another customer's user: nobody else's mail leaves with it.
+    pub of_another: bool,
 }
 
 pub(super) fn standing<'a>(sender: &Sender, customer: &'a Arc<Customer>, rules: &Rules) -> Standing<'a> {
-    let Some(address) = sender.address() else { return Standing { user: None, own_domain: false } };
+    let Some(address) = sender.address() else {
+        return Standing { user: None, own_domain: false, of_another: false };
+    };
     let user = find_user(customer, address, &rules.relay.sender_forms);
     let own_domain = match rules.directory.owner_of_domain(address.domain()).map(|claim| claim.owner) {
         Some(Owner::Customer(owner)) => Arc::ptr_eq(owner, customer),
         _ => false,
     };
-    Standing { user, own_domain }
+    let of_another = user.is_none() && !own_domain && find_further(address, rules).is_some();
+    Standing { user, own_domain, of_another }
+}
+
+/// Whose further address it is: as it is, or without what the configured forms allow to be added.
+pub(super) fn find_further<'a>(address: &Address, rules: &Rules<'a>) -> Option<Further<'a>> {
+    let directory = rules.directory;
+    directory
+        .further_sender(address.as_str())
+        .or_else(|| directory.further_sender(&bare_spelling(address, &rules.relay.sender_forms)?))
 }
 
 /// Whether the sender is the user that logged in, by address or alias. Without a login there is nothing to match.
@@ -50,42 +64,5 @@ pub(super) fn login_user<'a>(facts: &Facts, customer: &'a Customer, rules: &Rule
 
 /// The user an address belongs to: as it is, or without what the configured forms allow to be added.
 fn find_user<'a>(customer: &'a Customer, address: &Address, forms: &[SenderForm]) -> Option<&'a User> {
-    if let Some(user) = customer.users.find(address.as_str()) {
-        return Some(user);
-    }
-    let (mut local, mut domain) = (address.local_part(), address.domain());
-    if forms.contains(&SenderForm::Srs) {
-        (local, domain) = without_srs(local).unwrap_or((local, domain));
-    }
-    if forms.contains(&SenderForm::Batv) {
-        local = without_batv(local);
-    }
-    if forms.contains(&SenderForm::Plus) {
-        local = local.split_once('+').map_or(local, |(user, _tag)| user);
-    }
-    if local.is_empty() || local.len() == address.local_part().len() {
-        return None;
-    }
-    customer.users.find(&format!("{local}@{domain}"))
-}
-
-/// The address that was forwarded: `SRS0=HASH=TT=DOMAIN=user`, or `SRS1=HASH=FORWARDER==HASH=TT=DOMAIN=user` when that
-/// happened twice (Sender Rewriting Scheme). In canonical form all is in lower case.
-fn without_srs(local: &str) -> Option<(&str, &str)> {
-    const SEPARATORS: [char; 3] = ['=', '+', '-'];
-    let opaque = match local.strip_prefix("srs1").and_then(|rest| rest.strip_prefix(SEPARATORS)) {
-        Some(rest) => rest.splitn(3, '=').nth(2)?.strip_prefix(SEPARATORS)?,
-        None => local.strip_prefix("srs0")?.strip_prefix(SEPARATORS)?,
-    };
-    let mut parts = opaque.splitn(4, '=').skip(2);
-    let (domain, user) = (parts.next()?, parts.next()?);
-    Some((user, domain))
-}
-
-/// `prvs=TAG=user` (draft-levine-smtp-batv)
-fn without_batv(local: &str) -> &str {
-    match local.strip_prefix("prvs=").and_then(|rest| rest.split_once('=')) {
-        Some((tag, user)) if tag.len() == 10 => user,
-        _ => local,
-    }
+    customer.users.find(address.as_str()).or_else(|| customer.users.find(&bare_spelling(address, forms)?))
 }

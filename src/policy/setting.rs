@@ -52,8 +52,9 @@ pub(super) fn find_entrance<'a>(
         if nearest.is_none_or(|(latest, _)| demand > latest) {
             nearest = Some((demand, setting));
         }
-        // A shadow setting never opens the relay to addresses that are not the customer's.
-        let may_shadow = setting.shadow && demand > Demand::Address;
+        // A shadow setting never opens the relay to addresses that are not the customer's: neither to a client's, nor to a
+        // sender's that is another customer's user's, and would go out through that user's gateway.
+        let may_shadow = setting.shadow && demand > Demand::Address && !sender.of_another;
         if may_shadow && nearest_shadow.is_none_or(|(latest, _)| demand > latest) {
             nearest_shadow = Some((demand, setting));
         }

@@ -208,8 +208,8 @@ impl PolicyService {
             request.sender,
         );
         let rewriting = match self.engine.snapshot().settings.policy.on_rewrite {
-            OnRewrite::Continue => Rewriting::Possible,
-            OnRewrite::Auto if counted_elsewhere => Rewriting::Possible,
+            OnRewrite::Continue | OnRewrite::Auto if counted_elsewhere => Rewriting::Possible,
+            OnRewrite::Continue => Rewriting::Waived,
             OnRewrite::Auto | OnRewrite::Defer => Rewriting::Impossible { reject: false },
             OnRewrite::Reject => Rewriting::Impossible { reject: true },
         };

@@ -60,7 +60,11 @@ pub struct Transaction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rewriting {
     Possible,
-    Impossible { reject: bool },
+    /// It cannot, and the operator lets mail pass all the same; but not with the address of another customer's user.
+    Waived,
+    Impossible {
+        reject: bool,
+    },
 }
 
 impl Transaction {
@@ -267,7 +271,11 @@ impl Transaction {
 
     /// The refusal, if the sender has to be rewritten and that cannot be done here.
     fn cannot_rewrite(&self, admitted: &Admitted) -> Option<Refusal> {
-        let Rewriting::Impossible { reject } = self.rewriting else { return None };
+        let reject = match self.rewriting {
+            Rewriting::Impossible { reject } => reject,
+            Rewriting::Waived if admitted.must_be_rewritten => false,
+            Rewriting::Waived | Rewriting::Possible => return None,
+        };
         admitted.rewrite_sender_to.as_ref()?;
         Some(Refusal::CannotRewrite { sender: self.envelope.sender.clone().ok()?, reject })
     }

@@ -13,6 +13,7 @@ use relaykeeper::policy_service::PolicyService;
 use relaykeeper::report::sink::memory::{Memory, MemoryLines};
 use relaykeeper::report::{Level, Logger};
 use relaykeeper::session::{Engine, Snapshot};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// `customers` are file names within `customers.d`, and texts.
+    /// `customers` are file names within `customers.d`, and texts; passwords may be among them (mode 0600).
     ///
     /// # Panics
     /// If the main file has errors. Those of customers' files are in [`Loaded::problems`].
@@ -38,7 +39,7 @@ impl Installation {
         let customers_d = folder.path().join("customers.d");
         std::fs::create_dir(&customers_d).unwrap();
         for (name, text) in customers {
-            std::fs::write(customers_d.join(name), text).unwrap();
+            write_private(&customers_d.join(name), text);
         }
         std::fs::write(folder.path().join("relaykeeper.toml"), main).unwrap();
         let loaded = load(folder.path());
@@ -53,8 +54,13 @@ impl Installation {
 
     /// As after a reload with another file of a customer.
     pub fn with_customer(&self, name: &str, text: &str) -> Snapshot {
-        std::fs::write(self.folder.path().join("customers.d").join(name), text).unwrap();
+        write_private(&self.folder.path().join("customers.d").join(name), text);
         Snapshot::from(&load(self.folder.path()))
+    }
+
+    pub fn set_mode(&self, name: &str, mode: u32) {
+        let path = self.folder.path().join("customers.d").join(name);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
     /// With counts in memory.
@@ -77,6 +83,12 @@ impl Installation {
             sockets: tempfile::tempdir().unwrap(),
         }
     }
+}
+
+fn write_private(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn load(folder: &Path) -> Loaded {

@@ -11,6 +11,8 @@ mod milter_sessions;
 mod policy_connections;
 mod policy_counting;
 mod random;
+mod socketmap;
+mod socketmap_connections;
 mod stop;
 mod store_failure;
 

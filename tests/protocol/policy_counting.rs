@@ -1,7 +1,7 @@
 //! What counts over the policy protocol, and when it is given back: Postfix tells of the end of a transaction only when
 //! it is accepted.
 
-use crate::common::installation::Running;
+use crate::common::installation::{Installation, Running};
 use crate::common::smtpd::{Mail, Smtpd};
 use crate::common::until;
 use crate::{ACME, installation, main_file};
@@ -312,6 +312,32 @@ async fn who_cannot_be_rewritten_is_treated_as_the_operator_says() {
         let empty = Mail { sender: String::new(), ..smtpd.next_mail() };
         assert_eq!(smtpd.ask(&empty.at_recipient("a@dest.example")).await, "DUNNO", "{mode}");
     }
+}
+
+/// It would go out through that user's gateway, with that user's password.
+#[tokio::test]
+async fn another_customers_address_is_never_let_through_without_being_rewritten() {
+    const OTHER: &str = r#"
+        name = "other"
+        domains = ["other.example"]
+        licenses = 1
+        [[user]]
+        address = "kim@other.example"
+        [[user.sender]]
+        address = "kim@partner.example"
+        [[setting]]
+        name = "login"
+        allowed_senders = "registered-users"
+        require_auth = true
+    "#;
+    let files = [("acme.toml", crate::ACME), ("other.toml", OTHER)];
+    let running = Installation::of(&crate::main_file("policy.on_rewrite = \"continue\""), files).run();
+    let mut smtpd = smtpd(&running).await;
+    let mail = Mail { sender: "kim@partner.example".into(), ..smtpd.next_mail() };
+    let answer = smtpd.ask(&mail.at_recipient("a@dest.example")).await;
+    assert!(answer.starts_with("450 4.7.1 Sender kim@partner.example is outside"), "{answer}");
+    let mail = Mail { sender: "lee@partner.example".into(), ..smtpd.next_mail() };
+    assert_eq!(smtpd.ask(&mail.at_recipient("a@dest.example")).await, "DUNNO");
 }
 
 #[tokio::test]

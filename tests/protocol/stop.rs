@@ -18,6 +18,7 @@ struct Daemon {
     running: Running,
     milter: PathBuf,
     policy: PathBuf,
+    socketmap: PathBuf,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -33,14 +34,20 @@ fn start(installation: &Installation) -> Daemon {
         (path, listener)
     };
     let ((milter, milter_listener), (policy, policy_listener)) = (listener("milter"), listener("policy"));
-    let sockets = Sockets { milter: vec![milter_listener], policy: vec![policy_listener], control: None };
+    let (socketmap, socketmap_listener) = listener("socketmap");
+    let sockets = Sockets {
+        milter: vec![milter_listener],
+        policy: vec![policy_listener],
+        socketmap: vec![socketmap_listener],
+        control: None,
+    };
     let (reload, _) = mpsc::channel(1);
     let control = ControlService::new(running.engine.clone(), reload);
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(daemon::run(running.engine.clone(), sockets, control, async {
         let _ = stopped.await;
     }));
-    Daemon { running, milter, policy, stop, task, _folder: folder }
+    Daemon { running, milter, policy, socketmap, stop, task, _folder: folder }
 }
 
 /// A policy client over the daemon's socket.
@@ -106,6 +113,25 @@ async fn an_open_policy_transaction_is_finished_over_whatever_connection() {
     soon("the daemon stops", daemon.task).await.unwrap();
     assert_eq!(daemon.running.counted_and_reserved("acme").await, (2, 0));
     assert!(refuses_connections(&daemon.policy).await);
+}
+
+/// Permission to relay may come from there.
+#[tokio::test]
+async fn socketmap_tables_are_served_as_long_as_a_transaction_is_open() {
+    let daemon = start(&installation("relay.drain = \"1h\""));
+    let mut mta = Mta::open(&daemon.milter, Kind::Postfix, Client::default()).await;
+    mta.mail("ann@acme.example").await;
+    assert_eq!(mta.recipient("a@dest.example").await, Answer::Continue);
+    daemon.stop.send(()).unwrap();
+    until("MTAs are turned away", async || refuses_connections(&daemon.milter).await).await;
+    let mut postfix = UnixStream::connect(&daemon.socketmap).await.expect("still served");
+    postfix.write_all(b"17:clients 192.0.2.7,").await.unwrap();
+    let mut answer = [0; 8];
+    soon("an answer", postfix.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"5:OK OK,");
+    mta.try_end().await.expect("the message is finished");
+    soon("the daemon stops", daemon.task).await.unwrap();
+    assert!(refuses_connections(&daemon.socketmap).await);
 }
 
 #[tokio::test]

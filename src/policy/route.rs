@@ -1,0 +1,51 @@
+//! Where does a sender's mail go out? (relay service, section 10)
+
+use super::facts::Rules;
+use super::sender::find_further;
+use crate::directory::{Further, FurtherSender, Owner};
+use crate::envelope::{Address, Sender};
+
+/// The way out for the mail of a sender.
+#[derive(Clone, Copy, Debug)]
+pub enum Route<'a> {
+    /// Straight to the recipients.
+    Direct,
+    /// Through the gateway of a user's further address, which has a `gateway`.
+    UserGateway(&'a FurtherSender),
+    /// Through the customer's `outbound_gateway`.
+    CustomerGateway(&'a str),
+    /// The file of the customer whose mail this is, or may be, cannot be used now.
+    Unknown,
+}
+
+/// The route of a sender whose mail was admitted: its envelope is all that an MTA tells when it asks.
+pub fn route<'a>(sender: &Sender, rules: &Rules<'a>) -> Route<'a> {
+    let Some(address) = sender.address() else { return Route::Direct };
+    // Forwarded mail of that address has another one now (SRS), which no gateway of the user would know.
+    let same_domain = |further: &Further| match further {
+        Further::Sender { sender, .. } => sender.address.ends_with(&format!("@{}", address.domain())),
+        Further::Unusable => true,
+    };
+    match find_further(address, rules).filter(same_domain) {
+        Some(Further::Unusable) => return Route::Unknown,
+        Some(Further::Sender { customer, sender, .. }) if sender.gateway.is_some() && customer.user_gateways => {
+            return Route::UserGateway(sender);
+        }
+        Some(Further::Sender { customer, .. }) => return customer_gateway(customer.outbound_gateway.as_deref()),
+        None => {}
+    }
+    by_domain(address, rules)
+}
+
+fn by_domain<'a>(address: &Address, rules: &Rules<'a>) -> Route<'a> {
+    match rules.directory.owner_of_domain(address.domain()).map(|claim| claim.owner) {
+        Some(Owner::Customer(customer)) => customer_gateway(customer.outbound_gateway.as_deref()),
+        Some(Owner::Unusable) => Route::Unknown,
+        None if rules.directory.is_incomplete() => Route::Unknown,
+        None => Route::Direct,
+    }
+}
+
+fn customer_gateway(gateway: Option<&str>) -> Route<'_> {
+    gateway.map_or(Route::Direct, Route::CustomerGateway)
+}
