@@ -13,6 +13,7 @@
 #   MYNETWORKS   who may relay when there is no POLICY (a milter cannot permit it); default: nobody
 #   SASL_USERS   "name@realm:password …" (default alice and bob @test.example, secret-alice, secret-bob)
 #   MAIN_CF      further lines for main.cf; they replace lines of the same name
+#   MASTER_CF    further lines for master.cf
 set -eu
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 [ $# = 2 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 2; }
@@ -128,7 +129,7 @@ setup() {
   [ -n "${SMTP_PORT:-}" ] || take_port SMTP_PORT
   tls_material; folders
   sasl_database "$dir/sasldb2" root:postfix 640; sasl_configuration "$etc/sasl/smtpd.conf" "$dir/sasldb2"
-  main_cf | with_overrides >"$etc/main.cf"; master_cf >"$etc/master.cf"; echo "$SMTP_PORT" >"$dir/port"
+  main_cf | with_overrides >"$etc/main.cf"; { master_cf; printf '%s\n' "${MASTER_CF:-}"; } >"$etc/master.cf"; echo "$SMTP_PORT" >"$dir/port"
   touch -d '1 minute ago' "$etc/main.cf"   # each Postfix program waits until a fresh main.cf is two seconds old
 }
 

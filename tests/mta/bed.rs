@@ -174,6 +174,8 @@ pub struct MtaSetup {
     pub logins: Vec<String>,
     /// Further lines for main.cf.
     pub main_cf: String,
+    /// Further lines for master.cf.
+    pub master_cf: String,
     /// Further lines for sendmail.mc.
     pub mc: String,
     pub sink_port: u16,
@@ -185,6 +187,7 @@ pub struct Mta {
     pub port: u16,
     log: PathBuf,
     queue: Command,
+    flush: Command,
     empty_queue: &'static str,
     _process: Process,
     _port: Port,
@@ -198,6 +201,7 @@ impl Mta {
             ("MILTER", milters.join(" ")),
             ("MYNETWORKS", setup.mynetworks.clone()),
             ("MAIN_CF", setup.main_cf.clone()),
+            ("MASTER_CF", setup.master_cf.clone()),
         ];
         Self::start("postfix.sh", folder.join("postfix"), "log/maillog", "", setup, &env)
     }
@@ -226,12 +230,26 @@ impl Mta {
         await_ready(&mut process);
         let mut queue = Command::new(script(name));
         queue.arg("mailq").arg(&dir).env("RELAYKEEPER_TESTS", bed());
-        Mta { port: port.number, log: dir.join(log), queue, empty_queue, _process: process, _port: port }
+        let mut flush = Command::new(script(name));
+        flush.arg("flush").arg(&dir).env("RELAYKEEPER_TESTS", bed());
+        Mta { port: port.number, log: dir.join(log), queue, flush, empty_queue, _process: process, _port: port }
     }
 
     /// The mail log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Has it try again what is in its queue (Postfix).
+    pub fn flush_queue(&mut self) {
+        assert!(self.flush.status().unwrap().success());
+    }
+
+    /// Awaits a log line that holds all of `words`.
+    pub fn await_line(&self, words: &[&str]) -> String {
+        eventually(&format!("a line with {words:?} in the mail log"), || {
+            self.log().lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+        })
     }
 
     /// Awaits that nothing is left to deliver.

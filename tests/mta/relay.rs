@@ -73,6 +73,7 @@ pub struct Setup {
     main: String,
     customers: Vec<(String, String)>,
     main_cf: String,
+    master_cf: String,
     mc: String,
     earlier_milter: Option<PathBuf>,
 }
@@ -105,6 +106,12 @@ impl Setup {
         self
     }
 
+    /// Further lines for master.cf.
+    pub fn postfix_services(mut self, lines: &str) -> Self {
+        self.master_cf.push_str(lines);
+        self
+    }
+
     /// Further lines for sendmail.mc.
     pub fn sendmail(mut self, lines: &str) -> Self {
         self.mc.push_str(lines);
@@ -130,6 +137,7 @@ impl Setup {
         let mut setup = MtaSetup {
             logins: vec!["kim@hooli.example:secret-kim".to_owned(), "kim@mx.test.example:secret-short".to_owned()],
             main_cf: self.main_cf,
+            master_cf: self.master_cf,
             mc: self.mc,
             sink_port: sink.port,
             ..MtaSetup::default()
