@@ -4,6 +4,7 @@ use clap::{Command, CommandFactory};
 use relaykeeper::cli::Arguments;
 use relaykeeper::config::{self, Look};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 const DAEMON: &str = include_str!("../man/relaykeeper.8");
 const CONFIGURATION: &str = include_str!("../man/relaykeeper.toml.5");
@@ -54,4 +55,21 @@ fn users_file() -> &'static str {
     let (_, section) = CONFIGURATION.split_once(".Sh USERS FILES\n").unwrap();
     let (_, block) = section.split_once(".Bd -literal -offset indent\n").unwrap();
     block.split_once(".Ed\n").unwrap().0
+}
+
+/// The TOML of docs/gateways.md: the main file, then the customer's.
+#[test]
+fn the_worked_example_of_gateways_is_a_good_configuration() {
+    let mut blocks = include_str!("../docs/gateways.md").split("```toml\n").skip(1);
+    let mut block = || blocks.next().unwrap().split_once("```").unwrap().0;
+    let folder = tempfile::tempdir().unwrap();
+    let (main, customers) = (folder.path().join("relaykeeper.toml"), folder.path().join("customers.d"));
+    fs::write(&main, block()).unwrap();
+    fs::create_dir_all(customers.join("secrets")).unwrap();
+    fs::write(customers.join("acme.toml"), block()).unwrap();
+    let password = customers.join("secrets/kim-partner");
+    fs::write(&password, "secret\n").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o640)).unwrap();
+    let (problems, _) = config::check(&main);
+    assert!(problems.is_empty(), "{}", problems.render(Look::Plain));
 }

@@ -2,11 +2,15 @@
 //! only who logs in, over TLS, and only with the address of that login.
 
 use crate::bed::{Folder, Mta, MtaSetup};
+use crate::daemon::Daemon;
 use crate::relay::{Front, Relay, Setup};
 use crate::sink::Sink;
+use crate::smtp::Client;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 /// The partner's server: kim and lee have a login each.
 fn partner(folder: &Folder, sink: &Sink) -> Mta {
@@ -49,21 +53,24 @@ fn acme(partner: u16, outbound: u16) -> String {
     )
 }
 
-/// As in docs/gateways.md, but that the partner has an address instead of a name.
+const DOCUMENTATION: &str = include_str!("../../docs/gateways.md");
+
+/// The block of the documentation that begins so.
+fn documented(begin: &str) -> &'static str {
+    let (_, rest) = DOCUMENTATION.split_once(&format!("```\n{begin}")).expect("it is in docs/gateways.md");
+    let length = begin.len() + rest.find("```").unwrap();
+    let start = DOCUMENTATION.len() - rest.len() - begin.len();
+    &DOCUMENTATION[start..start + length]
+}
+
+/// The lines of docs/gateways.md, but that the partner has an address instead of a name.
 fn relay(folder: Folder, acme: &str) -> Relay {
     let socket = folder.path().join("relaykeeper/socketmap.sock");
-    let map = |name: &str| format!("socketmap:unix:{}:{name}", socket.display());
-    let certificate = Path::new("/var/cache/relaykeeper-tests/tls/cert.pem");
-    let certificate = std::env::var_os("RELAYKEEPER_TESTS")
-        .map_or(certificate.to_owned(), |bed| Path::new(&bed).join("tls/cert.pem"));
-    let gateway = format!(
-        "gateway unix - - n - - smtp\n  -o smtp_sasl_auth_enable=yes\n  -o smtp_sender_dependent_authentication=yes\n\
-        \x20 -o smtp_sasl_password_maps={}\n  -o smtp_sasl_security_options=noanonymous\n\
-        \x20 -o smtp_tls_security_level=secure\n  -o smtp_tls_secure_cert_match=mx.test.example\n\
-        \x20 -o smtp_tls_CAfile={}\n",
-        map("credentials"),
-        certificate.display(),
-    );
+    let here = |lines: &str| lines.replace("unix:relaykeeper/socketmap.sock", &format!("unix:{}", socket.display()));
+    let bed = std::env::var_os("RELAYKEEPER_TESTS").unwrap_or_else(|| "/var/cache/relaykeeper-tests".into());
+    let gateway = here(documented("gateway   unix")).replace("  -  y", "  -  n")
+        + "  -o smtp_tls_secure_cert_match=mx.test.example\n"
+        + &format!("  -o smtp_tls_CAfile={}\n", Path::new(&bed).join("tls/cert.pem").display());
     Setup::new()
         .main(&format!(
             "[listen]\nsocketmap = [\"unix:{}\"]\n[relay]\nprivate_gateways = [\"127.0.0.0/8\", \"::1\"]\n\
@@ -72,7 +79,7 @@ fn relay(folder: Folder, acme: &str) -> Relay {
         ))
         .customer("acme", acme)
         .customer("globex", crate::customers::GLOBEX)
-        .postfix(&format!("sender_dependent_default_transport_maps = {}\n", map("transport")))
+        .postfix(&here(documented("sender_dependent_default_transport_maps")))
         .postfix_services(&gateway)
         .start_in(Front::PostfixBoth, folder)
 }
@@ -178,4 +185,65 @@ fn mail_waits_until_the_password_is_right() {
     relay.mta.flush_queue();
     assert_eq!(behind_partner.await_mail(&sent.id).sender, "kim@partner.example");
     relay.mta.await_empty_queue();
+}
+
+/// The filter of DNS replies lets through what may be a gateway, and nothing else.
+#[test]
+fn documented_filter_of_dns_replies() {
+    let folder = Folder::new();
+    let (table, main_cf) = (folder.path().join("public_addresses_only"), folder.path().join("main.cf"));
+    fs::write(&table, documented("/[[:space:]]A")).unwrap();
+    fs::write(&main_cf, "").unwrap();
+    let is_ignored = |record: &str| {
+        let mut command = Command::new("/usr/sbin/postmap");
+        command.arg("-c").arg(folder.path()).args(["-q", &format!("smtp.partner.example. 60 IN {record}")]);
+        let output = command.arg(format!("regexp:{}", table.display())).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim() == "IGNORE"
+    };
+    for inside in ["A 10.0.0.1", "A 127.0.0.1", "A 172.31.0.1", "A 192.168.7.7", "A 169.254.169.254", "A 100.64.0.1"] {
+        assert!(is_ignored(inside), "{inside}");
+    }
+    for inside in ["AAAA ::1", "AAAA fd00::1", "AAAA fe80::1", "AAAA ::ffff:10.0.0.1"] {
+        assert!(is_ignored(inside), "{inside}");
+    }
+    for public in
+        ["A 192.0.2.10", "A 172.32.0.1", "A 11.10.127.1", "A 100.128.0.1", "AAAA 2001:db8:fd00::1", "MX 10 a.b"]
+    {
+        assert!(!is_ignored(public), "{public}");
+    }
+}
+
+/// Sendmail's socket maps speak the same protocol; as in docs/gateways.md.
+#[test]
+fn permission_to_relay_from_a_table_for_sendmail() {
+    let folder = Folder::new();
+    let sink = Sink::start(&folder);
+    let socket = folder.path().join("relaykeeper/socketmap.sock");
+    let main = format!("[listen]\nsocketmap = [\"unix:{}\"]", socket.display());
+    let globex = Front::SendmailMilter.local(crate::customers::GLOBEX);
+    let mut daemon = Daemon::configure(folder.path(), &main, &[("globex".to_owned(), globex)]);
+    daemon.start();
+    let setup = MtaSetup {
+        milters: vec![daemon.milter_socket()],
+        mc: format!(
+            "LOCAL_CONFIG\nKclients socket unix:{}\nLOCAL_RULESETS\nSLocal_check_rcpt\n\
+             R$*\t$: $(clients $&{{client_addr}} $: NO $)\nROK\t$# OK\n",
+            socket.display()
+        ),
+        sink_port: sink.port,
+        ..MtaSetup::default()
+    };
+    let mut mta = Mta::sendmail(folder.path(), &setup);
+    let connect =
+        |from: &str| Client::connect(Some(from.parse().unwrap()), SocketAddr::from((Ipv4Addr::LOCALHOST, mta.port)));
+    let mut client = connect("127.51.100.9");
+    client.ehlo("mx.globex.example");
+    let sent = client.send("tom@globex.example", &["you@dest.example"]);
+    assert!(sent.accepted(), "{sent:?}\n{}", mta.log());
+    sink.await_mail(&sent.id);
+    let mut stranger = connect("127.0.3.9");
+    stranger.ehlo("mx.globex.example");
+    let refused = stranger.send("tom@globex.example", &["you@dest.example"]);
+    assert!(refused.refusal().is_some_and(|reply| reply.text().contains("Relaying denied")), "{refused:?}");
+    mta.await_empty_queue();
 }
