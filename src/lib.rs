@@ -19,7 +19,7 @@
 //!     users, ranges        what is on disk
 //!             ▲
 //!          config/          envelope/: addresses, domains, replies: what all the rest speaks in
-//!     text → checked model  administration/: who is suspended
+//!     text → checked model  administration/: who is suspended;  audit/: who changed what, when, why
 //!                           listen/: sockets;  clock: the one source of time;  cli/: one file a command
 //!                           socketmap/: who may relay, and through which gateway mail leaves, for Postfix's tables
 //! ```
@@ -30,6 +30,7 @@
 //! line both come from the one [`policy::Verdict`].
 
 pub mod administration;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

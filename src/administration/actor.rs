@@ -17,8 +17,10 @@ pub enum Actor {
     },
     /// A process at the control socket that the kernel says nothing of.
     Unknown,
-    /// Whoever sent a signal, or started the daemon: the kernel does not say.
+    /// Whoever sent a signal: the kernel does not say.
     Signal,
+    /// Whoever started the daemon.
+    Start,
     /// The daemon itself, by a rule of its configuration.
     Daemon,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Actor {
             Actor::User { name, .. } => f.write_str(name),
             Actor::Unknown => f.write_str("unknown"),
             Actor::Signal => f.write_str("signal"),
+            Actor::Start => f.write_str("start"),
             Actor::Daemon => f.write_str("relaykeeper"),
         }
     }

@@ -1,12 +1,15 @@
-//! Changing what is ordered: one change after the other, each on disk before anybody is told.
+//! Changing what is ordered: one change after the other, each in the audit log before anybody is told.
 
 use super::actor::Instruction;
+use super::configuration::Reading;
 use super::orders::{Orders, Suspension};
 use super::state_file::{StateError, StateFile};
 use super::{MAX_REASON, MAX_SUSPENSIONS};
+use crate::audit::{Action, Anchor, AuditError, AuditLog, Break, ConfigurationLog};
 use crate::ledger::{Subject, SubjectKind};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,8 +30,31 @@ pub enum OrderError {
     TooMany,
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// What was configured before cannot be read or written.
+    #[error("{0}")]
+    Configuration(String),
     #[error("nothing was changed: the thread that writes it ended")]
     NoThread,
+}
+
+/// The record of the audit log that says what was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt(Anchor);
+
+/// `12:5b1f0c9d22e7a8b4`: number and beginning of the hash, so that a log kept elsewhere vouches for the audit log.
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0.records, self.0.hash.get(..16).unwrap_or_default())
+    }
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub struct Carried<T> {
+    pub outcome: T,
+    pub receipt: Receipt,
 }
 
 /// The administration of one daemon. A clone is the same one.
@@ -41,35 +67,56 @@ pub struct Administration {
 struct Inner {
     orders: ArcSwap<Orders>,
     /// Held while something is changed. `None`: nothing outlives the process.
-    file: Mutex<Option<StateFile>>,
+    files: Mutex<Option<Files>>,
+    /// Taken before `files`.
+    configuration: Mutex<Option<ConfigurationLog>>,
+    /// Where the audit log was broken when the daemon started.
+    breaks: Vec<Break>,
+    /// Why what is ordered could not be written the last time; the audit log has it all the same.
+    trouble: Mutex<Option<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Files {
+    state: StateFile,
+    audit: AuditLog,
 }
 
 impl Administration {
     /// Forgets everything when it ends: for tests.
     pub fn in_memory() -> Administration {
-        Administration::with(Orders::default(), None)
+        Administration::with(Orders::default(), None, None)
     }
 
-    /// Goes on with what is ordered in a store's folder.
+    /// Goes on with what is ordered in a store's folder. What the audit log has, but the state file has not, is carried
+    /// out; without a state file that is everything.
     ///
     /// # Errors
-    /// What was ordered cannot be read.
-    pub fn open(folder: &Path) -> Result<Administration, StateError> {
-        let file = StateFile::in_folder(folder);
-        let orders = file.read()?.unwrap_or_default();
-        Ok(Administration::with(orders, Some(file)))
+    /// What was ordered cannot be read, or the audit log cannot be written.
+    pub fn open(folder: &Path) -> Result<Administration, OrderError> {
+        let state = StateFile::in_folder(folder);
+        let (mut orders, anchor) = state.read()?.unwrap_or_default();
+        let audit = AuditLog::open(folder, &anchor, |record| orders.apply(&record))?;
+        if *audit.last() != anchor {
+            state.write(&orders, audit.last())?;
+        }
+        let configuration = ConfigurationLog::open(folder).map_err(OrderError::Configuration)?;
+        Ok(Administration::with(orders, Some(Files { state, audit }), Some(configuration)))
     }
 
     /// What is ordered in a store's folder, for commands that work without the daemon.
     ///
     /// # Errors
-    /// As [`Administration::open`].
+    /// It cannot be read.
     pub fn read(folder: &Path) -> Result<Orders, StateError> {
-        Ok(StateFile::in_folder(folder).read()?.unwrap_or_default())
+        Ok(StateFile::in_folder(folder).read()?.map_or_else(Orders::default, |(orders, _)| orders))
     }
 
-    fn with(orders: Orders, file: Option<StateFile>) -> Administration {
-        Administration { inner: Arc::new(Inner { orders: ArcSwap::from_pointee(orders), file: Mutex::new(file) }) }
+    fn with(orders: Orders, files: Option<Files>, configuration: Option<ConfigurationLog>) -> Administration {
+        let breaks = files.as_ref().map_or_else(Vec::new, |files| files.audit.breaks().to_vec());
+        let orders = ArcSwap::from_pointee(orders);
+        let (files, configuration) = (Mutex::new(files), Mutex::new(configuration));
+        Administration { inner: Arc::new(Inner { orders, files, configuration, breaks, trouble: Mutex::default() }) }
     }
 
     /// What is ordered now. Keep it no longer than one decision takes.
@@ -77,25 +124,34 @@ impl Administration {
         self.inner.orders.load_full()
     }
 
+    /// What is wrong, if anything: breaks of the audit log when the daemon started, files that cannot be written.
+    pub fn troubles(&self) -> Vec<String> {
+        let breaks = self.inner.breaks.iter().map(|at| format!("{}: {at}", crate::audit::FILE_NAME));
+        breaks.chain(self.inner.trouble.lock().clone()).collect()
+    }
+
     /// Refuses all mail of a user or customer from now on, also of transactions that are open; the client is told why.
     /// When this returns, it is on disk. Returns the suspension that it replaces.
     ///
     /// # Errors
     /// There is no reason, or it cannot be written; then nothing has changed.
-    pub async fn suspend(&self, subject: Subject, order: Instruction) -> Result<Option<Arc<Suspension>>, OrderError> {
-        let why: Arc<str> = reason(&order.why)?.ok_or(OrderError::NoReason)?.into();
+    pub async fn suspend(
+        &self,
+        subject: Subject,
+        order: Instruction,
+    ) -> Result<Carried<Option<Arc<Suspension>>>, OrderError> {
+        if reason(&order.why)?.is_none() {
+            return Err(OrderError::NoReason);
+        }
         if subject.kind == SubjectKind::Login {
             return Err(OrderError::Login);
         }
-        self.change(move |orders| {
+        self.carry_out(order, move |orders| {
             let before = orders.suspension_of(&subject).cloned();
             if before.is_none() && orders.suspensions().len() >= MAX_SUSPENSIONS {
                 return Err(OrderError::TooMany);
             }
-            // One that is suspended already keeps the time since when.
-            let since = before.as_ref().map_or(order.at, |before| before.since);
-            orders.suspend(Suspension { subject, why, by: order.by.to_string().into(), since });
-            Ok(before)
+            Ok((vec![Action::Suspend { subject }], before))
         })
         .await
     }
@@ -104,35 +160,95 @@ impl Administration {
     ///
     /// # Errors
     /// It is not suspended, or the change cannot be written; then nothing has changed.
-    pub async fn resume(&self, subject: Subject, order: Instruction) -> Result<Arc<Suspension>, OrderError> {
-        reason(&order.why)?;
-        self.change(move |orders| {
+    pub async fn resume(&self, subject: Subject, order: Instruction) -> Result<Carried<Arc<Suspension>>, OrderError> {
+        self.carry_out(order, move |orders| {
             let before = orders.suspension_of(&subject).cloned();
             let before = before.ok_or_else(|| OrderError::NotSuspended(Box::new(subject.clone())))?;
-            orders.resume(&subject);
-            Ok(before)
+            Ok((vec![Action::Resume { subject }], before))
         })
         .await
     }
 
-    /// Writes files, on a thread that may wait for the disk.
-    async fn change<T: Send + 'static>(
-        &self,
-        change: impl FnOnce(&mut Orders) -> Result<T, OrderError> + Send + 'static,
-    ) -> Result<T, OrderError> {
-        let inner = self.inner.clone();
-        let changed = tokio::task::spawn_blocking(move || {
-            let file = inner.file.lock();
-            let mut orders = Orders::clone(&inner.orders.load());
-            let outcome = change(&mut orders)?;
-            if let Some(file) = &*file {
-                file.write(&orders)?;
-            }
-            inner.orders.store(Arc::new(orders));
-            Ok(outcome)
-        });
-        changed.await.unwrap_or(Err(OrderError::NoThread))
+    /// Records what somebody else carries out, before it is done.
+    ///
+    /// # Errors
+    /// It cannot be written; then it must not be done.
+    pub async fn record(&self, order: Instruction, action: Action) -> Result<Receipt, OrderError> {
+        Ok(self.carry_out(order, move |_| Ok((vec![action], ()))).await?.receipt)
     }
+
+    /// Records that what a receipt is for was not done after all.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn record_failure(&self, order: Instruction, of: &Receipt, error: String) -> Result<Receipt, OrderError> {
+        self.record(order, Action::Failed { of: of.0.records, error }).await
+    }
+
+    /// Records a configuration that is in force now, with all that is different from the one before.
+    ///
+    /// # Errors
+    /// It cannot be compared, or not be written.
+    pub async fn record_configuration(&self, order: Instruction, reading: Reading) -> Result<Receipt, OrderError> {
+        let inner = self.inner.clone();
+        on_a_thread_of_its_own(move || {
+            let mut log = inner.configuration.lock();
+            let mut receipt = Receipt(Anchor::default());
+            let mut record = |mut actions: Vec<Action>, files| {
+                actions.insert(0, reading.action(files));
+                receipt = inner.carry_out(&order, |_| Ok((actions, ()))).map_err(|error| error.to_string())?.receipt;
+                Ok(())
+            };
+            match &mut *log {
+                Some(log) => log.compare(&reading.difference(), record),
+                None => record(Vec::new(), 0),
+            }
+            .map_err(OrderError::Configuration)?;
+            Ok(receipt)
+        })
+        .await
+    }
+
+    async fn carry_out<T: Send + 'static>(
+        &self,
+        order: Instruction,
+        decide: impl FnOnce(&Orders) -> Result<(Vec<Action>, T), OrderError> + Send + 'static,
+    ) -> Result<Carried<T>, OrderError> {
+        let inner = self.inner.clone();
+        on_a_thread_of_its_own(move || inner.carry_out(&order, decide)).await
+    }
+}
+
+impl Inner {
+    /// Waits for the disk.
+    fn carry_out<T>(
+        &self,
+        order: &Instruction,
+        decide: impl FnOnce(&Orders) -> Result<(Vec<Action>, T), OrderError>,
+    ) -> Result<Carried<T>, OrderError> {
+        reason(&order.why)?;
+        let mut files = self.files.lock();
+        let before = self.orders.load();
+        let (actions, outcome) = decide(&before)?;
+        let mut orders = Orders::clone(&before);
+        let why = order.why.trim();
+        actions.iter().for_each(|action| orders.carry_out(action, &order.by, order.at, why));
+        let mut last = Anchor::default();
+        if let Some(Files { state, audit }) = &mut *files {
+            last = audit.append(order, &actions)?;
+            // From here on it is ordered, whatever happens: the next start carries out what the audit log has.
+            *self.trouble.lock() = state.write(&orders, &last).err().map(|error| error.to_string());
+        }
+        self.orders.store(Arc::new(orders));
+        Ok(Carried { outcome, receipt: Receipt(last) })
+    }
+}
+
+/// Where waiting for the disk holds up nobody.
+async fn on_a_thread_of_its_own<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OrderError> + Send + 'static,
+) -> Result<T, OrderError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(OrderError::NoThread))
 }
 
 /// A reason that can be kept; `None` if there is none.
@@ -158,32 +274,69 @@ mod tests {
         Subject { kind: SubjectKind::User, customer: "acme".into(), name: address.into() }
     }
 
+    fn suspended(administration: &Administration) -> Option<String> {
+        administration.orders().suspended_user("ann@acme.example").map(|found| found.why.to_string())
+    }
+
     #[tokio::test]
     async fn a_suspension_survives_a_restart_and_ends_when_told() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Administration::open(folder.path()).unwrap();
         let administration = open();
-        assert!(administration.suspend(user("ann@acme.example"), order("spam")).await.unwrap().is_none());
+        assert!(administration.suspend(user("ann@acme.example"), order("spam")).await.unwrap().outcome.is_none());
         let again = administration.suspend(user("ann@acme.example"), order("worse")).await.unwrap();
-        assert_eq!(&*again.unwrap().why, "spam");
-        let suspended = |administration: &Administration| {
-            administration.orders().suspended_user("ann@acme.example").map(|found| found.why.to_string())
-        };
+        assert_eq!(&*again.outcome.unwrap().why, "spam");
         assert_eq!(suspended(&open()).as_deref(), Some("worse"));
         open().resume(user("ann@acme.example"), order("")).await.unwrap();
         assert_eq!(suspended(&open()), None);
         let error = open().resume(user("ann@acme.example"), order("")).await.unwrap_err();
         assert_eq!(error.to_string(), "user ann@acme.example is not suspended");
+        assert!(open().troubles().is_empty());
     }
 
     #[tokio::test]
-    async fn what_cannot_be_written_does_not_apply() {
+    async fn what_the_audit_log_has_is_carried_out_though_the_state_was_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Administration::open(folder.path()).unwrap();
+        let state = folder.path().join("administration.json");
+        open().suspend(user("bob@acme.example"), order("spam")).await.unwrap();
+        let old = std::fs::read(&state).unwrap();
+        open().suspend(user("ann@acme.example"), order("spam")).await.unwrap();
+        // As if the machine had died between the two files.
+        std::fs::write(&state, old).unwrap();
+        assert_eq!(suspended(&open()).as_deref(), Some("spam"));
+        std::fs::remove_file(&state).unwrap();
+        let administration = open();
+        assert_eq!(suspended(&administration).as_deref(), Some("spam"));
+        assert_eq!(administration.orders().suspensions().len(), 2);
+        assert!(administration.troubles().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_lost_audit_log_forgets_nobody_and_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Administration::open(folder.path()).unwrap();
+        open().suspend(user("ann@acme.example"), order("spam")).await.unwrap();
+        std::fs::remove_file(folder.path().join("audit.log")).unwrap();
+        let administration = open();
+        assert_eq!(suspended(&administration).as_deref(), Some("spam"));
+        let lost = "audit.log: it ends with record 0, but 1 were written: the last ones are missing";
+        assert_eq!(administration.troubles(), [lost]);
+        administration.resume(user("ann@acme.example"), order("")).await.unwrap();
+        assert_eq!(open().troubles(), ["audit.log: line 1: record 1 is missing"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_audited_does_not_happen() {
         let folder = tempfile::tempdir().unwrap();
         let administration = Administration::open(folder.path()).unwrap();
-        drop(folder);
+        if let Some(files) = &mut *administration.inner.files.lock() {
+            files.audit = AuditLog::on_full_disk();
+        }
         let error = administration.suspend(user("ann@acme.example"), order("spam")).await.unwrap_err();
-        assert!(matches!(error, OrderError::State(StateError::Unwritable { .. })), "{error}");
+        assert!(matches!(error, OrderError::Audit(_)), "{error}");
         assert!(administration.orders().is_empty());
+        assert!(Administration::open(folder.path()).unwrap().orders().is_empty());
     }
 
     #[tokio::test]

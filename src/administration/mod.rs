@@ -1,21 +1,24 @@
 //! What administrators order while the daemon runs: suspensions. They are facts of the decision, apply at once, and
-//! survive a restart.
+//! survive a restart. An order is carried out if, and only if, the [audit log](crate::audit) has it.
 //!
 //! ```text
 //!   changes     one change after the other, on disk before anybody is told
 //!     ├─ orders        what is ordered now: an immutable snapshot, which decisions read
-//!     └─ state_file    what is on disk
+//!     └─ state_file    what is on disk, and where the audit log ended
 //! ```
 
 mod actor;
 mod changes;
+mod configuration;
 mod orders;
 mod state_file;
 
 pub use actor::{Actor, Instruction};
-pub use changes::{Administration, OrderError};
+pub use changes::{Administration, Carried, OrderError, Receipt};
+pub use configuration::Reading;
 pub use orders::{Orders, Suspension};
-pub use state_file::StateError;
+pub(crate) use state_file::hexadecimal;
+pub use state_file::{StateError, read_anchor};
 
 /// The longest reason that is kept, in characters.
 pub const MAX_REASON: usize = 500;

@@ -1,5 +1,7 @@
 //! What is ordered now, as decisions read it.
 
+use super::actor::Actor;
+use crate::audit::{Action, Record};
 use crate::ledger::{Subject, SubjectKind};
 use hashbrown::HashMap;
 use jiff::Timestamp;
@@ -56,6 +58,29 @@ impl Orders {
         all
     }
 
+    /// Carries out what the audit log says was ordered.
+    pub(super) fn apply(&mut self, record: &Record) {
+        self.carry_out(&record.action, &record.by, record.at, &record.why);
+    }
+
+    /// Carries out what is ordered; other actions change nothing here.
+    pub(super) fn carry_out(&mut self, action: &Action, by: &Actor, at: Timestamp, why: &str) {
+        match action {
+            Action::Suspend { subject } => {
+                // One that is suspended already keeps the time since when.
+                let since = self.suspension_of(subject).map_or(at, |before| before.since);
+                self.suspend(Suspension {
+                    subject: subject.clone(),
+                    why: why.into(),
+                    by: by.to_string().into(),
+                    since,
+                });
+            }
+            Action::Resume { subject } => self.resume(subject),
+            _ => {}
+        }
+    }
+
     pub(super) fn suspend(&mut self, suspension: Suspension) {
         let name = suspension.subject.name.clone();
         if let Some(kept) = self.suspended(suspension.subject.kind) {
@@ -63,7 +88,7 @@ impl Orders {
         }
     }
 
-    pub(super) fn resume(&mut self, subject: &Subject) {
+    fn resume(&mut self, subject: &Subject) {
         if let Some(kept) = self.suspended(subject.kind) {
             kept.remove(&subject.name);
         }

@@ -1,6 +1,7 @@
 //! What is ordered, on disk: one file that is replaced as a whole. A file that is damaged is an error, never an empty one.
 
 use super::orders::{Orders, Suspension};
+use crate::audit::Anchor;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -28,7 +29,7 @@ pub enum StateError {
     Unreadable { file: String, error: io::Error },
     #[error(
         "{file}: is damaged ({what}): who is suspended is not known; put back a good copy of the file, or move it away to \
-         begin without suspensions"
+         have it made anew from the audit log"
     )]
     Damaged { file: String, what: String },
     #[error("{file}: was written by a newer relaykeeper (version {found} of its form, this one reads {VERSION})")]
@@ -42,6 +43,17 @@ struct Written {
     version: u32,
     #[serde(default)]
     suspensions: Vec<Suspension>,
+    /// Where the audit log ended.
+    #[serde(default)]
+    audit: Anchor,
+}
+
+/// Where the audit log in a folder ended when something was last written to it.
+///
+/// # Errors
+/// The file that says so cannot be read.
+pub fn read_anchor(folder: &Path) -> Result<Anchor, StateError> {
+    Ok(StateFile::in_folder(folder).read()?.map_or_else(Anchor::default, |(_, anchor)| anchor))
 }
 
 /// The version alone, which every version's form has.
@@ -66,7 +78,7 @@ impl StateFile {
     }
 
     /// What was written last; `None` if there is no file.
-    pub fn read(&self) -> Result<Option<Orders>, StateError> {
+    pub fn read(&self) -> Result<Option<(Orders, Anchor)>, StateError> {
         let file = self.path().display().to_string();
         let mut text = String::new();
         match File::open(self.path()).and_then(|open| open.take(MAX_BYTES + 1).read_to_string(&mut text)) {
@@ -94,13 +106,13 @@ impl StateFile {
         let written: Written = serde_json::from_str(&body).map_err(|error| damaged(error.to_string()))?;
         let mut orders = Orders::default();
         written.suspensions.into_iter().for_each(|suspension| orders.suspend(suspension));
-        Ok(Some(orders))
+        Ok(Some((orders, written.audit)))
     }
 
     /// Replaces the file; when this returns, it is on disk. A failure leaves the old one.
-    pub fn write(&self, orders: &Orders) -> Result<(), StateError> {
+    pub fn write(&self, orders: &Orders, audit: &Anchor) -> Result<(), StateError> {
         let suspensions = orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect();
-        self.replace(&Written { version: VERSION, suspensions })
+        self.replace(&Written { version: VERSION, suspensions, audit: audit.clone() })
             .map_err(|error| StateError::Unwritable { file: self.path().display().to_string(), error })
     }
 
@@ -123,7 +135,7 @@ fn digest_of(text: &str) -> String {
     hexadecimal(&Sha256::digest(text.as_bytes()))
 }
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -149,8 +161,9 @@ mod tests {
         let file = StateFile::in_folder(folder.path());
         assert!(file.read().unwrap().is_none());
         for orders in [suspended("acme"), suspended("büro"), Orders::default()] {
-            file.write(&orders).unwrap();
-            assert_eq!(file.read().unwrap(), Some(orders));
+            let anchor = Anchor { records: 7, hash: "f00d".to_owned() };
+            file.write(&orders, &anchor).unwrap();
+            assert_eq!(file.read().unwrap(), Some((orders, anchor)));
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
     }
@@ -159,7 +172,7 @@ mod tests {
     fn no_damage_passes_for_an_empty_file() {
         let folder = tempfile::tempdir().unwrap();
         let (file, path) = (StateFile::in_folder(folder.path()), folder.path().join(FILE_NAME));
-        file.write(&suspended("acme")).unwrap();
+        file.write(&suspended("acme"), &Anchor::default()).unwrap();
         let good = std::fs::read(&path).unwrap();
         for length in 0..good.len() - 1 {
             std::fs::write(&path, &good[..length]).unwrap();

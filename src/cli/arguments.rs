@@ -54,6 +54,17 @@ pub enum Command {
         #[command(subcommand)]
         command: Suspend,
     },
+    /// Show who changed what, when and why, and whether that log was touched; needs no daemon
+    Audit {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Only from then on: a duration (2d), a weekday, a date, or RFC 3339
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Tell whether the daemon is healthy, and what it has decided
     Status {
         #[command(flatten)]

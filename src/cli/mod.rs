@@ -2,6 +2,7 @@
 //! usage, 3 the daemon cannot be reached.
 
 mod arguments;
+mod audit;
 mod check;
 mod explain;
 mod export;
@@ -10,6 +11,7 @@ mod reload_report;
 mod serve;
 mod status;
 mod suspend;
+mod when;
 
 pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 
@@ -39,6 +41,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Quota { command } => quota::run(&command),
         Command::User { command } => suspend::run(SubjectKind::User, &command),
         Command::Customer { command } => suspend::run(SubjectKind::Customer, &command),
+        Command::Audit { config, since, json } => audit::run(&config.config, since.as_deref(), json),
         Command::Status { config, json } => status::run(&config.config, json),
         Command::Reload { config } => status::reload(&config.config),
         Command::Export { config, format } => export::run(&config.config, format),

@@ -1,12 +1,13 @@
 //! `serve`: the daemon, in the foreground.
 
 use super::{DONE, NO, reload_report};
-use crate::administration::Administration;
+use crate::administration::{Actor, Administration, Instruction, Reading};
+use crate::audit::Action;
 use crate::config::{self, Loaded, Settings, Store};
 use crate::control::{ControlService, Reload};
 use crate::daemon::{self, Sockets, raise_open_files_limit};
 use crate::ledger::Ledger;
-use crate::report::Logger;
+use crate::report::{Level, LogLine, Logger};
 use crate::session::{Engine, Snapshot};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,6 +83,9 @@ fn announce(engine: &Engine, loaded: &Loaded, path: &Path) {
         log.error(bad);
     }
     reload_report::warn_of_strangers(engine);
+    for trouble in engine.administration.troubles() {
+        log.error(trouble);
+    }
     for key in loaded.settings.listen.unserved() {
         log.warn(format_args!("{key}: nothing listens there, this version does not serve it yet"));
     }
@@ -110,30 +114,71 @@ async fn serve_reloads(
     mut requests: mpsc::Receiver<Reload>,
 ) {
     let mut loaded = Arc::new(loaded);
+    let reading = what_was_read(&path, &loaded, None, &[]);
+    if let Err(error) = record(&engine, Actor::Start, Ok(reading)).await {
+        engine.log.error(&error);
+    }
     loop {
-        let asked_by = tokio::select! {
-            Some(()) = hangups.recv() => None,
-            Some(request) = requests.recv() => Some(request),
+        let (by, asked_by) = tokio::select! {
+            Some(()) = hangups.recv() => (Actor::Signal, None),
+            Some(Reload { by, answer }) = requests.recv() => (by, Some(answer)),
             else => return,
         };
         let (previous, file) = (loaded.clone(), path.clone());
         // Reading 100,000 files takes a while: nobody else waits for it.
-        let words = match tokio::task::spawn_blocking(move || config::reload(&previous, &file)).await {
+        let (words, recorded) = match tokio::task::spawn_blocking(move || config::reload(&previous, &file)).await {
             Ok(Ok((new, changes))) => {
                 engine.replace_snapshot(Snapshot::from(&new));
                 engine.log.set_level(new.settings.log.level);
+                let reading = what_was_read(&path, &new, Some(&loaded), &changes.need_restart);
                 loaded = Arc::new(new);
                 reload_report::warn_of_strangers(&engine);
-                Ok(reload_report::good(&engine.log, &loaded, &changes))
+                (Ok(reload_report::good(&engine.log, &loaded, &changes)), Ok(reading))
             }
-            Ok(Err(problems)) => Err(reload_report::bad(&engine.log, &problems)),
+            Ok(Err(problems)) => (Err(reload_report::bad(&engine.log, &problems)), Err(problems.summary())),
             Err(panic) => {
                 engine.log.error(format_args!("the configuration was not reloaded: {panic}"));
-                Err("the configuration was not reloaded: internal error, see the log".to_owned())
+                let words = "the configuration was not reloaded: internal error, see the log";
+                (Err(words.to_owned()), Err("internal error".to_owned()))
+            }
+        };
+        let words = match record(&engine, by, recorded).await {
+            Ok(()) => words,
+            Err(error) => {
+                engine.log.error(&error);
+                words.map(|words| format!("{words}\n{error}")).map_err(|words| format!("{words}\n{error}"))
             }
         };
         if let Some(asked_by) = asked_by {
             let _ = asked_by.send(words);
         }
     }
+}
+
+/// What the audit log is to know of a configuration that is in force.
+fn what_was_read(path: &Path, loaded: &Loaded, previous: Option<&Loaded>, need_restart: &[&str]) -> Reading {
+    Reading {
+        // One name, however it was typed.
+        main: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        customers: loaded.changed_files(previous).into_iter().map(Path::to_owned).collect(),
+        all_customers: loaded.customer_files().map(Path::to_owned).collect(),
+        need_restart: need_restart.iter().map(|&key| key.to_owned()).collect(),
+        bad_files: loaded.bad_files.iter().map(|bad| bad.file.display().to_string()).collect(),
+    }
+}
+
+/// Records what came of reading the configuration, or why nothing did.
+async fn record(engine: &Engine, by: Actor, reading: Result<Reading, String>) -> Result<(), String> {
+    let order = Instruction { by, at: engine.wall_time(), why: String::new() };
+    let administration = &engine.administration;
+    let recorded = match reading {
+        Ok(reading) => administration.record_configuration(order.clone(), reading).await,
+        Err(refused) => {
+            let action = Action::Configuration { need_restart: Vec::new(), refused, bad_files: Vec::new(), files: 0 };
+            administration.record(order.clone(), action).await
+        }
+    };
+    let receipt = recorded.map_err(|error| format!("the audit log has no record of the configuration: {error}"))?;
+    engine.log.write(Level::Info, LogLine::event("configuration").field("by", &order.by).field("audit", receipt));
+    Ok(())
 }

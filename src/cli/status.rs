@@ -43,6 +43,9 @@ fn to_text(status: &Status) -> String {
     for bad in &status.bad_files {
         let _ = writeln!(text, "bad file          {bad}");
     }
+    for trouble in &status.administration {
+        let _ = writeln!(text, "administration    {trouble}");
+    }
     let _ = writeln!(text, "milter sessions   {}", status.milter_sessions);
     let _ = writeln!(text, "open transactions {}", status.open_transactions);
     for suspension in status.suspended.iter().take(MAX_SUSPENDED) {

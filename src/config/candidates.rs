@@ -20,7 +20,7 @@ pub(super) struct Record {
     /// Without errors and warnings: if nothing changed, there is no need to read it again.
     is_clean: bool,
     /// The copy in use.
-    customer: Option<Arc<Customer>>,
+    pub customer: Option<Arc<Customer>>,
 }
 /// A customer file on its way into the directory.
 pub(super) struct Candidate {

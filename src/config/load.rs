@@ -13,6 +13,7 @@ use super::restart::keys_that_need_a_restart;
 use super::source::{MAX_MAIN_FILE, Place, Source, quoted};
 use super::unreadable::describe_file;
 use crate::directory::Directory;
+use hashbrown::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +62,26 @@ pub struct Changes {
     pub changed: Vec<Arc<str>>,
     pub removed: Vec<Arc<str>>,
 }
+impl Loaded {
+    /// All customer files.
+    pub fn customer_files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|record| &*record.file)
+    }
+
+    /// The customer files in use as they are that say something else than in `previous`, or may do so.
+    pub fn changed_files(&self, previous: Option<&Loaded>) -> Vec<&Path> {
+        let before: HashMap<&Path, &Record> =
+            previous.iter().flat_map(|previous| &previous.files).map(|record| (&*record.file, record)).collect();
+        let bad: HashSet<&Path> = self.bad_files.iter().map(|bad| &*bad.file).collect();
+        let is_changed = |record: &&Record| match (&record.customer, before.get(&*record.file)) {
+            (Some(new), Some(Record { customer: Some(old), .. })) => !Arc::ptr_eq(new, old),
+            _ => true,
+        };
+        let good = self.files.iter().filter(|record| !bad.contains(&*record.file));
+        good.filter(is_changed).map(|record| &*record.file).collect()
+    }
+}
+
 /// Loads a configuration for the first time. Customers whose files have errors are unusable, all others work.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use super::protocol::{Answer, Command, MAX_LINE};
 use super::quota::{find_subject, usage};
 use super::status::Status;
 use crate::administration::{Actor, Instruction};
-use crate::report::LogLine;
+use crate::audit::Action;
 use crate::session::Engine;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request to read the configuration again; answered with what there is to say, good or bad.
-pub type Reload = oneshot::Sender<Result<String, String>>;
+#[derive(Debug)]
+pub struct Reload {
+    pub by: Actor,
+    pub answer: oneshot::Sender<Result<String, String>>,
+}
 
 /// Answers administrators.
 pub struct ControlService {
@@ -56,11 +60,11 @@ impl ControlService {
     async fn answer(&self, command: Command, who: &Actor) -> Answer {
         match command {
             Command::QuotaShow { names } => self.quota_show(&names).await,
-            Command::QuotaReset { name, why } => self.quota_reset(&name, &why).await,
+            Command::QuotaReset { name, why } => self.quota_reset(&name, self.instruction(who, why)).await,
             Command::Suspend { kind, name, why } => self.suspend(kind, &name, self.instruction(who, why)).await,
             Command::Resume { kind, name, why } => self.resume(kind, &name, self.instruction(who, why)).await,
             Command::Status => Answer::Status { status: Box::new(Status::of(&self.engine, self.started.elapsed())) },
-            Command::Reload => self.reload().await,
+            Command::Reload => self.reload(who).await,
         }
     }
 
@@ -84,27 +88,31 @@ impl ControlService {
         Answer::Usage { usage: all }
     }
 
-    async fn quota_reset(&self, name: &str, why: &str) -> Answer {
+    async fn quota_reset(&self, name: &str, order: Instruction) -> Answer {
         let snapshot = self.engine.snapshot();
         let subject = match find_subject(name, &snapshot.directory) {
             Ok((subject, _)) => subject,
             Err(error) => return Answer::No { words: error.to_string() },
         };
-        if let Err(error) = self.engine.ledger.reset(&subject, why).await {
-            return Answer::No { words: error.to_string() };
+        let (administration, action) = (&self.engine.administration, Action::QuotaReset { subject: subject.clone() });
+        let receipt = match administration.record(order.clone(), action).await {
+            Ok(receipt) => receipt,
+            Err(error) => return Answer::No { words: error.to_string() },
+        };
+        if let Err(error) = self.engine.ledger.reset(&subject, &order.why).await {
+            let mut words = error.to_string();
+            if let Err(error) = administration.record_failure(order, &receipt, words.clone()).await {
+                words = format!("{words}; and that could not be recorded: {error}");
+            }
+            return Answer::No { words };
         }
-        let line = LogLine::event("quota-reset")
-            .field("kind", subject.kind.key())
-            .field("name", &subject.name)
-            .field("customer", &subject.customer)
-            .optional("why", Some(why).filter(|why| !why.is_empty()));
-        self.engine.log.write(crate::report::Level::Info, line);
+        self.log_order("quota-reset", &subject, &order, &receipt);
         Answer::Done { words: format!("{} {}: its counts begin anew", subject.kind.key(), subject.name) }
     }
 
-    async fn reload(&self) -> Answer {
+    async fn reload(&self, who: &Actor) -> Answer {
         let (answer, outcome) = oneshot::channel();
-        if self.reload.send(answer).await.is_err() {
+        if self.reload.send(Reload { by: who.clone(), answer }).await.is_err() {
             return Answer::No { words: "the daemon is stopping".to_owned() };
         }
         match outcome.await {

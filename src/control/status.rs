@@ -17,6 +17,8 @@ pub struct Status {
     pub bad_files: Vec<String>,
     /// `ready`, `loading`, or what is wrong.
     pub store: String,
+    /// What is wrong with the audit log and the files of the administration.
+    pub administration: Vec<String>,
     pub open_transactions: usize,
     pub milter_sessions: usize,
     /// Whose mail is refused by order of an administrator.
@@ -47,6 +49,7 @@ impl Status {
             customers: snapshot.directory.customers().len(),
             bad_files: snapshot.bad_files.iter().map(ToString::to_string).collect(),
             store: engine.ledger.health().to_string(),
+            administration: engine.administration.troubles(),
             open_transactions: engine.open_transactions.count(),
             milter_sessions: engine.sessions.len(),
             suspended: orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect(),

@@ -3,7 +3,7 @@
 use super::protocol::Answer;
 use super::quota::find_subject;
 use super::service::ControlService;
-use crate::administration::{Actor, Instruction};
+use crate::administration::{Instruction, Receipt};
 use crate::directory::Directory;
 use crate::envelope::Address;
 use crate::ledger::{Subject, SubjectKind};
@@ -15,11 +15,11 @@ impl ControlService {
             Ok(subject) => subject,
             Err(words) => return Answer::No { words },
         };
-        let (by, why) = (order.by.clone(), order.why.clone());
-        match self.engine.administration.suspend(subject.clone(), order).await {
-            Ok(before) => {
-                self.log_order("suspend", &subject, &by, &why);
-                let again = before.map_or_else(String::new, |before| format!(" (since {} already)", before.since));
+        match self.engine.administration.suspend(subject.clone(), order.clone()).await {
+            Ok(carried) => {
+                self.log_order("suspend", &subject, &order, &carried.receipt);
+                let again =
+                    carried.outcome.map_or_else(String::new, |before| format!(" (since {} already)", before.since));
                 let words = format!("{} {} is suspended{again}: all its mail is refused", kind.key(), subject.name);
                 Answer::Done { words }
             }
@@ -33,10 +33,9 @@ impl ControlService {
             Ok(subject) => subject,
             Err(words) => return Answer::No { words },
         };
-        let (by, why) = (order.by.clone(), order.why.clone());
-        match self.engine.administration.resume(subject.clone(), order).await {
-            Ok(_) => {
-                self.log_order("resume", &subject, &by, &why);
+        match self.engine.administration.resume(subject.clone(), order.clone()).await {
+            Ok(carried) => {
+                self.log_order("resume", &subject, &order, &carried.receipt);
                 Answer::Done { words: format!("{} {} may send again", kind.key(), subject.name) }
             }
             Err(error) => Answer::No { words: error.to_string() },
@@ -53,13 +52,14 @@ impl ControlService {
         suspension.map(|suspension| suspension.subject.clone())
     }
 
-    fn log_order(&self, event: &'static str, subject: &Subject, by: &Actor, why: &str) {
+    pub(super) fn log_order(&self, event: &'static str, subject: &Subject, order: &Instruction, receipt: &Receipt) {
         let line = LogLine::event(event)
             .field("kind", subject.kind.key())
             .field("name", &subject.name)
             .field("customer", &subject.customer)
-            .field("by", by)
-            .optional("why", Some(why).filter(|why| !why.is_empty()));
+            .field("by", &order.by)
+            .field("audit", receipt)
+            .optional("why", Some(&order.why).filter(|why| !why.is_empty()));
         self.engine.log.write(Level::Info, line);
     }
 }

@@ -13,6 +13,7 @@ mod standin;
 
 // The scenarios
 mod admission;
+mod audit;
 mod gateways;
 mod given_back;
 mod harness;

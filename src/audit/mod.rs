@@ -1,0 +1,21 @@
+//! The audit log: every change of the configuration and every administrator's action, who, when, why. It is only ever
+//! appended to, and each record holds a hash of the one before, so that an edit, a gap or a lost tail shows.
+//!
+//! ```text
+//!   log             appends records, each on disk before anybody is told
+//!     ├─ record         what a record says
+//!     └─ chain          how records hang together, and where the chain is broken
+//!   configuration   what was configured last, and what is different now
+//!     └─ keys           a file as keys and values, without secrets
+//! ```
+
+mod chain;
+mod configuration;
+mod keys;
+mod log;
+mod record;
+
+pub use chain::{Anchor, Break, Verified, verify};
+pub use configuration::{ConfigurationLog, Difference};
+pub use log::{AuditError, AuditLog, FILE_NAME};
+pub use record::{Action, Change, Record};

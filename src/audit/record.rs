@@ -1,0 +1,129 @@
+//! What a record of the audit log says.
+
+use crate::administration::Actor;
+use crate::ledger::Subject;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+
+/// One record; its hash stands behind it in its line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// From 1, without gaps.
+    pub number: u64,
+    pub at: Timestamp,
+    pub by: Actor,
+    #[serde(flatten)]
+    pub action: Action,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// The hash of the record before; of the first, empty.
+    pub previous: String,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "action")]
+pub enum Action {
+    Suspend {
+        subject: Subject,
+    },
+    Resume {
+        subject: Subject,
+    },
+    QuotaReset {
+        subject: Subject,
+    },
+    /// What the record `of` says was not done after all.
+    Failed {
+        of: u64,
+        error: String,
+    },
+    /// The configuration was read, at the start or again.
+    Configuration {
+        /// Keys that changed, but take effect only at the next start.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        need_restart: Vec<String>,
+        /// Why nothing of it is in force; empty if it is.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        refused: String,
+        /// Files with errors: what they said before is in force, or nothing.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        bad_files: Vec<String>,
+        /// How many files are new, changed, gone.
+        #[serde(default)]
+        files: u64,
+    },
+    /// What is different in a file. A large difference takes several records.
+    ConfigurationFile {
+        file: String,
+        changes: Vec<Change>,
+    },
+    /// What was configured before is not known: differences are told from here on.
+    ConfigurationUnknown {
+        files: u64,
+    },
+}
+
+/// A key with another value. Without an old one it is new, without a new one it is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    pub key: String,
+    pub old: Option<Value>,
+    pub new: Option<Value>,
+}
+
+impl Action {
+    /// As in the record and in logs.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Action::Suspend { .. } => "suspend",
+            Action::Resume { .. } => "resume",
+            Action::QuotaReset { .. } => "quota-reset",
+            Action::Failed { .. } => "failed",
+            Action::Configuration { .. } => "configuration",
+            Action::ConfigurationFile { .. } => "configuration-file",
+            Action::ConfigurationUnknown { .. } => "configuration-unknown",
+        }
+    }
+}
+
+/// For people; differences take a line each.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |f: &mut fmt::Formatter<'_>, what, subject: &Subject| {
+            write!(f, "{what} {} {}", subject.kind.key(), subject.name)
+        };
+        match self {
+            Action::Suspend { subject } => of(f, "suspend", subject),
+            Action::Resume { subject } => of(f, "resume", subject),
+            Action::QuotaReset { subject } => of(f, "reset the quota of", subject),
+            Action::Failed { of, error } => write!(f, "record {of} was not carried out: {error}"),
+            Action::Configuration { refused, .. } if !refused.is_empty() => {
+                write!(f, "configuration refused, nothing has changed: {refused}")
+            }
+            Action::Configuration { need_restart, bad_files, files, .. } => {
+                write!(f, "configuration in force: {files} files differ")?;
+                if !bad_files.is_empty() {
+                    write!(f, "; with errors: {}", bad_files.join(", "))?;
+                }
+                match need_restart.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, "; at the next start only: {}", need_restart.join(", ")),
+                }
+            }
+            Action::ConfigurationFile { file, changes } => {
+                write!(f, "{file}")?;
+                for Change { key, old, new } in changes {
+                    let shown = |value: &Option<Value>| value.as_ref().map_or("(none)".to_owned(), Value::to_string);
+                    write!(f, "\n    {key}: {} -> {}", shown(old), shown(new))?;
+                }
+                Ok(())
+            }
+            Action::ConfigurationUnknown { files } => {
+                write!(f, "what was configured before is not known: {files} files, told of from here on")
+            }
+        }
+    }
+}
