@@ -9,7 +9,9 @@ use super::reader::{Item, Spec, Table};
 use super::report::{Complaint, Report};
 use super::source::{Source, quoted};
 use super::values;
-use crate::directory::{AddressRanges, AllowedSenders, Billing, Customer, OwnDomains, Range, Setting, User};
+use crate::directory::{
+    AddressRanges, AllowedSenders, ArchiveAddress, Billing, Customer, OwnDomains, Range, Setting, User,
+};
 use crate::envelope::{Domain, is_public_suffix};
 use hashbrown::HashMap;
 use ipnet::IpNet;
@@ -54,6 +56,8 @@ pub(super) struct Surroundings {
     pub max_range_addresses: u64,
     /// `relay.private_gateways`
     pub private_gateways: Vec<IpNet>,
+    /// Whether any milter socket is there (`listen.milter`).
+    pub has_milter: bool,
     /// Whether anybody can ask for gateways (`listen.socketmap`).
     pub has_socketmap: bool,
 }
@@ -101,7 +105,7 @@ pub(super) fn read_customer(source: &Source, surroundings: &Surroundings) -> Par
         item.choice(&[("paid", Billing::Paid), ("unpaid", Billing::Unpaid), ("trial", Billing::Trial)])
     });
     let admins = table.get("admins").map(|item| item.parsed_list("it@acme.example", values::address));
-    let archive_to = table.get("archive_to").and_then(|item| item.parsed("vault@acme.example", values::address));
+    let archive_to = table.get("archive_to").and_then(|item| reader.archive_to(&item, surroundings));
     let user_gateways = table.get("user_gateways").and_then(|item| item.boolean()).unwrap_or(false);
     let outbound_gateway =
         table.get("outbound_gateway").and_then(|item| next_hop(&item, "[mx.acme.example]:25", surroundings));
@@ -194,6 +198,15 @@ impl<'t> Reader<'t> {
             item.error(Complaint::new("a customer needs a domain", "empty").help("write domains = [\"acme.example\"]"));
         }
         (domains, is_doubtful)
+    }
+
+    fn archive_to(&self, item: &Item<'_>, surroundings: &Surroundings) -> Option<ArchiveAddress> {
+        let address = item.parsed("vault@acme.example", values::archive_address)?;
+        if !surroundings.has_milter {
+            let complaint = Complaint::new("this has no effect", "only a milter can add a recipient");
+            item.warning(complaint.help("name a socket in listen.milter of the main file, and have the MTA ask there"));
+        }
+        Some(address)
     }
 
     fn twice(&self, title: String, second: &Item<'_>, first: &Item<'_>) {

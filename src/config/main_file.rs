@@ -98,6 +98,7 @@ pub(super) fn read_main(source: &Source) -> MainFile {
             limits,
             max_range_addresses: settings.relay.max_range_addresses,
             private_gateways: settings.relay.private_gateways.clone(),
+            has_milter: !settings.listen.milter.is_empty(),
             has_socketmap: !settings.listen.socketmap.is_empty(),
         },
         settings,

@@ -2,6 +2,7 @@
 
 use super::report::Complaint;
 use super::source::quoted;
+use crate::directory::{ArchiveAddress, ArchiveAddressError};
 use crate::envelope::{Address, Domain, DomainError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,6 +131,24 @@ pub(super) fn transport(text: &str) -> Result<String, Complaint> {
     }
     Err(Complaint::new(format!("{} is no transport", quoted(text)), "a name of letters, digits, - and _ is expected")
         .help("write the name of a service in master.cf that is smtp(8), such as \"smtp\" or \"gateway\""))
+}
+
+/// The storage address of a customer, perhaps with `{local}` and `{domain}`.
+pub(super) fn archive_address(text: &str) -> Result<ArchiveAddress, Complaint> {
+    let help = "write an address; {local} and {domain} before the @ stand for the sender, as in \"{local}@archive.acme.example\"";
+    let wrong = |why: String| Complaint::new(format!("{} is no storage address", quoted(text)), why).help(help);
+    let template = ArchiveAddress::parse(text).map_err(|error| match error {
+        ArchiveAddressError::NoDomain => match address(text) {
+            Err(complaint) => complaint,
+            Ok(_) => wrong(error.to_string()),
+        },
+        ArchiveAddressError::OpenDomain => wrong(error.to_string())
+            .help("end the domain in a part that is yours, such as \"{domain}.archive.acme.example\""),
+        _ => wrong(error.to_string()),
+    })?;
+    // What anybody's address makes of it has to be an address, too.
+    address(&text.trim().replace("{local}", "kim").replace("{domain}", "acme.example"))?;
+    Ok(template)
 }
 
 /// Whether a name in canonical form has labels of letters, digits, hyphens and underscores, none empty.

@@ -1,5 +1,6 @@
 //! A customer as its file describes it, checked.
 
+use super::archive::ArchiveAddress;
 use super::limits::CustomerLimits;
 use super::ranges::{AddressRanges, Range};
 use crate::envelope::{Address, Domain, claims_of};
@@ -20,7 +21,8 @@ pub struct Customer {
     pub billing: Billing,
     /// Who gets abuse and quota mail.
     pub admins: Vec<Address>,
-    pub archive_to: Option<Address>,
+    /// Where a copy of each relayed message goes.
+    pub archive_to: Option<ArchiveAddress>,
     pub user_gateways: bool,
     pub outbound_gateway: Option<String>,
     pub limits: CustomerLimits,

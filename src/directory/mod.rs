@@ -1,11 +1,13 @@
 //! Customers, their domains, users and address ranges: one immutable snapshot, swapped as a whole on reload.
 
+mod archive;
 mod customer;
 mod limits;
 mod range_index;
 mod ranges;
 mod snapshot;
 
+pub use archive::{ArchiveAddress, ArchiveAddressError};
 pub(crate) use customer::OwnDomains;
 pub use customer::{AllowedSenders, Billing, Customer, DuplicateAddress, FurtherSender, Setting, User, UserId, Users};
 pub use limits::{Action, CustomerLimits, Limit, LimitName, Window};

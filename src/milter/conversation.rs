@@ -7,8 +7,8 @@ use super::session::{Change, End, MilterSession};
 use super::trouble::Trouble;
 use crate::envelope::{Reply, ReplyClass};
 use crate::session::Engine;
-use indymilter::ProtoOpts;
 use indymilter::message::reply::Reply as Packet;
+use indymilter::{Actions, ProtoOpts};
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ async fn hear_in_session(
         Command::EndOfMessage(_) => {
             let End { changes, refusal } = session.end(macros).await;
             for change in changes {
-                write(out, packet_for(change));
+                write(out, packet_for(change, agreed));
             }
             answer(out, refusal);
         }
@@ -130,10 +130,17 @@ fn go_on(out: &mut Vec<u8>, agreed: Agreed, silent: ProtoOpts) {
     }
 }
 
-/// Without ESMTP parameters, so that both MTAs keep the client's own.
-fn packet_for(change: Change) -> Packet {
+fn packet_for(change: Change, agreed: Agreed) -> Packet {
     match change {
+        // Without ESMTP parameters, so that both MTAs keep the client's own.
         Change::Sender(sender) => Packet::ChangeSender { mail: c_string(sender.as_str()), args: None },
+        Change::AddRecipient(recipient) => {
+            let rcpt = c_string(&format!("<{recipient}>"));
+            match agreed.can(Actions::ADD_RCPT_EXT) {
+                true => Packet::AddRcptExt { rcpt, args: Some(c_string("NOTIFY=NEVER")) },
+                false => Packet::AddRcpt { rcpt },
+            }
+        }
     }
 }
 

@@ -15,7 +15,6 @@ pub(super) struct Needs {
     pub connect_answered: bool,
     pub headers: bool,
     pub body: bool,
-    pub add_recipients: bool,
 }
 
 /// What an MTA can do of that.
@@ -46,18 +45,15 @@ pub(super) fn negotiate(offer: Offer, needs: Needs) -> Result<(Agreed, Reply), T
     let offered = Actions::from_bits_truncate(offer.actions);
     // Protocol versions before 6 know fewer steps to leave out: such an MTA sends the rest, and is answered.
     let agreed =
-        Agreed { actions: actions(needs) & offered, steps: steps(needs) & ProtoOpts::from_bits_truncate(offer.steps) };
+        Agreed { actions: ACTIONS & offered, steps: steps(needs) & ProtoOpts::from_bits_truncate(offer.steps) };
     // Older MTAs expect no list of macros, and send what they are configured to send.
     let macros = if offered.contains(Actions::REQUEST_MACROS) { macros::wanted() } else { HashMap::new() };
     let version = offer.version.min(PROTOCOL_VERSION);
     Ok((agreed, Reply::OptNeg { version, actions: agreed.actions, opts: agreed.steps, macros }))
 }
 
-fn actions(needs: Needs) -> Actions {
-    let mut actions = Actions::CHANGE_SENDER;
-    actions.set(Actions::ADD_RCPT, needs.add_recipients);
-    actions
-}
+/// Whether or not a customer has its mail archived now: a session may go on after a reload that begins with it.
+const ACTIONS: Actions = Actions::CHANGE_SENDER.union(Actions::ADD_RCPT).union(Actions::ADD_RCPT_EXT);
 
 /// HELO and MAIL are answered although nothing may be decided there. Without an answer to MAIL Sendmail never sends ABORT,
 /// and without one to HELO Postfix keeps the packet back: a transaction that is over would go unnoticed.

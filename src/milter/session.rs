@@ -25,6 +25,8 @@ pub(super) struct MilterSession {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Sender(Address),
+    /// A recipient that the client did not name, and whose troubles are none of the client's business.
+    AddRecipient(Address),
 }
 
 /// What is said at the end of a message.
@@ -81,8 +83,12 @@ impl MilterSession {
         let Some(mut transaction) = self.transaction.take() else { return End { changes: Vec::new(), refusal: None } };
         let refusal = transaction.end(Accepted::All, macros.queue_id()).await.reply;
         self.holds_nothing();
-        let rewrite_sender_to = transaction.rewrite_sender_to().filter(|_| refusal.is_none());
-        End { changes: rewrite_sender_to.cloned().map(Change::Sender).into_iter().collect(), refusal }
+        let mut changes = Vec::new();
+        if refusal.is_none() {
+            changes.extend(transaction.rewrite_sender_to().cloned().map(Change::Sender));
+            changes.extend(transaction.archive_to().cloned().map(Change::AddRecipient));
+        }
+        End { changes, refusal }
     }
 
     /// The transaction is over without a message.

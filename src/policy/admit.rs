@@ -7,8 +7,8 @@ use super::setting::find_entrance;
 use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
 use super::{sender, words};
-use crate::directory::{AllowedSenders, Customer, LimitName};
-use crate::envelope::{Address, canonical_login};
+use crate::directory::{AllowedSenders, Customer, LimitName, User};
+use crate::envelope::{Address, Sender, canonical_login};
 use crate::ledger::Parties;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct Admitted {
     pub rewrite_sender_to: Option<Address>,
     /// Without being rewritten it must not leave: the sender is a further address of another customer's user.
     pub must_be_rewritten: bool,
+    /// A copy of the message goes there.
+    pub archive_to: Option<Address>,
     pub shadow: Option<Refusal>,
 }
 
@@ -81,6 +83,10 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
             trace.note("user", "none", || "the sender is no registered user: limits per user do not apply".to_owned())
         }
     }
+    let archive_to = archive_address(facts.sender, sender.user, customer);
+    if let Some(address) = &archive_to {
+        trace.note("archive", "copy", || format!("a copy of the message goes to {address}, and counts for nobody"));
+    }
     Admission::Admitted(Admitted {
         customer: customer.clone(),
         identified_by: identified.by,
@@ -89,8 +95,21 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
         login_user: sender::login_user(facts, customer, rules).map(|user| user.address.clone()),
         must_be_rewritten: rewrite_sender_to.is_some() && sender.of_another,
         rewrite_sender_to,
+        archive_to,
         shadow: entrance.shadow,
     })
+}
+
+/// Where a copy goes (relay service, section 9). It is filed under the user's own address, whichever of them was used; under the
+/// sender, if that is no user; and mail without a sender, or from one without a domain, under the customer's postmaster.
+fn archive_address(sender: &Sender, user: Option<&User>, customer: &Customer) -> Option<Address> {
+    let template = customer.archive_to.as_ref()?;
+    let owner = match (user, sender.address()) {
+        (Some(user), _) => Address::parse(&user.address).ok()?,
+        (None, Some(address)) if !address.domain().is_empty() => address.clone(),
+        _ => Address::parse(&format!("postmaster@{}", customer.domains.first()?)).ok()?,
+    };
+    template.expand(&owner)
 }
 
 /// Whether the client's mail is not ours to judge, whatever it says (`exempt_clients`).
@@ -124,6 +143,7 @@ impl Admission {
                 setting: Some(admitted.setting.clone()),
                 user: admitted.parties.user.clone(),
                 rewrite_sender_to: admitted.rewrite_sender_to.clone(),
+                archive_to: admitted.archive_to.clone(),
                 shadow: admitted.shadow.iter().cloned().collect(),
                 outcome,
             },

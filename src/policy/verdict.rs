@@ -18,6 +18,8 @@ pub struct Verdict {
     pub user: Option<Arc<str>>,
     /// The envelope sender has to become this one.
     pub rewrite_sender_to: Option<Address>,
+    /// A copy goes there, if a milter sees the message.
+    pub archive_to: Option<Address>,
     /// What shadow limits and settings would have refused.
     pub shadow: Vec<Refusal>,
 }
@@ -52,6 +54,7 @@ impl Verdict {
             setting: None,
             user: None,
             rewrite_sender_to: None,
+            archive_to: None,
             shadow: Vec::new(),
         }
     }

@@ -40,10 +40,13 @@ pub(super) fn decided(log: &Logger, told: &Told) {
     if log.enabled(Level::Debug) {
         line = line.optional("recipient", told.recipient);
     }
+    let has_copy = told.recipients.is_some() && told.front_end == FrontEnd::Milter && verdict.passes();
+    let archived = verdict.archive_to.as_ref().filter(|_| has_copy);
     line = line
         .optional("recipients", told.recipients)
         .optional("rewritten", verdict.rewrite_sender_to.as_ref().filter(|_| verdict.passes()))
         .optional("shadow", verdict.shadow.first().map(Refusal::key))
+        .optional("archived", archived)
         .word("proto", told.front_end.key())
         .field("ref", told.reference)
         .optional("text", verdict.refusal());

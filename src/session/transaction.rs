@@ -120,6 +120,14 @@ impl Transaction {
         }
     }
 
+    /// Where a copy of accepted mail goes that does not go there anyway.
+    pub fn archive_to(&self) -> Option<&Address> {
+        let Admission::Admitted(admitted) = &self.admission else { return None };
+        let address = admitted.archive_to.as_ref().filter(|_| self.counts())?;
+        let key = self.engine.ledger.recipient_key(address.as_str());
+        (!self.counted.contains(&key) && !self.exempt.contains(&key)).then_some(address)
+    }
+
     /// Decides on a recipient, and reserves it against all limits.
     pub async fn recipient(&mut self, recipient: &str, queue_id: Option<&str>) -> Decision {
         self.judge(recipient, queue_id, Counting::Reserve).await

@@ -21,7 +21,9 @@ pub struct Offer {
     pub steps: u32,
 }
 
+pub const ADD_RECIPIENT: u32 = 0x4;
 pub const CHANGE_SENDER: u32 = 0x40;
+pub const ADD_RECIPIENT_WITH_ARGUMENTS: u32 = 0x80;
 pub const REQUEST_MACROS: u32 = 0x100;
 pub const NO_HELO: u32 = 0x2;
 pub const NOREPLY_CONNECT: u32 = 0x1000;
@@ -89,6 +91,8 @@ pub struct Mta {
     pub agreed: Offer,
     /// The macros that were asked for, as they came.
     pub macros_wanted: Vec<u8>,
+    /// Recipients that were added to the last message, as they came.
+    pub added: Vec<String>,
     queue_id: Option<String>,
     messages: u32,
 }
@@ -106,6 +110,7 @@ impl Mta {
             client: Client::default(),
             agreed: offer,
             macros_wanted: Vec::new(),
+            added: Vec::new(),
             queue_id: None,
             messages: 0,
         };
@@ -243,8 +248,13 @@ impl Mta {
         }
         self.send(b'E', b"").await?;
         let mut senders = Vec::new();
+        self.added.clear();
         loop {
             match self.receive().await? {
+                (b'+' | b'2', data) => {
+                    let data = String::from_utf8(data).expect("an address");
+                    self.added.push(data.trim_end_matches('\0').replace('\0', " "));
+                }
                 (b'e', data) => {
                     let data = String::from_utf8(data).expect("an address");
                     let sender = data.strip_suffix('\0').expect("no ESMTP arguments");

@@ -13,6 +13,7 @@ mod standin;
 
 // The scenarios
 mod admission;
+mod archive;
 mod audit;
 mod gateways;
 mod given_back;

@@ -2,8 +2,8 @@
 
 use crate::common::installation::Running;
 use crate::common::mta::{
-    Answer, CHANGE_SENDER, Client, Kind, Mta, NO_HELO, NOREPLY_CONNECT, NOREPLY_HELO, NOREPLY_MAIL, Offer,
-    REQUEST_MACROS,
+    ADD_RECIPIENT, ADD_RECIPIENT_WITH_ARGUMENTS, Answer, CHANGE_SENDER, Client, Kind, Mta, NO_HELO, NOREPLY_CONNECT,
+    NOREPLY_HELO, NOREPLY_MAIL, Offer, REQUEST_MACROS,
 };
 use crate::common::soon;
 use crate::{ACME, Installation, installation, main_file};
@@ -79,7 +79,7 @@ async fn only_what_is_needed_is_asked_for() {
     let running = installation("").run();
     let milter = running.start_milter_with(true);
     let mta = Mta::connect(&milter.path, Kind::Postfix).await;
-    assert_eq!(mta.agreed.actions, CHANGE_SENDER);
+    assert_eq!(mta.agreed.actions, CHANGE_SENDER | ADD_RECIPIENT | ADD_RECIPIENT_WITH_ARGUMENTS);
     // DATA, headers, body, unknown commands are left out; who connects, what is said at HELO, MAIL and RCPT is not. With
     // a policy service beside, CONNECT is answered: a request about the session comes after it.
     assert_eq!(mta.agreed.steps & 0x3ff, 0x200 | 0x100 | 0x40 | 0x20 | 0x10);
