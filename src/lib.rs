@@ -20,6 +20,7 @@
 //!             ▲
 //!          config/          envelope/: addresses, domains, replies: what all the rest speaks in
 //!     text → checked model  administration/: who is suspended;  audit/: who changed what, when, why
+//!                           abuse/: signs of it;  notify/, mail/: who is told, and how
 //!                           listen/: sockets;  clock: the one source of time;  cli/: one file a command
 //!                           socketmap/: who may relay, and through which gateway mail leaves, for Postfix's tables
 //! ```
@@ -29,6 +30,7 @@
 //! [`ledger`] reserve against all limits in one step, and hands the verdict back, whose reply and log
 //! line both come from the one [`policy::Verdict`].
 
+pub mod abuse;
 pub mod administration;
 pub mod audit;
 pub mod cli;

@@ -39,14 +39,17 @@ fn values_in_the_example_are_the_defaults_unless_it_says_otherwise() {
 #[test]
 fn what_is_commented_out_would_be_good_too() {
     let example = include_str!("../contrib/relaykeeper.toml");
-    let is_key = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = ");
+    let is_key =
+        |line: &str| line == "[abuse]" || line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = ");
     let uncommented: Vec<&str> = example
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| is_key(rest)).unwrap_or(line))
         .map(|line| if line.starts_with("backend") { "backend = \"redis\"" } else { line })
         .filter(|line| !line.starts_with("sync"))
         .collect();
+    let defaults = settings("[abuse]\nstripped = true").abuse;
     let settings = settings(&uncommented.join("\n"));
+    assert!(settings.abuse == defaults && defaults.is_some());
     let is_redis = matches!(settings.store, config::Store::Redis { on_outage: config::OnOutage::Local, .. });
     assert!(is_redis && settings.limits.login_messages.in_force(1).max == Some(5_000));
     assert_eq!(settings.limits.message_bytes.in_force(1).max, Some(52_428_800));

@@ -1,5 +1,6 @@
 //! The main file: TOML → [`Settings`].
 
+use super::abuse::{ABUSE, read_abuse};
 use super::customer_file::{Surroundings, folder_of};
 use super::diagnostic::Problems;
 use super::limits::{LIMITS, LimitTable, Scope};
@@ -24,8 +25,8 @@ use toml::de::DeTable;
 static ROOT: Spec = Spec {
     what: "the main file",
     prefix: "",
-    keys: &["listen", "relay", "log", "store", "policy", "limits", "mail"],
-    neighbours: &[&LISTEN, &RELAY, &LOG, &STORE, &POLICY, &LIMITS, &MAIL],
+    keys: &["listen", "relay", "log", "store", "policy", "limits", "mail", "abuse"],
+    neighbours: &[&LISTEN, &RELAY, &LOG, &STORE, &POLICY, &LIMITS, &MAIL, &ABUSE],
 };
 
 macro_rules! section {
@@ -91,6 +92,7 @@ pub(super) fn read_main(source: &Source) -> MainFile {
         limits: limits.rules(),
         connection: limits.connection(),
         mail: read_mail(&section("mail", &MAIL)),
+        abuse: file.table("abuse", &ABUSE).map(|table| read_abuse(&table)),
         relay: Relay { customers: absolute(&relay.customers), ..relay.clone() },
     };
     MainFile {

@@ -2,6 +2,7 @@
 //!
 //! [`load`] is for the start, [`reload`] for a running daemon, [`check`] for `relaykeeper check`.
 
+mod abuse;
 mod candidates;
 mod conflicts;
 mod customer_file;

@@ -18,6 +18,8 @@ pub struct Settings {
     pub limits: LimitRules,
     pub connection: ConnectionLimits,
     pub mail: Mail,
+    /// `None`: nobody is watched.
+    pub abuse: Option<crate::abuse::Rules>,
 }
 
 /// `[listen]`. Whether the addresses can be bound shows at the start.

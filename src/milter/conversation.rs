@@ -108,7 +108,10 @@ async fn hear_in_session(
         _ if !session.is_in_transaction() => {}
         Command::Recipient(recipient) => answer(out, session.recipient(&text(recipient), macros).await),
         Command::Data => write(out, Packet::Continue),
-        Command::Header { .. } => go_on(out, agreed, ProtoOpts::NOREPLY_HEADER),
+        Command::Header { name, value } => {
+            session.header(name, value);
+            go_on(out, agreed, ProtoOpts::NOREPLY_HEADER);
+        }
         Command::EndOfHeaders => go_on(out, agreed, ProtoOpts::NOREPLY_EOH),
         Command::Body(_) => go_on(out, agreed, ProtoOpts::NOREPLY_BODY),
         Command::EndOfMessage(_) => {

@@ -137,7 +137,8 @@ impl MilterService {
     }
 
     fn needs(&self) -> Needs {
-        Needs { connect_answered: self.policy_too, ..Needs::default() }
+        let headers = self.engine.snapshot().settings.needs_headers();
+        Needs { connect_answered: self.policy_too, headers, ..Needs::default() }
     }
 }
 

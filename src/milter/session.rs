@@ -78,6 +78,13 @@ impl MilterSession {
         self.transaction.as_mut()?.recipient(recipient, macros.queue_id()).await.reply
     }
 
+    /// A header of the message.
+    pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.hear_header(name, value);
+        }
+    }
+
     /// The end of the message: accepted, if it fits.
     pub async fn end(&mut self, macros: &Macros) -> End {
         let Some(mut transaction) = self.transaction.take() else { return End { changes: Vec::new(), refusal: None } };

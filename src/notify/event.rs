@@ -1,8 +1,10 @@
 //! What may be worth a letter.
 
+use crate::abuse::{Found, OnAbuse};
 use crate::directory::{Customer, LimitName};
 use crate::ledger::Subject;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something of which people may have to be told. Whether they are is found out by a task of its own.
 #[derive(Clone, Debug)]
@@ -15,4 +17,6 @@ pub enum Event {
         /// It refused mail.
         refuses: bool,
     },
+    /// Signs of abuse.
+    Abuse { customer: Arc<Customer>, found: Found, window: Duration, on_abuse: OnAbuse },
 }

@@ -4,6 +4,7 @@ use super::event::Event;
 use super::limits::{self, FULL};
 use super::told::{About, Told, Topic};
 use super::words::LimitFigures;
+use crate::abuse::{Found, OnAbuse, Rules};
 use crate::clock::Moment;
 use crate::config::Store;
 use crate::directory::Customer;
@@ -28,7 +29,7 @@ const FILE: &str = "told.jsonl";
 #[derive(Debug)]
 pub struct Notices {
     pub outbox: Outbox,
-    told: Arc<Told>,
+    pub(super) told: Arc<Told>,
     events: mpsc::Sender<Event>,
     /// For [`serve`], which takes it.
     work: Mutex<Option<(mpsc::Receiver<Event>, Postman)>>,
@@ -54,6 +55,16 @@ impl Notices {
     pub fn after_refusal(&self, customer: &Arc<Customer>, parties: &Parties, over: &[Standing], now: Moment) {
         for event in limits::after_refusal(&self.told, customer, parties, over, now) {
             let _ = self.events.try_send(event);
+        }
+    }
+
+    /// Somebody has signs of abuse.
+    pub fn abuse(&self, customer: &Arc<Customer>, found: Found, rules: &Rules, now: Moment) {
+        let topic = Topic { about: About::Abuse, subject: found.subject.clone() };
+        let suspends = rules.on_abuse == OnAbuse::Suspend && topic.subject.kind == SubjectKind::User;
+        if suspends || self.told.is_news(&topic, FULL, now) {
+            let (customer, window, on_abuse) = (customer.clone(), rules.window, rules.on_abuse);
+            let _ = self.events.try_send(Event::Abuse { customer, found, window, on_abuse });
         }
     }
 }
@@ -91,6 +102,9 @@ async fn handle(engine: &Engine, event: Event) {
             let Ok(usage) = engine.ledger.usage(&subject, &customer.limits).await else { return };
             let Some(usage) = usage.into_iter().find(|usage| usage.limit == limit) else { return };
             tell_of_limit(engine, &customer, subject, &usage, refuses);
+        }
+        Event::Abuse { customer, found, window, on_abuse } => {
+            super::abuse::act(engine, &customer, found, window, on_abuse).await;
         }
     }
 }
@@ -163,7 +177,7 @@ pub(super) fn post(
 
 impl SubjectKind {
     /// As a field of a log line; `customer` is there already.
-    fn key_in_log(self) -> &'static str {
+    pub(super) fn key_in_log(self) -> &'static str {
         match self {
             SubjectKind::User => "user",
             SubjectKind::Login => "login",

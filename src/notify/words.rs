@@ -121,13 +121,13 @@ fn window(limit: LimitName) -> &'static str {
 }
 
 /// A name as a word of a command: quoted where a shell would see several.
-pub(super) fn command_word(name: &str) -> String {
+pub(crate) fn command_word(name: &str) -> String {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@.-_+=".contains(&byte));
     if is_plain { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
 }
 
 /// `12,345`
-pub(super) fn number(number: u64) -> String {
+pub(crate) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (n, digit) in digits.chars().enumerate() {
@@ -140,7 +140,7 @@ pub(super) fn number(number: u64) -> String {
 }
 
 /// `14:33 UTC on 22 Nov`, rounded up to the minute.
-pub(super) fn time(ms: i64) -> String {
+fn time(ms: i64) -> String {
     let minutes = ms.div_euclid(60_000) + i64::from(ms.rem_euclid(60_000) > 0);
     jiff::Timestamp::from_second(minutes * 60)
         .map_or_else(|_| "a day".to_owned(), |time| time.strftime("%H:%M UTC on %-d %b").to_string())

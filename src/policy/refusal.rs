@@ -45,6 +45,12 @@ pub enum Refusal {
         whose: Arc<str>,
         why: Arc<str>,
     },
+    /// The user has signs of abuse, and `on_abuse` is "defer".
+    HeldBack {
+        user: Arc<str>,
+        /// The signs.
+        why: Box<str>,
+    },
     /// The empty sender takes one recipient per transaction.
     EmptySenderRecipients,
     TooManyRecipients {
@@ -126,6 +132,7 @@ impl Refusal {
             Refusal::SenderNotOfLogin { .. } => "sender-not-of-login",
             Refusal::Suspended { kind: SubjectKind::Customer, .. } => "customer-suspended",
             Refusal::Suspended { .. } => "user-suspended",
+            Refusal::HeldBack { .. } => "signs-of-abuse",
             Refusal::EmptySenderRecipients => "empty-sender-recipients",
             Refusal::TooManyRecipients { .. } => "transaction-recipients",
             Refusal::Limit(limit) => match limit.limit {
@@ -158,7 +165,7 @@ impl Refusal {
             Refusal::EmptySenderRecipients | Refusal::TooManyRecipients { .. } => (452, (5, 3)),
             Refusal::Limit(limit) => limit.codes(),
             Refusal::CannotRewrite { reject: true, .. } => (550, (7, 1)),
-            Refusal::CannotRewrite { reject: false, .. } => (450, (7, 1)),
+            Refusal::CannotRewrite { reject: false, .. } | Refusal::HeldBack { .. } => (450, (7, 1)),
             // RFC 3463, 3.2
             Refusal::BadSender(_) => (501, (1, 7)),
             Refusal::BadRecipient(_) => (501, (1, 3)),

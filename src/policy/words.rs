@@ -58,6 +58,10 @@ impl fmt::Display for Refusal {
                 f.write_str("; send as the user that logs in")
             }
             Refusal::Suspended { kind, whose, why } => suspended_words(f, *kind, whose, why),
+            Refusal::HeldBack { user, why } => {
+                write!(f, "Mail of {} is held back for signs of abuse: {}", shown(user), bounded(why, 200))?;
+                f.write_str("; it passes when this is over, the administrators have been told")
+            }
             Refusal::EmptySenderRecipients => {
                 f.write_str("One recipient per transaction with an empty sender: send to the others one by one")
             }

@@ -3,6 +3,7 @@
 use super::correlation::OpenSessions;
 use super::open_count::OpenCount;
 use super::tally::Tally;
+use crate::abuse::Watch;
 use crate::administration::Administration;
 use crate::config::{BadFile, Loaded, Settings};
 use crate::directory::Directory;
@@ -51,6 +52,8 @@ pub struct Engine {
     pub open_transactions: OpenCount,
     /// What people may have to be told by mail.
     pub notices: Notices,
+    /// Whose account may be abused.
+    pub watch: Watch,
 }
 
 impl Engine {
@@ -64,6 +67,7 @@ impl Engine {
             tally: Tally::default(),
             open_transactions: OpenCount::default(),
             notices: Notices::default(),
+            watch: Watch::default(),
         })
     }
 

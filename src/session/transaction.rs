@@ -5,7 +5,7 @@ use super::envelope::{Envelope, FrontEnd};
 use super::log;
 use super::open_count::UnderWay;
 use crate::config::OnFailure;
-use crate::envelope::{Address, Reply, Sender};
+use crate::envelope::{Address, Reply};
 use crate::ledger::{Answer, Kept, LedgerError, RecipientKey, ReservationId};
 use crate::policy::{
     Admission, Admitted, Exemption, Gate, Outcome, RecipientFacts, Refusal, Trace, Verdict, admit, conclude,
@@ -13,6 +13,8 @@ use crate::policy::{
 };
 use crate::report::Reference;
 use std::sync::Arc;
+
+mod watching;
 
 /// A verdict, and what to tell the client if it refuses.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub struct Transaction {
     exempt: Vec<RecipientKey>,
     /// A letter of ours to an administrator.
     is_own_mail: bool,
+    /// A filter before us took it for spam or a virus.
+    is_marked: bool,
     rewriting: Rewriting,
     /// The reservation may hold something.
     reserved: bool,
@@ -81,6 +85,7 @@ impl Transaction {
             counted: Vec::new(),
             exempt: Vec::new(),
             is_own_mail: false,
+            is_marked: false,
             rewriting,
             reserved: false,
             open: true,
@@ -152,6 +157,7 @@ impl Transaction {
         let (limits, kept) = (&admitted.customer.limits, Kept { named: &self.counted, unnamed: 0 });
         let answer = self.engine.ledger.commit_unhurried(self.reservation, &admitted.parties, limits, kept).await;
         let verdict = self.conclude(answer, &mut Trace::off());
+        self.watch_end(&verdict, kept);
         self.decided(verdict, None, None, Some(kept.len()));
     }
 
@@ -180,6 +186,7 @@ impl Transaction {
             _ if self.is_own_mail => Verdict::of(Outcome::Exempt(Exemption::OwnMail)),
             _ => Verdict::of(Outcome::Exempt(Exemption::RecipientDomain)),
         };
+        self.watch_end(&verdict, kept);
         let recipients = Some(kept.len() + self.exempt.len() as u64);
         // A commit ends the reservation, however it is answered.
         self.reserved &= !is_committed;
@@ -229,6 +236,7 @@ impl Transaction {
         } else {
             self.verdict(&address, key, counting, &mut Trace::off()).await
         };
+        self.watch_recipient(&verdict);
         self.reserved |= verdict.outcome == Outcome::Accept && matches!(counting, Counting::Reserve);
         let known = match &verdict.outcome {
             // Whether it fits could not be told; the end of the message asks again.
@@ -261,7 +269,7 @@ impl Transaction {
             Gate::Verdict(verdict) => return verdict,
             Gate::AskLedger { admitted, shadow } => (admitted, shadow),
         };
-        if let Some(refusal) = self.cannot_rewrite(admitted) {
+        if let Some(refusal) = self.held_back(admitted).or_else(|| self.cannot_rewrite(admitted)) {
             return self.refused(refusal);
         }
         let answer = self.ask_ledger(admitted, key, counting).await;
@@ -322,24 +330,6 @@ impl Transaction {
             OnFailure::Accept => self.admission.verdict(Outcome::Exempt(Exemption::OnFailure)),
             OnFailure::Defer => self.refused(Refusal::CannotDecide { why: error.to_string().into() }),
         }
-    }
-
-    /// Limits that are used up, or nearly: the customer's administrators are told.
-    fn take_notice(&self, answer: &Answer) {
-        let Admission::Admitted(admitted) = &self.admission else { return };
-        let (notices, customer, parties) = (&self.engine.notices, &admitted.customer, &admitted.parties);
-        if !answer.near.is_empty() {
-            notices.after_commit(customer, parties, &answer.near, answer.at);
-        }
-        if !answer.over.is_empty() {
-            notices.after_refusal(customer, parties, &answer.over, answer.at);
-        }
-    }
-
-    /// A letter of ours that the MTA asks about comes from this host with the empty sender.
-    fn may_be_own_mail(&self) -> bool {
-        let Envelope { client, login, sender, .. } = &self.envelope;
-        *sender == Ok(Sender::Empty) && login.is_empty() && client.is_some_and(|client| client.is_loopback())
     }
 
     /// What the MTA tells of the recipients at the end.

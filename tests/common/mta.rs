@@ -25,6 +25,10 @@ pub const ADD_RECIPIENT: u32 = 0x4;
 pub const CHANGE_SENDER: u32 = 0x40;
 pub const ADD_RECIPIENT_WITH_ARGUMENTS: u32 = 0x80;
 pub const REQUEST_MACROS: u32 = 0x100;
+pub const NO_HEADER: u32 = 0x20;
+pub const NO_EOH: u32 = 0x40;
+pub const NOREPLY_HEADER: u32 = 0x80;
+pub const NOREPLY_EOH: u32 = 0x4_0000;
 pub const NO_HELO: u32 = 0x2;
 pub const NOREPLY_CONNECT: u32 = 0x1000;
 pub const NOREPLY_HELO: u32 = 0x2000;
@@ -227,6 +231,23 @@ impl Mta {
 
     pub fn queue_id_of_message(&self) -> String {
         format!("{:06X}{}", self.messages, self.client.port)
+    }
+
+    /// A header, as far as headers are asked for. Postfix leaves the blank before the value out.
+    pub async fn header(&mut self, name: &str, value: &str) -> Answer {
+        if self.agreed.steps & NO_HEADER != 0 {
+            return Answer::Continue;
+        }
+        let blank = if self.kind == Kind::Sendmail { " " } else { "" };
+        let data = [nul_terminated(name), nul_terminated(&format!("{blank}{value}"))].concat();
+        self.step(b'L', &data, NOREPLY_HEADER).await
+    }
+
+    pub async fn end_of_headers(&mut self) -> Answer {
+        if self.agreed.steps & NO_EOH != 0 {
+            return Answer::Continue;
+        }
+        self.step(b'N', b"", NOREPLY_EOH).await
     }
 
     /// The end of the message: the new senders, and the answer.

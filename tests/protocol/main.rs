@@ -1,6 +1,7 @@
 //! Both protocols in process, against a fake MTA and a fake smtpd: what an MTA may say, in which order, and what it may
 //! not.
 
+mod abuse;
 mod archive;
 mod both_protocols;
 #[path = "../common/mod.rs"]

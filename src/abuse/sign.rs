@@ -1,0 +1,169 @@
+//! From figures to signs: a pure function.
+
+use smallvec::SmallVec;
+use std::fmt;
+
+/// What an account did within the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Accepted messages.
+    pub messages: u64,
+    /// Those of them that filters took for spam or viruses.
+    pub marked: u64,
+    /// Different recipients of accepted messages, within a few percent.
+    pub recipients: u64,
+    /// The most different recipients in any window of the week before; `None` while too little is known.
+    pub usual_recipients: Option<u64>,
+    /// Recipients that were refused here.
+    pub refused: u64,
+    /// Networks that its mail came from.
+    pub networks: u64,
+}
+
+/// From when on something is a sign. 0: never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// So many marked messages of a user, and of a customer as a whole.
+    pub spam_count: u64,
+    pub customer_spam_count: u64,
+    /// That are at least such a share of all, in percent.
+    pub spam_share: u64,
+    /// So many times the usual number of different recipients, and at least so many.
+    pub recipients_rise: u64,
+    pub recipients_least: u64,
+    pub refused_recipients: u64,
+    pub networks: u64,
+}
+
+/// Something that honest accounts seldom do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    Spam { marked: u64, messages: u64 },
+    Recipients { now: u64, usual: u64 },
+    Refused { recipients: u64 },
+    Networks { number: u64 },
+}
+
+pub type Signs = SmallVec<[Sign; 4]>;
+
+/// The signs of a user.
+pub fn signs(traits: &Traits, thresholds: &Thresholds) -> Signs {
+    let Traits { recipients, usual_recipients, refused, networks, .. } = *traits;
+    let mut signs = Signs::new();
+    signs.extend(spam(traits, thresholds.spam_count, thresholds.spam_share));
+    if let Some(usual) = usual_recipients
+        && reaches(recipients, thresholds.recipients_least)
+        && reaches(recipients, thresholds.recipients_rise.saturating_mul(usual.max(1)))
+    {
+        signs.push(Sign::Recipients { now: recipients, usual });
+    }
+    if reaches(refused, thresholds.refused_recipients) {
+        signs.push(Sign::Refused { recipients: refused });
+    }
+    if reaches(networks, thresholds.networks) {
+        signs.push(Sign::Networks { number: networks });
+    }
+    signs
+}
+
+/// The signs of a customer as a whole: many recipients and networks are nothing strange there.
+pub(super) fn signs_of_customer(traits: &Traits, thresholds: &Thresholds) -> Signs {
+    spam(traits, thresholds.customer_spam_count, thresholds.spam_share).into_iter().collect()
+}
+
+fn spam(traits: &Traits, count: u64, share: u64) -> Option<Sign> {
+    let Traits { marked, messages, .. } = *traits;
+    let is_much = reaches(marked, count) && marked.saturating_mul(100) >= share.saturating_mul(messages);
+    is_much.then_some(Sign::Spam { marked, messages })
+}
+
+fn reaches(number: u64, threshold: u64) -> bool {
+    threshold > 0 && number >= threshold
+}
+
+impl Sign {
+    /// As in logs.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Sign::Spam { .. } => "spam",
+            Sign::Recipients { .. } => "recipients",
+            Sign::Refused { .. } => "refused",
+            Sign::Networks { .. } => "networks",
+        }
+    }
+}
+
+/// In words, without the window.
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Sign::Spam { marked, messages } => {
+                write!(f, "{marked} of {messages} messages were marked as spam or virus")
+            }
+            Sign::Recipients { now, usual } => write!(f, "{now} different recipients, never more than {usual} before"),
+            Sign::Refused { recipients } => write!(f, "{recipients} recipients were refused"),
+            Sign::Networks { number } => write!(f, "mail came from {number} different networks"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THRESHOLDS: Thresholds = Thresholds {
+        spam_count: 20,
+        customer_spam_count: 100,
+        spam_share: 25,
+        recipients_rise: 10,
+        recipients_least: 500,
+        refused_recipients: 300,
+        networks: 8,
+    };
+
+    const QUIET: Traits =
+        Traits { messages: 40, marked: 0, recipients: 30, usual_recipients: Some(35), refused: 2, networks: 2 };
+
+    fn keys(traits: Traits) -> Vec<&'static str> {
+        signs(&traits, &THRESHOLDS).iter().map(Sign::key).collect()
+    }
+
+    #[test]
+    fn stories() {
+        let story = |name: &str, traits: Traits, expected: &[&str]| assert_eq!(keys(traits), expected, "{name}");
+        story("a quiet account", QUIET, &[]);
+        story("some of its mail looks like spam", Traits { messages: 200, marked: 20, ..QUIET }, &[]);
+        story("few messages, all of them spam", Traits { messages: 19, marked: 19, ..QUIET }, &[]);
+        story("a flood of spam", Traits { messages: 80, marked: 20, ..QUIET }, &["spam"]);
+        story("a newsletter as every week", Traits { recipients: 4_000, usual_recipients: Some(3_900), ..QUIET }, &[]);
+        story(
+            "ten times as many as ever",
+            Traits { recipients: 500, usual_recipients: Some(50), ..QUIET },
+            &["recipients"],
+        );
+        story("never sent before", Traits { recipients: 500, usual_recipients: Some(0), ..QUIET }, &["recipients"]);
+        story("a small office wakes up", Traits { recipients: 100, usual_recipients: Some(1), ..QUIET }, &[]);
+        story("nothing is known yet", Traits { recipients: 50_000, usual_recipients: None, ..QUIET }, &[]);
+        story("an old list of addresses", Traits { refused: 300, ..QUIET }, &["refused"]);
+        story("at home, at work, on the train", Traits { networks: 4, ..QUIET }, &[]);
+        story("a botnet has the password", Traits { networks: 8, ..QUIET }, &["networks"]);
+        let everything = Traits { marked: 40, recipients: 900, refused: 400, networks: 60, ..QUIET };
+        story("all at once", everything, &["spam", "recipients", "refused", "networks"]);
+    }
+
+    #[test]
+    fn zero_switches_a_sign_off() {
+        let off = Thresholds { spam_count: 0, recipients_least: 0, refused_recipients: 0, networks: 0, ..THRESHOLDS };
+        let everything = Traits { marked: 40, recipients: 900, refused: 400, networks: 60, ..QUIET };
+        assert!(signs(&everything, &off).is_empty());
+        assert!(signs(&Traits::default(), &THRESHOLDS).is_empty());
+    }
+
+    #[test]
+    fn a_customer_is_judged_by_its_spam_alone() {
+        let busy = Traits { messages: 300, marked: 99, recipients: 90_000, refused: 9_000, networks: 60, ..QUIET };
+        assert!(signs_of_customer(&busy, &THRESHOLDS).is_empty());
+        let spammy = Traits { marked: 100, ..busy };
+        assert_eq!(signs_of_customer(&spammy, &THRESHOLDS)[..], [Sign::Spam { marked: 100, messages: 300 }]);
+    }
+}

@@ -1,0 +1,169 @@
+//! Signs of abuse: what filters before us said, and what comes of it.
+
+use crate::common::installation::{Installation, Milter, Running};
+use crate::common::mta::{Answer, Client, Kind, Mta, NO_HEADER};
+use crate::common::smtp_sink::SmtpSink;
+use crate::main_file;
+use relaykeeper::notify;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const ACME: &str = r#"
+    name = "acme"
+    domains = ["acme.example"]
+    licenses = 100
+    admins = ["it@acme.example"]
+    [[user]]
+    address = "ann@acme.example"
+    [[user]]
+    address = "bob@acme.example"
+    [[setting]]
+    name = "office"
+    allowed_senders = "any"
+    ip = [{ range = "192.0.2.0/24" }, { range = "198.51.0.0/16" }]
+"#;
+
+/// A header that outsiders cannot know.
+const SECRET: &str = "X-Relay-Verdict-e04b77d1c2";
+
+struct Watching {
+    running: Running,
+    milter: Milter,
+    sink: SmtpSink,
+    _folder: TempDir,
+}
+
+async fn watching(abuse: &str) -> Watching {
+    let (sink, folder) = (SmtpSink::start().await, tempfile::tempdir().unwrap());
+    let main = main_file(&format!(
+        "store.path = \"{}\"\nmail.smtp = \"{}\"\n[abuse]\nspam_count = 3\nspam_share = 50\n{abuse}",
+        folder.path().display(),
+        sink.address
+    ));
+    let running = Installation::of(&main, [("acme.toml", ACME)]).run();
+    let milter = running.start_milter();
+    tokio::spawn(notify::serve(running.engine.clone()));
+    Watching { running, milter, sink, _folder: folder }
+}
+
+impl Watching {
+    /// One message with these headers; the first answer that refuses, if any.
+    async fn send(&self, kind: Kind, client: &str, sender: &str, headers: &[(&str, &str)]) -> Answer {
+        let client = Client { address: client.into(), ..Client::default() };
+        let mut mta = Mta::open(&self.milter.path, kind, client).await;
+        mta.mail(sender).await;
+        let answer = mta.recipient("you@dest.example").await;
+        if answer != Answer::Continue {
+            return answer;
+        }
+        for (name, value) in headers {
+            assert_eq!(mta.header(name, value).await, Answer::Continue);
+        }
+        assert_eq!(mta.end_of_headers().await, Answer::Continue);
+        mta.end().await.1
+    }
+
+    async fn ann_sends(&self, headers: &[(&str, &str)]) -> Answer {
+        self.send(Kind::Postfix, "192.0.2.7", "ann@acme.example", headers).await
+    }
+}
+
+#[tokio::test]
+async fn a_flood_marked_as_spam_suspends_the_user() {
+    let watching = watching(&format!("header = \"{SECRET}\"\non_abuse = \"suspend\"")).await;
+    for n in 0..3 {
+        assert_eq!(
+            watching.ann_sends(&[("Subject", "hello"), (SECRET, "Yes, score=12")]).await,
+            Answer::Continue,
+            "{n}"
+        );
+    }
+    let mails = watching.sink.await_mails(1).await;
+    assert_eq!(mails[0].recipients, ["<it@acme.example>"]);
+    assert!(mails[0].header("Subject").contains("ann@acme.example: suspended: signs of abuse (3 of 3 messages"));
+    assert_eq!(mails[0].header("X-Relaykeeper-Notice"), "abuse");
+    assert!(mails[0].text.contains("relaykeeper user resume ann@acme.example"), "{}", mails[0].text);
+    let refused = watching.ann_sends(&[]).await;
+    let reply = refused.reply();
+    assert!(reply.starts_with("550 5.7.1") && reply.contains("signs of abuse: 3 of 3 messages were marked"), "{reply}");
+    // Others go on, and nobody is told twice.
+    let bob = async |headers: &'static [(&str, &str)]| {
+        watching.send(Kind::Sendmail, "192.0.2.7", "bob@acme.example", headers).await
+    };
+    for _ in 0..2 {
+        assert_eq!(bob(&[(SECRET, "yes")]).await, Answer::Continue);
+    }
+    let lines = watching.running.log_lines();
+    let abuse: Vec<_> = lines.iter().filter(|line| line.contains("event=abuse")).collect();
+    assert_eq!(abuse.len(), 1, "{lines:#?}");
+    assert!(abuse[0].contains("user=ann@acme.example signs=spam done=suspended told=1"), "{abuse:?}");
+    // The third message of bob's is the next letter.
+    assert_eq!(bob(&[(SECRET, "yes")]).await, Answer::Continue);
+    let mails = watching.sink.await_mails(2).await;
+    assert!(mails[1].header("Subject").contains("bob@acme.example"));
+}
+
+#[tokio::test]
+async fn what_clients_write_themselves_is_not_believed() {
+    let watching = watching(&format!("header = \"{SECRET}\"\non_abuse = \"suspend\"")).await;
+    for _ in 0..5 {
+        let forged =
+            [("X-Spam", "Yes"), ("X-Spam-Flag", "YES"), ("X-Relay-Verdict-", "yes"), ("X-Virus-Status", "Infected")];
+        assert_eq!(watching.ann_sends(&forged).await, Answer::Continue);
+        assert_eq!(watching.ann_sends(&[(SECRET, "no")]).await, Answer::Continue);
+    }
+    let lines = watching.running.log_lines();
+    assert!(!lines.iter().any(|line| line.contains("event=abuse")), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn where_copies_are_taken_out_the_filters_own_names_do() {
+    let watching = watching("stripped = true").await;
+    for header in [("X-Spam", "Yes"), ("X-Spam-Status", "Yes, score=17"), ("X-Virus-Status", "Infected (Eicar)")] {
+        assert_eq!(watching.ann_sends(&[header]).await, Answer::Continue);
+    }
+    let mails = watching.sink.await_mails(1).await;
+    assert!(mails[0].text.contains("Nothing was held up"), "{}", mails[0].text);
+    // Once in a window; the customer as a whole has not enough of it.
+    for _ in 0..5 {
+        assert_eq!(watching.ann_sends(&[("X-Spam", "Yes")]).await, Answer::Continue);
+    }
+    watching.running.pass_time(Duration::from_secs(3_700));
+    for _ in 0..3 {
+        assert_eq!(watching.ann_sends(&[("X-Spam", "Yes")]).await, Answer::Continue);
+    }
+    watching.sink.await_mails(2).await;
+}
+
+#[tokio::test]
+async fn mail_is_deferred_until_the_signs_are_gone() {
+    let watching = watching("verdicts = []\nnetworks = 3\non_abuse = \"defer\"").await;
+    for network in 0..3 {
+        let client = format!("198.51.{network}.7");
+        let sent = watching.send(Kind::Postfix, &client, "ann@acme.example", &[]).await;
+        assert_eq!(sent, Answer::Continue);
+    }
+    let mails = watching.sink.await_mails(1).await;
+    assert!(
+        mails[0].header("Subject").contains("held back: signs of abuse (mail from 3 different networks in 1 hour)")
+    );
+    for _ in 0..5 {
+        let reply = watching.ann_sends(&[]).await.reply().to_owned();
+        assert!(reply.starts_with("450 4.7.1 Mail of ann@acme.example is held back"), "{reply}");
+        assert!(reply.contains("mail came from 3 different networks (in 1 hour)"), "{reply}");
+        watching.running.pass_time(Duration::from_secs(600));
+    }
+    watching.running.pass_time(Duration::from_secs(900));
+    assert_eq!(watching.ann_sends(&[]).await, Answer::Continue);
+    watching.sink.await_mails(1).await;
+}
+
+#[tokio::test]
+async fn headers_are_asked_for_only_where_they_are_looked_at() {
+    let without = watching("verdicts = []").await;
+    let mta = Mta::connect(&without.milter.path, Kind::Postfix).await;
+    assert_ne!(mta.agreed.steps & NO_HEADER, 0);
+    let with = watching("stripped = true").await;
+    let mta = Mta::connect(&with.milter.path, Kind::Postfix).await;
+    assert_eq!(mta.agreed.steps & NO_HEADER, 0);
+}
