@@ -19,6 +19,7 @@ mod gateways;
 mod given_back;
 mod harness;
 mod lifecycle;
+mod notices;
 mod quotas;
 mod recipients;
 mod refusals;

@@ -63,6 +63,39 @@ impl Sink {
     }
 }
 
+impl Sink {
+    /// Mail that relaykeeper wrote itself, once there is so much of it.
+    pub fn await_letters(&self, number: usize) -> Vec<Envelope> {
+        let mut letters = Vec::new();
+        let reached = crate::bed::within(crate::bed::DEADLINE, || {
+            letters = self.letters();
+            (letters.len() >= number).then_some(())
+        });
+        assert!(reached.is_some() && letters.len() == number, "{} letters, not {number}: {letters:#?}", letters.len());
+        letters
+    }
+
+    fn letters(&self) -> Vec<Envelope> {
+        let files = fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
+        let texts = files.filter_map(|path| fs::read_to_string(path).ok());
+        // The last sentence says how often people are told.
+        let is_whole = |text: &String| {
+            text.contains("\nX-Relaykeeper-Notice: ")
+                && ["hour.", "hours.", "minutes."].iter().any(|end| text.trim_end().ends_with(end))
+        };
+        texts.filter(is_whole).filter_map(|text| parsed(&text)).collect()
+    }
+}
+
+impl Envelope {
+    /// A header's value, unfolded; not decoded.
+    pub fn header(&self, name: &str) -> String {
+        let content = self.content.replace("\n ", " ").replace("\n\t", " ");
+        let value = content.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned));
+        value.unwrap_or_else(|| panic!("no {name} in\n{}", self.content))
+    }
+}
+
 /// The last line of each message that the tests send: `smtp-sink` writes a file bit by bit.
 pub const LAST_LINE: &str = "-- end of test message --";
 
@@ -70,6 +103,10 @@ fn envelope(file: &str) -> Option<Envelope> {
     if !file.trim_end().ends_with(LAST_LINE) {
         return None;
     }
+    parsed(file)
+}
+
+fn parsed(file: &str) -> Option<Envelope> {
     let values = |key: &str| -> Vec<String> {
         file.lines()
             .take_while(|line| line.starts_with("X-"))

@@ -79,6 +79,7 @@ pub struct Client {
     read: Vec<u8>,
     /// Both directions, for whoever reads a failed test.
     transcript: String,
+    headers: String,
 }
 
 impl Client {
@@ -87,7 +88,12 @@ impl Client {
         let stream = connect_from(source, server).unwrap_or_else(|error| panic!("cannot connect to {server}: {error}"));
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut client = Client { stream: Stream::Plain(stream), read: Vec::new(), transcript: String::new() };
+        let mut client = Client {
+            stream: Stream::Plain(stream),
+            read: Vec::new(),
+            transcript: String::new(),
+            headers: String::new(),
+        };
         let greeting = client.reply();
         assert_eq!(greeting.code, 220, "greeting: {greeting}");
         client
@@ -181,9 +187,16 @@ impl Client {
         sent
     }
 
+    /// Every message from now on has this header: `NAME: VALUE`.
+    pub fn with_header(&mut self, header: &str) -> &mut Self {
+        self.headers.push_str(&format!("{header}\r\n"));
+        self
+    }
+
     /// The content of a message, after a 354.
     pub fn content(&mut self, id: &str) -> Reply {
-        self.write(&format!("Subject: test\r\nX-Test-Id: {id}\r\n\r\nhello\r\n{LAST_LINE}\r\n."));
+        let headers = &self.headers;
+        self.write(&format!("Subject: test\r\nX-Test-Id: {id}\r\n{headers}\r\nhello\r\n{LAST_LINE}\r\n."));
         self.reply()
     }
 

@@ -6,22 +6,29 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A milter on a unix socket, as long as the test process lives.
 pub struct Milter {
     pub path: PathBuf,
     refuses: Arc<AtomicBool>,
     messages: Arc<AtomicUsize>,
+    adds: Arc<Mutex<Option<String>>>,
 }
 
 impl Milter {
     pub fn start(path: PathBuf) -> Self {
         let (refuses, messages) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let shared = (refuses.clone(), messages.clone());
-        serve(&path, move |stream| drop(milter_session(stream, &shared.0, &shared.1)));
-        Milter { path, refuses, messages }
+        let adds = Arc::new(Mutex::new(None));
+        let shared = (refuses.clone(), messages.clone(), adds.clone());
+        serve(&path, move |stream| drop(milter_session(stream, &shared.0, &shared.1, &shared.2)));
+        Milter { path, refuses, messages, adds }
+    }
+
+    /// The header that each message gets at its end from now on, if any: `NAME: VALUE`.
+    pub fn add_header(&self, header: Option<&str>) {
+        *self.adds.lock().unwrap() = header.map(str::to_owned);
     }
 
     /// Whether each message is refused at its end from now on: `554 5.7.1 refused at the end`.
@@ -51,16 +58,25 @@ fn serve(path: &Path, session: impl Fn(UnixStream) + Clone + Send + 'static) {
     });
 }
 
-fn milter_session(mut stream: UnixStream, refuses: &AtomicBool, messages: &AtomicUsize) -> io::Result<()> {
+fn milter_session(
+    mut stream: UnixStream,
+    refuses: &AtomicBool,
+    messages: &AtomicUsize,
+    adds: &Mutex<Option<String>>,
+) -> io::Result<()> {
     loop {
         let mut length = [0; 4];
         stream.read_exact(&mut length)?;
         let mut packet = vec![0; u32::from_be_bytes(length) as usize];
         stream.read_exact(&mut packet)?;
         match packet[0] {
-            b'O' => answer(&mut stream, b"O\0\0\0\x06\0\0\0\0\0\0\0\0")?, // version 6, no actions, every step
+            b'O' => answer(&mut stream, b"O\0\0\0\x06\0\0\0\x01\0\0\0\0")?, // version 6, adds headers, every step
             b'E' => {
                 messages.fetch_add(1, Ordering::SeqCst);
+                let header = adds.lock().unwrap().clone();
+                if let Some((name, value)) = header.as_deref().and_then(|header| header.split_once(": ")) {
+                    answer(&mut stream, format!("h{name}\0{value}\0").as_bytes())?;
+                }
                 let refused = refuses.load(Ordering::SeqCst);
                 answer(&mut stream, if refused { b"y554 5.7.1 refused at the end\0" } else { b"c" })?;
             }
