@@ -11,7 +11,11 @@ pub struct Mark {
 
 /// All that are looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks(Vec<Mark>);
+pub struct Marks {
+    marks: Vec<Mark>,
+    /// The name that nobody outside may learn.
+    secret: Option<Box<str>>,
+}
 
 /// Why a text is neither a preset nor `NAME: PATTERN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,17 +64,19 @@ impl Mark {
     fn fits(&self, name: &[u8], value: &[u8]) -> bool {
         self.name.as_bytes().eq_ignore_ascii_case(name) && matches(self.pattern.as_bytes(), value)
     }
-
-    pub fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 impl Marks {
     pub const PRESETS: [&str; 3] = [PRESETS[0].0, PRESETS[1].0, PRESETS[2].0];
 
-    pub fn new(marks: Vec<Mark>) -> Marks {
-        Marks(marks)
+    /// `secret`: the name of the headers among them that nobody outside may learn.
+    pub fn new(marks: Vec<Mark>, secret: Option<&str>) -> Marks {
+        Marks { marks, secret: secret.map(Into::into) }
+    }
+
+    /// The name of the header that has to be taken out, so that nobody outside learns it.
+    pub fn secret(&self) -> Option<&str> {
+        self.secret.as_deref()
     }
 
     /// The name of a preset, or `NAME: PATTERN`.
@@ -87,13 +93,13 @@ impl Marks {
 
     /// Whether no header is looked for.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.marks.is_empty()
     }
 
     /// Whether this header marks its message as spam or virus. Folded values are as good as others.
     pub fn say(&self, name: &[u8], value: &[u8]) -> bool {
         let value = value[..value.len().min(MAX_VALUE)].trim_ascii();
-        self.0.iter().any(|mark| mark.fits(name, value))
+        self.marks.iter().any(|mark| mark.fits(name, value))
     }
 }
 
@@ -127,7 +133,7 @@ mod tests {
     use super::*;
 
     fn marks(texts: &[&str]) -> Marks {
-        Marks::new(texts.iter().flat_map(|text| Marks::parse(text).unwrap()).collect())
+        Marks::new(texts.iter().flat_map(|text| Marks::parse(text).unwrap()).collect(), None)
     }
 
     #[test]

@@ -92,16 +92,16 @@ fn read_marks(table: &Table<'_>) -> Marks {
     };
     let verdicts: Vec<Mark> = verdicts.into_iter().flatten().collect();
     let mut marks = Vec::new();
-    if let Some(name) = header {
+    if let Some(name) = &header {
         let values = values.unwrap_or_else(|| HEADER_VALUES.map(str::to_owned).to_vec());
-        marks.extend(values.iter().filter_map(|value| Mark::new(&name, value).ok()));
+        marks.extend(values.iter().filter_map(|value| Mark::new(name, value).ok()));
     }
     if is_stripped {
         marks.extend(verdicts);
     } else if !verdicts.is_empty() {
         refuse_forgeable(table, verdicts_item, header_item.is_some());
     }
-    Marks::new(marks)
+    Marks::new(marks, header.as_deref())
 }
 
 /// Anybody could write these headers, and have a customer suspended or a filter's verdict drowned.

@@ -137,6 +137,10 @@ fn packet_for(change: Change, agreed: Agreed) -> Packet {
     match change {
         // Without ESMTP parameters, so that both MTAs keep the client's own.
         Change::Sender(sender) => Packet::ChangeSender { mail: c_string(sender.as_str()), args: None },
+        // An empty value takes it out.
+        Change::RemoveHeader { name, nth } => {
+            Packet::ChangeHeader { name: c_string(&name), index: nth.into(), value: CString::default() }
+        }
         Change::AddRecipient(recipient) => {
             let rcpt = c_string(&format!("<{recipient}>"));
             match agreed.can(Actions::ADD_RCPT_EXT) {

@@ -14,6 +14,7 @@ pub(super) struct Needs {
     /// CONNECT may be refused, or must be known here before anybody else asks about the session: it is answered.
     pub connect_answered: bool,
     pub headers: bool,
+    pub remove_headers: bool,
     pub body: bool,
 }
 
@@ -45,7 +46,7 @@ pub(super) fn negotiate(offer: Offer, needs: Needs) -> Result<(Agreed, Reply), T
     let offered = Actions::from_bits_truncate(offer.actions);
     // Protocol versions before 6 know fewer steps to leave out: such an MTA sends the rest, and is answered.
     let agreed =
-        Agreed { actions: ACTIONS & offered, steps: steps(needs) & ProtoOpts::from_bits_truncate(offer.steps) };
+        Agreed { actions: actions(needs) & offered, steps: steps(needs) & ProtoOpts::from_bits_truncate(offer.steps) };
     // Older MTAs expect no list of macros, and send what they are configured to send.
     let macros = if offered.contains(Actions::REQUEST_MACROS) { macros::wanted() } else { HashMap::new() };
     let version = offer.version.min(PROTOCOL_VERSION);
@@ -54,6 +55,12 @@ pub(super) fn negotiate(offer: Offer, needs: Needs) -> Result<(Agreed, Reply), T
 
 /// Whether or not a customer has its mail archived now: a session may go on after a reload that begins with it.
 const ACTIONS: Actions = Actions::CHANGE_SENDER.union(Actions::ADD_RCPT).union(Actions::ADD_RCPT_EXT);
+
+fn actions(needs: Needs) -> Actions {
+    let mut actions = ACTIONS;
+    actions.set(Actions::CHANGE_HEADER, needs.remove_headers);
+    actions
+}
 
 /// HELO and MAIL are answered although nothing may be decided there. Without an answer to MAIL Sendmail never sends ABORT,
 /// and without one to HELO Postfix keeps the packet back: a transaction that is over would go unnoticed.

@@ -137,8 +137,10 @@ impl MilterService {
     }
 
     fn needs(&self) -> Needs {
-        let headers = self.engine.snapshot().settings.needs_headers();
-        Needs { connect_answered: self.policy_too, headers, ..Needs::default() }
+        let settings = self.engine.snapshot().settings.clone();
+        let remove_headers = settings.abuse.as_ref().is_some_and(|abuse| abuse.marks.secret().is_some());
+        let (connect_answered, headers) = (self.policy_too, settings.needs_headers());
+        Needs { connect_answered, headers, remove_headers, ..Needs::default() }
     }
 }
 

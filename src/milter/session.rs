@@ -15,6 +15,7 @@ pub(super) struct MilterSession {
     engine: Arc<Engine>,
     client: Option<IpAddr>,
     rewriting: Rewriting,
+    can_remove_headers: bool,
     helo: Box<str>,
     /// The policy service finds the session by this.
     open: Option<OpenSession>,
@@ -27,6 +28,11 @@ pub(super) enum Change {
     Sender(Address),
     /// A recipient that the client did not name, and whose troubles are none of the client's business.
     AddRecipient(Address),
+    /// The `nth` header of this name, from 1 on, is taken out.
+    RemoveHeader {
+        name: Box<str>,
+        nth: u16,
+    },
 }
 
 /// What is said at the end of a message.
@@ -47,6 +53,7 @@ impl MilterSession {
             } else {
                 Rewriting::Impossible { reject: false }
             },
+            can_remove_headers: agreed.can(Actions::CHANGE_HEADER),
             helo: Box::default(),
             open: session.map(|session| engine.sessions.open(session)),
             transaction: None,
@@ -94,6 +101,10 @@ impl MilterSession {
         if refusal.is_none() {
             changes.extend(transaction.rewrite_sender_to().cloned().map(Change::Sender));
             changes.extend(transaction.archive_to().cloned().map(Change::AddRecipient));
+            if let Some((name, number)) = transaction.secret_headers().filter(|_| self.can_remove_headers) {
+                // The last one first: those before it keep their numbers.
+                changes.extend((1..=number).rev().map(|nth| Change::RemoveHeader { name: name.into(), nth }));
+            }
         }
         End { changes, refusal }
     }

@@ -49,6 +49,7 @@ pub struct Transaction {
     is_own_mail: bool,
     /// A filter before us took it for spam or a virus.
     is_marked: bool,
+    secret_headers: u16,
     rewriting: Rewriting,
     /// The reservation may hold something.
     reserved: bool,
@@ -86,6 +87,7 @@ impl Transaction {
             exempt: Vec::new(),
             is_own_mail: false,
             is_marked: false,
+            secret_headers: 0,
             rewriting,
             reserved: false,
             open: true,

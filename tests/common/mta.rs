@@ -97,6 +97,8 @@ pub struct Mta {
     pub macros_wanted: Vec<u8>,
     /// Recipients that were added to the last message, as they came.
     pub added: Vec<String>,
+    /// Headers that were taken out of the last message: number and name.
+    pub removed: Vec<(u32, String)>,
     queue_id: Option<String>,
     messages: u32,
 }
@@ -115,6 +117,7 @@ impl Mta {
             agreed: offer,
             macros_wanted: Vec::new(),
             added: Vec::new(),
+            removed: Vec::new(),
             queue_id: None,
             messages: 0,
         };
@@ -270,11 +273,17 @@ impl Mta {
         self.send(b'E', b"").await?;
         let mut senders = Vec::new();
         self.added.clear();
+        self.removed.clear();
         loop {
             match self.receive().await? {
                 (b'+' | b'2', data) => {
                     let data = String::from_utf8(data).expect("an address");
                     self.added.push(data.trim_end_matches('\0').replace('\0', " "));
+                }
+                (b'm', data) => {
+                    let (nth, header) = data.split_first_chunk().expect("a header's number");
+                    let header = String::from_utf8_lossy(header).trim_end_matches('\0').to_owned();
+                    self.removed.push((u32::from_be_bytes(*nth), header));
                 }
                 (b'e', data) => {
                     let data = String::from_utf8(data).expect("an address");

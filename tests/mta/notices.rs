@@ -88,7 +88,7 @@ fn a_flood_of_spam_suspends_the_user(front: Front) {
     filter.add_header(Some(&format!("{SECRET}: Yes, score=20")));
     for _ in 0..3 {
         let envelope = relay.deliver(&mut client, "ann@acme.example", &["one@dest.example"]);
-        assert!(envelope.content.contains(SECRET), "the filter adds its header");
+        assert!(!envelope.content.contains(SECRET), "it stays in the house: {}", envelope.content);
     }
     relay.daemon.await_line(&["event=abuse", "user=ann@acme.example", "signs=spam", "done=suspended"]);
     let refused = client.send("ann@acme.example", &["one@dest.example"]);

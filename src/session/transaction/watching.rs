@@ -10,7 +10,17 @@ use crate::session::Envelope;
 impl Transaction {
     /// A header of the message, before its end: it may be a filter's verdict.
     pub fn hear_header(&mut self, name: &[u8], value: &[u8]) {
-        self.is_marked |= self.abuse().is_some_and(|abuse| abuse.marks.say(name, value));
+        let Some(abuse) = &self.snapshot.settings.abuse else { return };
+        self.is_marked |= abuse.marks.say(name, value);
+        if abuse.marks.secret().is_some_and(|secret| secret.as_bytes().eq_ignore_ascii_case(name)) {
+            self.secret_headers = self.secret_headers.saturating_add(1);
+        }
+    }
+
+    /// The header that nobody outside may learn of, and how many of it the message has: they have to be taken out.
+    pub fn secret_headers(&self) -> Option<(&str, u16)> {
+        let name = self.abuse()?.marks.secret()?;
+        (self.secret_headers > 0).then_some((name, self.secret_headers))
     }
 
     /// Limits that are used up, or nearly.
