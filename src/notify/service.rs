@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Events that may wait. What finds no room comes again with the next message.
+/// Events that may wait, of limits and of abuse each. What finds no room comes again with the next message.
 const WAITING: usize = 1_024;
 
 /// The file in `store.path` that remembers what was told.
@@ -30,16 +30,26 @@ const FILE: &str = "told.jsonl";
 pub struct Notices {
     pub outbox: Outbox,
     pub(super) told: Arc<Told>,
-    events: mpsc::Sender<Event>,
+    limits: mpsc::Sender<Event>,
+    /// Apart, so that no crowd at its limits is in the way of a suspension.
+    abuse: mpsc::Sender<Event>,
     /// For [`serve`], which takes it.
-    work: Mutex<Option<(mpsc::Receiver<Event>, Postman)>>,
+    work: Mutex<Option<Work>>,
+}
+
+#[derive(Debug)]
+struct Work {
+    limits: mpsc::Receiver<Event>,
+    abuse: mpsc::Receiver<Event>,
+    postman: Postman,
 }
 
 impl Default for Notices {
     fn default() -> Notices {
         let (outbox, postman) = Postman::new();
-        let (events, waiting) = mpsc::channel(WAITING);
-        Notices { outbox, told: Arc::default(), events, work: Mutex::new(Some((waiting, postman))) }
+        let ((limits, limits_waiting), (abuse, abuse_waiting)) = (mpsc::channel(WAITING), mpsc::channel(WAITING));
+        let work = Work { limits: limits_waiting, abuse: abuse_waiting, postman };
+        Notices { outbox, told: Arc::default(), limits, abuse, work: Mutex::new(Some(work)) }
     }
 }
 
@@ -47,14 +57,14 @@ impl Notices {
     /// A message was counted, and these limits are nearly used up.
     pub fn after_commit(&self, customer: &Arc<Customer>, parties: &Parties, near: &[Near], now: Moment) {
         for event in limits::after_commit(&self.told, customer, parties, near, now) {
-            let _ = self.events.try_send(event);
+            let _ = self.limits.try_send(event);
         }
     }
 
     /// These limits refused something.
     pub fn after_refusal(&self, customer: &Arc<Customer>, parties: &Parties, over: &[Standing], now: Moment) {
         for event in limits::after_refusal(&self.told, customer, parties, over, now) {
-            let _ = self.events.try_send(event);
+            let _ = self.limits.try_send(event);
         }
     }
 
@@ -64,19 +74,25 @@ impl Notices {
         let suspends = rules.on_abuse == OnAbuse::Suspend && topic.subject.kind == SubjectKind::User;
         if suspends || self.told.is_news(&topic, FULL, now) {
             let (customer, window, on_abuse) = (customer.clone(), rules.window, rules.on_abuse);
-            let _ = self.events.try_send(Event::Abuse { customer, found, window, on_abuse });
+            let _ = self.abuse.try_send(Event::Abuse { customer, found, window, on_abuse });
         }
     }
 }
 
 /// Writes letters and brings them to the MTA, for as long as the daemon runs. A second call ends at once.
 pub async fn serve(engine: Arc<Engine>) {
-    let Some((mut events, mut postman)) = engine.notices.work.lock().take() else { return };
+    let Some(Work { mut limits, mut abuse, mut postman }) = engine.notices.work.lock().take() else { return };
     remember(&engine);
     let snapshots = engine.clone();
     let settings = move || snapshots.snapshot().settings.clone();
     let write = async {
-        while let Some(event) = events.recv().await {
+        loop {
+            let event = tokio::select! {
+                biased;
+                Some(event) = abuse.recv() => event,
+                Some(event) = limits.recv() => event,
+                else => return,
+            };
             handle(&engine, event).await;
         }
     };
