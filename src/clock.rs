@@ -100,6 +100,11 @@ impl Clock for SystemClock {
     }
 }
 
+/// What the wall clock shows now, for commands that have no ledger.
+pub fn wall_time() -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(wall_ms() as i64).unwrap_or_default()
+}
+
 fn since_boot_ms() -> u64 {
     read(ClockId::CLOCK_BOOTTIME) + test_shift_ms()
 }

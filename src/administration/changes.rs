@@ -1,13 +1,16 @@
 //! Changing what is ordered: one change after the other, each in the audit log before anybody is told.
 
-use super::actor::Instruction;
+use super::actor::{Actor, Instruction};
 use super::configuration::Reading;
+use super::grant::Grant;
 use super::orders::{Orders, Suspension};
 use super::state_file::{StateError, StateFile};
-use super::{MAX_REASON, MAX_SUSPENSIONS};
+use super::{MAX_GRANT, MAX_GRANT_DAYS, MAX_GRANTS, MAX_REASON, MAX_SUSPENSIONS};
 use crate::audit::{Action, Anchor, AuditError, AuditLog, Break, ConfigurationLog};
+use crate::directory::LimitName;
 use crate::ledger::{Subject, SubjectKind};
 use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use std::fmt;
 use std::path::Path;
@@ -18,6 +21,8 @@ use std::sync::Arc;
 pub enum OrderError {
     #[error("a reason is missing; write --why 'TEXT', the client is told it")]
     NoReason,
+    #[error("a reason is missing; write --why 'TEXT'")]
+    NoGrantReason,
     #[error("the reason has {0} characters, at most {MAX_REASON} are kept; write it shorter")]
     ReasonTooLong(usize),
     #[error("a login is not suspended by itself; write its user's address")]
@@ -28,6 +33,18 @@ pub enum OrderError {
         "{MAX_SUSPENSIONS} users and customers are suspended already; resume some, or remove them from the configuration"
     )]
     TooMany,
+    #[error("{MAX_GRANTS} grants are in force already")]
+    TooManyGrants,
+    #[error("{limit} is a limit on the {} as a whole: write its name, not that of {} {}", SubjectKind::of(*.limit).key(), .subject.kind.key(), .subject.name)]
+    NotItsLimit { limit: LimitName, subject: Box<Subject> },
+    #[error("+{0} is more than {MAX_GRANT}; set the limit to \"unlimited\" in the configuration instead")]
+    TooMuch(u64),
+    #[error("{0} is over already; write a time to come")]
+    Over(Timestamp),
+    #[error("{0} is more than {MAX_GRANT_DAYS} days away; what is to last stands in the configuration")]
+    TooLong(Timestamp),
+    #[error("there is no grant of {limit} to {} {} that could be taken back", .subject.kind.key(), .subject.name)]
+    NoGrant { limit: LimitName, subject: Box<Subject> },
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -169,6 +186,73 @@ impl Administration {
         .await
     }
 
+    /// Raises a limit until a time, in place of an earlier grant of it.
+    ///
+    /// # Errors
+    /// It is not such a subject's limit, too much, too long or over already; or it cannot be written.
+    pub async fn grant(
+        &self,
+        subject: Subject,
+        limit: LimitName,
+        more: u64,
+        until: Timestamp,
+        order: Instruction,
+    ) -> Result<Receipt, OrderError> {
+        if reason(&order.why)?.is_none() {
+            return Err(OrderError::NoGrantReason);
+        }
+        if subject.kind == SubjectKind::Login || (subject.kind == SubjectKind::User && is_of_customer(limit)) {
+            return Err(OrderError::NotItsLimit { limit, subject: Box::new(subject) });
+        }
+        if more > MAX_GRANT {
+            return Err(OrderError::TooMuch(more));
+        }
+        if until <= order.at {
+            return Err(OrderError::Over(until));
+        }
+        if until.duration_since(order.at) > SignedDuration::from_hours(24 * MAX_GRANT_DAYS) {
+            return Err(OrderError::TooLong(until));
+        }
+        let grant = move |orders: &Orders| {
+            if orders.grant_of(&subject, limit).is_none() && orders.grants().len() >= MAX_GRANTS {
+                return Err(OrderError::TooManyGrants);
+            }
+            Ok((vec![Action::Grant { subject, limit, more, until }], ()))
+        };
+        Ok(self.carry_out(order, grant).await?.receipt)
+    }
+
+    /// Takes a grant back before its time.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be written.
+    pub async fn take_back(
+        &self,
+        subject: Subject,
+        limit: LimitName,
+        order: Instruction,
+    ) -> Result<Receipt, OrderError> {
+        let take_back = move |orders: &Orders| match orders.grant_of(&subject, limit) {
+            Some(grant) => Ok((vec![ended(grant)], ())),
+            None => Err(OrderError::NoGrant { limit, subject: Box::new(subject) }),
+        };
+        Ok(self.carry_out(order, take_back).await?.receipt)
+    }
+
+    /// Records the end of grants whose time is over; they raise nothing any more whether this is called or not.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn end_grants(&self, at: Timestamp) -> Result<(), OrderError> {
+        let is_over = move |grant: &&Grant| grant.until <= at;
+        if !self.orders().grants().iter().any(is_over) {
+            return Ok(());
+        }
+        let order = Instruction { by: Actor::Daemon, at, why: String::new() };
+        let end = move |orders: &Orders| Ok((orders.grants().into_iter().filter(is_over).map(ended).collect(), ()));
+        self.carry_out(order, end).await.map(|_| ())
+    }
+
     /// Records what somebody else carries out, before it is done.
     ///
     /// # Errors
@@ -251,6 +335,15 @@ async fn on_a_thread_of_its_own<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(OrderError::NoThread))
 }
 
+fn is_of_customer(limit: LimitName) -> bool {
+    SubjectKind::of(limit) == SubjectKind::Customer
+}
+
+fn ended(grant: &Grant) -> Action {
+    let Grant { subject, limit, more, until, .. } = grant;
+    Action::GrantEnded { subject: subject.clone(), limit: *limit, more: *more, until: *until }
+}
+
 /// A reason that can be kept; `None` if there is none.
 fn reason(why: &str) -> Result<Option<&str>, OrderError> {
     let why = why.trim();
@@ -264,7 +357,6 @@ fn reason(why: &str) -> Result<Option<&str>, OrderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::administration::Actor;
 
     fn order(why: &str) -> Instruction {
         Instruction { by: Actor::Daemon, at: "2026-11-21T14:32:00Z".parse().unwrap(), why: why.to_owned() }
@@ -335,8 +427,8 @@ mod tests {
         }
         let error = administration.suspend(user("ann@acme.example"), order("spam")).await.unwrap_err();
         assert!(matches!(error, OrderError::Audit(_)), "{error}");
-        assert!(administration.orders().is_empty());
-        assert!(Administration::open(folder.path()).unwrap().orders().is_empty());
+        assert!(administration.orders().suspends_nobody());
+        assert!(Administration::open(folder.path()).unwrap().orders().suspends_nobody());
     }
 
     #[tokio::test]
@@ -346,6 +438,6 @@ mod tests {
             let error = administration.suspend(user("ann@acme.example"), order(why)).await.unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
-        assert!(administration.orders().is_empty());
+        assert!(administration.orders().suspends_nobody());
     }
 }

@@ -1,4 +1,4 @@
-//! What administrators order while the daemon runs: suspensions. They are facts of the decision, apply at once, and
+//! What administrators order while the daemon runs: suspensions, and more for a while. These are facts of the decision, apply at once, and
 //! survive a restart. An order is carried out if, and only if, the [audit log](crate::audit) has it.
 //!
 //! ```text
@@ -10,18 +10,29 @@
 mod actor;
 mod changes;
 mod configuration;
+mod grant;
 mod orders;
 mod state_file;
 
 pub use actor::{Actor, Instruction};
 pub use changes::{Administration, Carried, OrderError, Receipt};
 pub use configuration::Reading;
+pub use grant::{Grant, Grantees};
 pub use orders::{Orders, Suspension};
 pub(crate) use state_file::hexadecimal;
 pub use state_file::{StateError, read_anchor};
 
 /// The longest reason that is kept, in characters.
 pub const MAX_REASON: usize = 500;
+
+/// The most grants at once.
+pub const MAX_GRANTS: usize = 10_000;
+
+/// A grant lasts so many days at most: what is to last stands in the configuration.
+pub const MAX_GRANT_DAYS: i64 = 366;
+
+/// The most that a grant can give.
+pub const MAX_GRANT: u64 = 1_000_000_000_000;
 
 /// The most suspensions at once.
 pub const MAX_SUSPENSIONS: usize = 10_000;

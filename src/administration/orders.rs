@@ -1,7 +1,9 @@
 //! What is ordered now, as decisions read it.
 
 use super::actor::Actor;
+use super::grant::Grant;
 use crate::audit::{Action, Record};
+use crate::directory::LimitName;
 use crate::ledger::{Subject, SubjectKind};
 use hashbrown::HashMap;
 use jiff::Timestamp;
@@ -26,11 +28,13 @@ pub struct Orders {
     customers: HashMap<Arc<str>, Arc<Suspension>>,
     /// By address: an installation has no address twice.
     users: HashMap<Arc<str>, Arc<Suspension>>,
+    /// By the name of the user or the customer.
+    grants: HashMap<Arc<str>, Vec<Grant>>,
 }
 
 impl Orders {
-    /// Nothing is ordered.
-    pub fn is_empty(&self) -> bool {
+    /// Nobody is suspended.
+    pub fn suspends_nobody(&self) -> bool {
         self.customers.is_empty() && self.users.is_empty()
     }
 
@@ -77,6 +81,11 @@ impl Orders {
                 });
             }
             Action::Resume { subject } => self.resume(subject),
+            Action::Grant { subject, limit, more, until } => {
+                let (subject, why, by) = (subject.clone(), why.into(), by.to_string().into());
+                self.grant(Grant { subject, limit: *limit, more: *more, until: *until, why, by, since: at });
+            }
+            Action::GrantEnded { subject, limit, .. } => self.end_grant(subject, *limit),
             _ => {}
         }
     }
@@ -91,6 +100,40 @@ impl Orders {
     fn resume(&mut self, subject: &Subject) {
         if let Some(kept) = self.suspended(subject.kind) {
             kept.remove(&subject.name);
+        }
+    }
+
+    pub fn has_grants(&self) -> bool {
+        !self.grants.is_empty()
+    }
+
+    /// All grants, those that are over too until somebody [ends](crate::administration::Administration::end_grants)
+    /// them; by name.
+    pub fn grants(&self) -> Vec<&Grant> {
+        let mut all: Vec<_> = self.grants.values().flatten().collect();
+        all.sort_by(|a, b| (&a.subject, a.limit).cmp(&(&b.subject, b.limit)));
+        all
+    }
+
+    pub(super) fn grants_by_name(&self, name: &str) -> &[Grant] {
+        self.grants.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn grant_of(&self, subject: &Subject, limit: LimitName) -> Option<&Grant> {
+        self.grants_by_name(&subject.name).iter().find(|grant| grant.subject == *subject && grant.limit == limit)
+    }
+
+    /// In place of an earlier one for the same limit.
+    pub(super) fn grant(&mut self, grant: Grant) {
+        self.end_grant(&grant.subject, grant.limit);
+        self.grants.entry(grant.subject.name.clone()).or_default().push(grant);
+    }
+
+    fn end_grant(&mut self, subject: &Subject, limit: LimitName) {
+        let Some(grants) = self.grants.get_mut(&subject.name) else { return };
+        grants.retain(|grant| grant.subject != *subject || grant.limit != limit);
+        if grants.is_empty() {
+            self.grants.remove(&subject.name);
         }
     }
 

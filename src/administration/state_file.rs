@@ -1,5 +1,6 @@
 //! What is ordered, on disk: one file that is replaced as a whole. A file that is damaged is an error, never an empty one.
 
+use super::grant::Grant;
 use super::orders::{Orders, Suspension};
 use crate::audit::Anchor;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ struct Written {
     version: u32,
     #[serde(default)]
     suspensions: Vec<Suspension>,
+    #[serde(default)]
+    grants: Vec<Grant>,
     /// Where the audit log ended.
     #[serde(default)]
     audit: Anchor,
@@ -106,13 +109,15 @@ impl StateFile {
         let written: Written = serde_json::from_str(&body).map_err(|error| damaged(error.to_string()))?;
         let mut orders = Orders::default();
         written.suspensions.into_iter().for_each(|suspension| orders.suspend(suspension));
+        written.grants.into_iter().for_each(|grant| orders.grant(grant));
         Ok(Some((orders, written.audit)))
     }
 
     /// Replaces the file; when this returns, it is on disk. A failure leaves the old one.
     pub fn write(&self, orders: &Orders, audit: &Anchor) -> Result<(), StateError> {
         let suspensions = orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect();
-        self.replace(&Written { version: VERSION, suspensions, audit: audit.clone() })
+        let grants = orders.grants().into_iter().cloned().collect();
+        self.replace(&Written { version: VERSION, suspensions, grants, audit: audit.clone() })
             .map_err(|error| StateError::Unwritable { file: self.path().display().to_string(), error })
     }
 

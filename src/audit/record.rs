@@ -1,6 +1,7 @@
 //! What a record of the audit log says.
 
 use crate::administration::Actor;
+use crate::directory::LimitName;
 use crate::ledger::Subject;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,20 @@ pub enum Action {
     },
     QuotaReset {
         subject: Subject,
+    },
+    /// A limit is raised until a time; in place of an earlier grant of it.
+    Grant {
+        subject: Subject,
+        limit: LimitName,
+        more: u64,
+        until: Timestamp,
+    },
+    /// Its time is over, or somebody took it back.
+    GrantEnded {
+        subject: Subject,
+        limit: LimitName,
+        more: u64,
+        until: Timestamp,
     },
     /// What the record `of` says was not done after all.
     Failed {
@@ -81,6 +96,8 @@ impl Action {
             Action::Suspend { .. } => "suspend",
             Action::Resume { .. } => "resume",
             Action::QuotaReset { .. } => "quota-reset",
+            Action::Grant { .. } => "grant",
+            Action::GrantEnded { .. } => "grant-ended",
             Action::Failed { .. } => "failed",
             Action::Configuration { .. } => "configuration",
             Action::ConfigurationFile { .. } => "configuration-file",
@@ -99,6 +116,14 @@ impl fmt::Display for Action {
             Action::Suspend { subject } => of(f, "suspend", subject),
             Action::Resume { subject } => of(f, "resume", subject),
             Action::QuotaReset { subject } => of(f, "reset the quota of", subject),
+            Action::Grant { subject, limit, more, until } => {
+                of(f, "grant", subject)?;
+                write!(f, ": {limit} +{more} until {until}")
+            }
+            Action::GrantEnded { subject, limit, more, until } => {
+                of(f, "the end of a grant to", subject)?;
+                write!(f, ": {limit} +{more} until {until}")
+            }
             Action::Failed { of, error } => write!(f, "record {of} was not carried out: {error}"),
             Action::Configuration { refused, .. } if !refused.is_empty() => {
                 write!(f, "configuration refused, nothing has changed: {refused}")

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use crate::directory::LimitName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -43,6 +44,16 @@ pub enum Command {
     Quota {
         #[command(subcommand)]
         command: Quota,
+    },
+    /// Raise a limit of a user or customer until a time; ends by itself
+    Grant(Grant),
+    /// Show what is granted for a while
+    Grants {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Refuse all mail of one user, or let it pass again
     User {
@@ -120,23 +131,62 @@ pub enum Quota {
     Show {
         #[command(flatten)]
         config: ConfigFile,
-        /// A user's address or a customer's name
+        /// A user's address, a customer's name, or login: and a login
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Forget what was counted for a user or a customer
+    /// Show who has used most of the limits
+    Top {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// One limit only, such as user.messages_per_day; may be given several times
+        #[arg(long = "limit", value_name = "LIMIT")]
+        limits: Vec<LimitName>,
+        /// So many of each limit
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        most: u16,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget what was counted for a user, a login or a customer
     Reset {
         #[command(flatten)]
         config: ConfigFile,
-        /// A user's address or a customer's name
+        /// A user's address, a customer's name, or login: and a login
         name: String,
         /// The reason, for the log
         #[arg(long, value_name = "TEXT", default_value = "")]
         why: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Grant {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// A user's address or alias, or a customer's name
+    pub name: String,
+    /// A limit that counts, such as user.messages_per_day
+    pub limit: LimitName,
+    /// How much more; +0 takes a grant back
+    #[arg(value_name = "+N", value_parser = more)]
+    pub more: u64,
+    /// Until when: a duration (2d), a weekday, a date, or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// The reason, for the log
+    #[arg(long, value_name = "TEXT")]
+    pub why: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -150,6 +200,9 @@ pub enum Suspend {
         /// The reason; the client is told it
         #[arg(long, value_name = "TEXT")]
         why: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Let its mail pass again
     Resume {
@@ -160,6 +213,9 @@ pub enum Suspend {
         /// The reason, for the log
         #[arg(long, value_name = "TEXT", default_value = "")]
         why: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -169,6 +225,11 @@ pub enum ExportFormat {
     PostfixCidr,
     /// An access map for Sendmail
     SendmailAccess,
+}
+
+fn more(text: &str) -> Result<u64, String> {
+    let number = text.strip_prefix('+').unwrap_or(text).replace('_', "");
+    number.parse().map_err(|_| "not a number to add; write +5000".to_owned())
 }
 
 fn client(text: &str) -> Result<IpAddr, String> {

@@ -4,14 +4,14 @@ use super::when::{self, Side};
 use super::{DONE, NO, USAGE, settings};
 use crate::administration::{Actor, read_anchor};
 use crate::audit::{Anchor, FILE_NAME, Record, Verified, verify};
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::Path;
 
 pub fn run(config: &Path, since: Option<&str>, json: bool) -> u8 {
-    let since = match since.map(|text| when::read(text, Side::Past, &Zoned::now())).transpose() {
+    let since = match since.map(|text| when::read(text, Side::Past, &when::now())).transpose() {
         Ok(since) => since.unwrap_or(Timestamp::MIN),
         Err(error) => {
             eprintln!("relaykeeper: --since: {error}");

@@ -6,6 +6,7 @@ mod audit;
 mod check;
 mod explain;
 mod export;
+mod grant;
 mod quota;
 mod reload_report;
 mod serve;
@@ -39,6 +40,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Check { config } => check::run(&config.config),
         Command::Explain(question) => explain::run(&question),
         Command::Quota { command } => quota::run(&command),
+        Command::Grant(grant) => grant::run(&grant),
+        Command::Grants { config, json } => grant::list(&config.config, json),
         Command::User { command } => suspend::run(SubjectKind::User, &command),
         Command::Customer { command } => suspend::run(SubjectKind::Customer, &command),
         Command::Audit { config, since, json } => audit::run(&config.config, since.as_deref(), json),
@@ -83,9 +86,18 @@ fn ask(settings: &Settings, command: &control::Command) -> Result<Answer, u8> {
     })
 }
 
-/// Says how it went.
-fn done(answer: Result<Answer, u8>) -> u8 {
+/// Says how it went; in JSON as an object of `done` and `words`.
+fn done(answer: Result<Answer, u8>, json: bool) -> u8 {
+    let told = |done: bool, words: &str| println!("{}", serde_json::json!({ "done": done, "words": words }));
     match answer {
+        Ok(Answer::Done { words }) if json => {
+            told(true, &words);
+            DONE
+        }
+        Ok(Answer::No { words }) if json => {
+            told(false, &words);
+            NO
+        }
         Ok(Answer::Done { words }) => {
             println!("{words}");
             DONE

@@ -2,7 +2,8 @@
 
 use super::arguments::Quota;
 use super::{DONE, NO, ask, settings};
-use crate::control::{Answer, Command, Usage, UsageOfLimit};
+use crate::control::{Answer, Command, Top, Usage, UsageOfLimit};
+use crate::directory::LimitName;
 use std::fmt::Write;
 
 pub fn run(command: &Quota) -> u8 {
@@ -15,9 +16,18 @@ pub fn run(command: &Quota) -> u8 {
                 Err(code) => code,
             }
         }
-        Quota::Reset { config, name, why } => {
+        Quota::Top { config, limits, most, json } => {
             let Some(settings) = settings(&config.config) else { return NO };
-            super::done(ask(&settings, &Command::QuotaReset { name: name.clone(), why: why.clone() }))
+            let limits = if limits.is_empty() { LimitName::ALL.to_vec() } else { limits.clone() };
+            match ask(&settings, &Command::QuotaTop { limits, most: usize::from(*most) }) {
+                Ok(Answer::Top { top }) => show_top(&top, *json),
+                Ok(other) => super::unexpected(&other),
+                Err(code) => code,
+            }
+        }
+        Quota::Reset { config, name, why, json } => {
+            let Some(settings) = settings(&config.config) else { return NO };
+            super::done(ask(&settings, &Command::QuotaReset { name: name.clone(), why: why.clone() }), *json)
         }
     }
 }
@@ -30,6 +40,26 @@ fn show(usage: &[Usage], json: bool) -> u8 {
         }
     } else {
         print!("{}", to_text(usage));
+    }
+    DONE
+}
+
+fn show_top(top: &[Top], json: bool) -> u8 {
+    if json {
+        match serde_json::to_string_pretty(top) {
+            Ok(text) => println!("{text}"),
+            Err(_) => return NO,
+        }
+        return DONE;
+    }
+    let mut last = None;
+    for Top { limit, subject, used, max } in top {
+        if last.replace(*limit) != Some(*limit) {
+            println!("{limit}");
+        }
+        let max = max.map_or_else(|| "unlimited".to_owned(), |max| max.to_string());
+        let of = if subject.name == subject.customer { String::new() } else { format!(" ({})", subject.customer) };
+        println!("  {used:>9} of {max:<9} {} {}{of}", subject.kind.key(), subject.name);
     }
     DONE
 }
@@ -51,6 +81,9 @@ fn to_text(usage: &[Usage]) -> String {
 fn line(limit: &UsageOfLimit) -> String {
     let max = limit.max.map_or_else(|| "unlimited".to_owned(), |max| max.to_string());
     let mut line = format!("{:<34} {:>9} of {max}", limit.limit, limit.used);
+    if limit.granted > 0 {
+        let _ = write!(line, " ({} of it granted)", limit.granted);
+    }
     if limit.reserved > 0 {
         let _ = write!(line, ", {} reserved", limit.reserved);
     }
@@ -71,12 +104,13 @@ mod tests {
             used: 3,
             reserved: 1,
             max: Some(4),
+            granted: 1,
             window_seconds: 86_400,
             resets_at: Some("2026-11-21T14:32:00Z".into()),
         };
         assert_eq!(
             line(&limit),
-            "user.messages_per_day                      3 of 4, 1 reserved; one more fits after 2026-11-21T14:32:00Z"
+            "user.messages_per_day                      3 of 4 (1 of it granted), 1 reserved; one more fits after 2026-11-21T14:32:00Z"
         );
     }
 }

@@ -26,7 +26,7 @@ pub fn run(config: &Path, json: bool) -> u8 {
 
 pub fn reload(config: &Path) -> u8 {
     let Some(settings) = settings(config) else { return NO };
-    super::done(ask(&settings, &Command::Reload))
+    super::done(ask(&settings, &Command::Reload), false)
 }
 
 fn to_text(status: &Status) -> String {

@@ -6,14 +6,14 @@ use crate::control::Command;
 use crate::ledger::SubjectKind;
 
 pub fn run(kind: SubjectKind, command: &Suspend) -> u8 {
-    let (config, command) = match command {
-        Suspend::Suspend { config, name, why } => {
-            (config, Command::Suspend { kind, name: name.clone(), why: why.clone() })
+    let (config, command, json) = match command {
+        Suspend::Suspend { config, name, why, json } => {
+            (config, Command::Suspend { kind, name: name.clone(), why: why.clone() }, *json)
         }
-        Suspend::Resume { config, name, why } => {
-            (config, Command::Resume { kind, name: name.clone(), why: why.clone() })
+        Suspend::Resume { config, name, why, json } => {
+            (config, Command::Resume { kind, name: name.clone(), why: why.clone() }, *json)
         }
     };
     let Some(settings) = settings(&config.config) else { return NO };
-    done(ask(&settings, &command))
+    done(ask(&settings, &command), json)
 }

@@ -5,7 +5,6 @@ use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
 
 /// What a time without an hour means, and where one without a date lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "times to come are for grants")]
 pub(super) enum Side {
     /// `--since`: ago; a day means its beginning.
     Past,
@@ -16,6 +15,11 @@ pub(super) enum Side {
 /// How times are written.
 pub(super) const FORMS: &str = "write a duration (90s, 30m, 12h, 2d, 1w), a weekday (friday), a date (2026-11-28), a date and time \
      (2026-11-28T17:00), or RFC 3339 (2026-11-28T17:00:00Z)";
+
+/// Now, in the local time zone.
+pub(super) fn now() -> Zoned {
+    crate::clock::wall_time().to_zoned(jiff::tz::TimeZone::system())
+}
 
 /// The time meant. What has no offset is local time, of the zone that `now` is in.
 ///
@@ -87,17 +91,16 @@ fn weekday(text: &str) -> Option<Weekday> {
 mod tests {
     use super::*;
 
-    /// A Saturday.
-    fn now() -> Zoned {
+    fn saturday() -> Zoned {
         "2026-11-21T14:32:00+01:00[Europe/Berlin]".parse().unwrap()
     }
 
     fn until(text: &str) -> String {
-        read(text, Side::Future, &now()).unwrap().to_string()
+        read(text, Side::Future, &saturday()).unwrap().to_string()
     }
 
     fn since(text: &str) -> String {
-        read(text, Side::Past, &now()).unwrap().to_string()
+        read(text, Side::Past, &saturday()).unwrap().to_string()
     }
 
     #[test]
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn anything_else_is_told_what_to_write() {
         for text in ["", "soon", "2026-13-01", "2x", "d", "99999999999d", "-2d", "ö", "s", "2026-11-28T25:00"] {
-            let error = read(text, Side::Future, &now()).unwrap_err();
+            let error = read(text, Side::Future, &saturday()).unwrap_err();
             assert!(error.contains("is no time; write a duration"), "{text}: {error}");
         }
     }

@@ -2,6 +2,7 @@
 //! line, in JSON; the protocol is between one relaykeeper and itself, and may change with any version.
 
 mod client;
+mod grant;
 mod protocol;
 mod quota;
 mod service;
@@ -10,6 +11,6 @@ mod suspend;
 
 pub use client::{ControlError, ask};
 pub use protocol::{Answer, Command, MAX_LINE};
-pub use quota::{QuotaError, Usage, UsageOfLimit, find_subject, usage};
+pub use quota::{QuotaError, Top, Usage, UsageOfLimit, find_subject, top, usage};
 pub use service::{ControlService, Reload};
 pub use status::Status;

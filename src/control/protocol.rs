@@ -1,8 +1,11 @@
 //! What is asked and answered on the control socket.
 
-use super::quota::Usage;
+use super::quota::{Top, Usage};
 use super::status::Status;
+use crate::administration::Grant;
+use crate::directory::LimitName;
 use crate::ledger::SubjectKind;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The longest line, in bytes.
@@ -11,10 +14,36 @@ pub const MAX_LINE: usize = 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command")]
 pub enum Command {
-    QuotaShow { names: Vec<String> },
-    QuotaReset { name: String, why: String },
-    Suspend { kind: SubjectKind, name: String, why: String },
-    Resume { kind: SubjectKind, name: String, why: String },
+    QuotaShow {
+        names: Vec<String>,
+    },
+    QuotaTop {
+        limits: Vec<LimitName>,
+        most: usize,
+    },
+    QuotaReset {
+        name: String,
+        why: String,
+    },
+    /// `until` lacks where a grant is taken back.
+    Grant {
+        name: String,
+        limit: LimitName,
+        more: u64,
+        until: Option<Timestamp>,
+        why: String,
+    },
+    Grants,
+    Suspend {
+        kind: SubjectKind,
+        name: String,
+        why: String,
+    },
+    Resume {
+        kind: SubjectKind,
+        name: String,
+        why: String,
+    },
     Status,
     Reload,
 }
@@ -24,6 +53,12 @@ pub enum Command {
 pub enum Answer {
     Usage {
         usage: Vec<Usage>,
+    },
+    Top {
+        top: Vec<Top>,
+    },
+    Grants {
+        grants: Vec<Grant>,
     },
     Status {
         status: Box<Status>,

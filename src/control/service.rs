@@ -1,7 +1,7 @@
 //! The daemon's side of the control socket.
 
 use super::protocol::{Answer, Command, MAX_LINE};
-use super::quota::{find_subject, usage};
+use super::quota::{find_subject, top, usage};
 use super::status::Status;
 use crate::administration::{Actor, Instruction};
 use crate::audit::Action;
@@ -61,6 +61,14 @@ impl ControlService {
         match command {
             Command::QuotaShow { names } => self.quota_show(&names).await,
             Command::QuotaReset { name, why } => self.quota_reset(&name, self.instruction(who, why)).await,
+            Command::QuotaTop { limits, most } => match top(&limits, most, &self.engine).await {
+                Ok(top) => Answer::Top { top },
+                Err(error) => Answer::No { words: error.to_string() },
+            },
+            Command::Grant { name, limit, more, until, why } => {
+                self.grant(&name, limit, more, until, self.instruction(who, why)).await
+            }
+            Command::Grants => self.grants(),
             Command::Suspend { kind, name, why } => self.suspend(kind, &name, self.instruction(who, why)).await,
             Command::Resume { kind, name, why } => self.resume(kind, &name, self.instruction(who, why)).await,
             Command::Status => Answer::Status { status: Box::new(Status::of(&self.engine, self.started.elapsed())) },
@@ -73,11 +81,11 @@ impl ControlService {
     }
 
     async fn quota_show(&self, names: &[String]) -> Answer {
-        let (snapshot, orders) = (self.engine.snapshot(), self.engine.administration.orders());
+        let snapshot = self.engine.snapshot();
         let mut all = Vec::with_capacity(names.len());
         for name in names {
             let found = match find_subject(name, &snapshot.directory) {
-                Ok((subject, customer)) => usage(&subject, &customer, &orders, &self.engine.ledger).await,
+                Ok((subject, customer)) => usage(&subject, &customer, &self.engine).await,
                 Err(error) => Err(error),
             };
             match found {

@@ -28,6 +28,9 @@ const MAX_SOCKETMAP_CONNECTIONS: usize = 4_096;
 /// Control connections at once: administrators at work.
 const MAX_CONTROL_CONNECTIONS: usize = 32;
 
+/// How often grants that are over are looked for.
+const GRANT_ROUNDS: Duration = Duration::from_secs(5);
+
 /// What is left to do when nothing is open any more (answers to write, counts on their way to the disk) has this long.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
@@ -95,6 +98,7 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
     });
 
     services.spawn(crate::notify::serve(engine.clone()));
+    services.spawn(end_grants(engine.clone()));
 
     stop.await;
     let _ = stop_accepting.send(true);
@@ -106,6 +110,20 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
     let _ = tokio::time::timeout(LAST_WRITES, milters.join_all()).await;
     let _ = tokio::time::timeout(LAST_WRITES, engine.ledger.close()).await;
     services.shutdown().await;
+}
+
+/// Tells the audit log, soon after, that the time of a grant is over.
+async fn end_grants(engine: Arc<Engine>) {
+    let mut trouble = String::new();
+    loop {
+        tokio::time::sleep(GRANT_ROUNDS).await;
+        let words = engine.administration.end_grants(engine.wall_time()).await.err().map(|error| error.to_string());
+        let words = words.unwrap_or_default();
+        if !words.is_empty() && words != trouble {
+            engine.log.error(format_args!("the end of a grant is not recorded: {words}"));
+        }
+        trouble = words;
+    }
 }
 
 async fn drain(engine: &Engine) {

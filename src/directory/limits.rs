@@ -1,7 +1,9 @@
 //! Limits in force for a customer, worked out once when the directory is built.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 use std::fmt;
+use std::str::FromStr;
 
 /// The limits that the ledger counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +62,32 @@ impl LimitName {
             LimitName::LoginMessages => "login.messages_per_day",
             LimitName::LoginUniques => "login.unique_recipients_per_day",
         }
+    }
+}
+
+/// A name that is no limit that counts; says which there are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{}\" is no limit that counts; write one of {}", .0.escape_debug(), LimitName::ALL.map(LimitName::key).join(", "))]
+pub struct NoSuchLimit(String);
+
+impl FromStr for LimitName {
+    type Err = NoSuchLimit;
+
+    fn from_str(text: &str) -> Result<LimitName, NoSuchLimit> {
+        let name = LimitName::ALL.into_iter().find(|name| name.key() == text.trim());
+        name.ok_or_else(|| NoSuchLimit(text.chars().take(64).collect()))
+    }
+}
+
+impl Serialize for LimitName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.key())
+    }
+}
+
+impl<'de> Deserialize<'de> for LimitName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LimitName, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -160,6 +188,13 @@ impl CustomerLimits {
     /// The highest of `warn_at` that so much of a limit reaches.
     pub fn level_reached(&self, used: u64, max: u64) -> Option<u8> {
         self.warn_at.iter().rev().copied().find(|&level| max > 0 && used >= percent_of(max, level))
+    }
+
+    /// One limit raised by so many; without a maximum it stays without.
+    pub fn raise(&mut self, name: LimitName, more: u64) {
+        if let Some(max) = &mut self.counted[name as usize].max {
+            *max = max.saturating_add(more);
+        }
     }
 
     pub fn counted(&self, name: LimitName) -> &Limit {

@@ -115,7 +115,7 @@ async fn handle(engine: &Engine, event: Event) {
     match event {
         Event::LimitNear { customer, subject, limit, refuses } => {
             // The exact figures: what others hold may yet be given back.
-            let Ok(usage) = engine.ledger.usage(&subject, &customer.limits).await else { return };
+            let Ok(usage) = engine.ledger.usage(&subject, &engine.limits_of(&subject, &customer)).await else { return };
             let Some(usage) = usage.into_iter().find(|usage| usage.limit == limit) else { return };
             tell_of_limit(engine, &customer, subject, &usage, refuses);
         }

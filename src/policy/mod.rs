@@ -6,6 +6,7 @@
 
 mod admit;
 mod facts;
+mod grant;
 mod identify;
 mod recipient;
 mod refusal;

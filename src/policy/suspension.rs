@@ -12,7 +12,7 @@ impl Admission {
     /// suspensions apply at once, so this is asked anew at each recipient and at the end of the message.
     pub fn suspended(&self, facts: &Facts, orders: &Orders, trace: &mut Trace) -> Option<Refusal> {
         let Admission::Admitted(admitted) = self else { return None };
-        let suspension = if orders.is_empty() { None } else { find(admitted, facts, orders) };
+        let suspension = if orders.suspends_nobody() { None } else { find(admitted, facts, orders) };
         let Some(suspension) = suspension else {
             trace.note("suspension", "pass", || {
                 "neither the customer nor a user of the transaction is suspended".into()

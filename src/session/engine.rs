@@ -4,14 +4,15 @@ use super::correlation::OpenSessions;
 use super::open_count::OpenCount;
 use super::tally::Tally;
 use crate::abuse::Watch;
-use crate::administration::Administration;
+use crate::administration::{Administration, Grantees};
 use crate::config::{BadFile, Loaded, Settings};
-use crate::directory::Directory;
-use crate::ledger::Ledger;
+use crate::directory::{Customer, CustomerLimits, Directory};
+use crate::ledger::{Ledger, Subject, SubjectKind};
 use crate::notify::Notices;
 use crate::policy::Rules;
 use crate::report::Logger;
 use arc_swap::ArcSwap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The configuration that a transaction begins with, and keeps.
@@ -79,6 +80,22 @@ impl Engine {
     /// The time on the wall clock, as the ledger knows it.
     pub fn wall_time(&self) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(self.ledger.wall(self.ledger.now())).unwrap_or_default()
+    }
+
+    /// The limits of a user, a login or a customer with what is granted now.
+    pub fn limits_of<'c>(&self, subject: &Subject, customer: &'c Customer) -> Cow<'c, CustomerLimits> {
+        let snapshot = self.snapshot();
+        let login_user = match subject.kind {
+            SubjectKind::Login => match snapshot.directory.owner_of_login(&subject.name) {
+                Some((owner, user)) => owner.users.get(user),
+                None => customer.users.find(&subject.name),
+            },
+            _ => None,
+        };
+        let login_user = login_user.map(|user| &*user.address);
+        let user = (subject.kind == SubjectKind::User).then_some(&*subject.name);
+        let grantees = Grantees { customer: &subject.customer, user, login_user };
+        self.administration.orders().raised(&customer.limits, grantees, self.wall_time())
     }
 
     /// Puts another configuration in force; transactions that are open keep theirs.

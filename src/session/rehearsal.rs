@@ -47,7 +47,9 @@ impl Rehearsal {
                 Gate::Verdict(verdict) => verdict,
                 Gate::AskLedger { admitted, shadow } => {
                     accepted.push(key);
-                    let answer = ledger.look(None, &admitted.parties, &admitted.customer.limits, &accepted).await;
+                    let now = || jiff::Timestamp::from_millisecond(ledger.wall(ledger.now())).unwrap_or_default();
+                    let limits = admitted.limits(orders, now, &mut trace);
+                    let answer = ledger.look(None, &admitted.parties, &limits, &accepted).await;
                     let mut verdict = match answer {
                         Ok(answer) => conclude(&admission, &answer, |moment| ledger.wall(moment), &mut trace),
                         Err(error) => undecided(&admission, &error),

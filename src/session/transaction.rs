@@ -5,6 +5,7 @@ use super::envelope::{Envelope, FrontEnd};
 use super::log;
 use super::open_count::UnderWay;
 use crate::config::OnFailure;
+use crate::directory::CustomerLimits;
 use crate::envelope::{Address, Reply};
 use crate::ledger::{Answer, Kept, LedgerError, RecipientKey, ReservationId};
 use crate::policy::{
@@ -12,6 +13,7 @@ use crate::policy::{
     is_exempt_client, is_exempt_recipient,
 };
 use crate::report::Reference;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 mod watching;
@@ -156,8 +158,8 @@ impl Transaction {
         let _under_way = self.under_way.take();
         self.open = false;
         let Admission::Admitted(admitted) = &self.admission else { return };
-        let (limits, kept) = (&admitted.customer.limits, Kept { named: &self.counted, unnamed: 0 });
-        let answer = self.engine.ledger.commit_unhurried(self.reservation, &admitted.parties, limits, kept).await;
+        let (limits, kept) = (self.limits(admitted, &mut Trace::off()), Kept { named: &self.counted, unnamed: 0 });
+        let answer = self.engine.ledger.commit_unhurried(self.reservation, &admitted.parties, &limits, kept).await;
         let verdict = self.conclude(answer, &mut Trace::off());
         self.watch_end(&verdict, kept);
         self.decided(verdict, None, None, Some(kept.len()));
@@ -175,8 +177,8 @@ impl Transaction {
             Admission::Admitted(admitted) if !kept.is_empty() => match self.refusal_at_end(admitted) {
                 Some(refusal) => self.refused(refusal),
                 _ => {
-                    let limits = &admitted.customer.limits;
-                    let answer = self.engine.ledger.commit(self.reservation, &admitted.parties, limits, kept).await;
+                    let limits = self.limits(admitted, &mut Trace::off());
+                    let answer = self.engine.ledger.commit(self.reservation, &admitted.parties, &limits, kept).await;
                     is_committed = true;
                     self.conclude(answer, &mut Trace::off())
                 }
@@ -274,10 +276,15 @@ impl Transaction {
         if let Some(refusal) = self.held_back(admitted).or_else(|| self.cannot_rewrite(admitted)) {
             return self.refused(refusal);
         }
-        let answer = self.ask_ledger(admitted, key, counting).await;
+        let answer = self.ask_ledger(admitted, key, counting, trace).await;
         let mut verdict = self.conclude(answer, trace);
         verdict.shadow.extend(shadow);
         verdict
+    }
+
+    /// As they are at this moment.
+    fn limits<'a>(&self, admitted: &'a Admitted, trace: &mut Trace) -> Cow<'a, CustomerLimits> {
+        admitted.limits(&self.engine.administration.orders(), || self.engine.wall_time(), trace)
     }
 
     /// What stands against a message at its end, although its recipients were let through or never seen.
@@ -307,14 +314,16 @@ impl Transaction {
         admitted: &Admitted,
         key: RecipientKey,
         counting: Counting,
+        trace: &mut Trace,
     ) -> Result<Answer, LedgerError> {
-        let (ledger, parties, limits) = (&self.engine.ledger, &admitted.parties, &admitted.customer.limits);
+        let (ledger, parties) = (&self.engine.ledger, &admitted.parties);
+        let limits = self.limits(admitted, trace);
         match counting {
-            Counting::Reserve => ledger.reserve(self.reservation, parties, limits, key).await,
+            Counting::Reserve => ledger.reserve(self.reservation, parties, &limits, key).await,
             Counting::Elsewhere(theirs) => {
                 let mut recipients = self.counted.clone();
                 recipients.push(key);
-                ledger.look(theirs, parties, limits, &recipients).await
+                ledger.look(theirs, parties, &limits, &recipients).await
             }
         }
     }

@@ -151,6 +151,13 @@ impl Running {
         self.engine.administration.resume(subject, self.instruction("")).await.unwrap();
     }
 
+    /// More for so long.
+    pub async fn grant(&self, name: &str, limit: LimitName, more: u64, time: Duration) {
+        let (subject, _) = find_subject(name, &self.engine.snapshot().directory).unwrap();
+        let until = self.engine.wall_time() + time;
+        self.engine.administration.grant(subject, limit, more, until, self.instruction("fair")).await.unwrap();
+    }
+
     fn instruction(&self, why: &str) -> Instruction {
         Instruction { by: Actor::Daemon, at: self.engine.wall_time(), why: why.to_owned() }
     }

@@ -17,6 +17,7 @@ mod archive;
 mod audit;
 mod gateways;
 mod given_back;
+mod grants;
 mod harness;
 mod lifecycle;
 mod notices;

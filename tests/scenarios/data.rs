@@ -89,6 +89,8 @@ pub struct Step {
     /// Suspends a user or a customer before the transaction, or ends that: an address or a customer's name.
     pub suspend: Option<String>,
     pub resume: Option<String>,
+    /// Grants before the transaction: `ann@acme.example user.messages_per_day 5 24h`.
+    pub grant: Option<String>,
     pub script: Option<Vec<Step>>,
 }
 

@@ -43,6 +43,12 @@ impl<'r> Runner<'r> {
         if let Some(name) = &step.resume {
             self.running.resume(name).await;
         }
+        if let Some(grant) = &step.grant {
+            let words: Vec<&str> = grant.split(' ').collect();
+            self.running
+                .grant(words[0], words[1].parse().unwrap(), words[2].parse().unwrap(), duration(words[3]))
+                .await;
+        }
         let left_open = step.called.as_ref().and_then(|name| self.open.remove(name));
         match left_open {
             Some(open) => self.finish(open, step).await,
