@@ -125,14 +125,14 @@ fn boot_id() -> String {
 
 /// `RELAYKEEPER_CLOCK` names a file with a number of seconds that is added to every reading.
 #[cfg(feature = "test-clock")]
-fn test_shift_ms() -> u64 {
+pub(crate) fn test_shift_ms() -> u64 {
     let Some(path) = std::env::var_os("RELAYKEEPER_CLOCK") else { return 0 };
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.trim().parse::<u64>().unwrap_or(0) * 1000
 }
 
 #[cfg(not(feature = "test-clock"))]
-const fn test_shift_ms() -> u64 {
+pub(crate) const fn test_shift_ms() -> u64 {
     0
 }
 

@@ -1,6 +1,7 @@
 //! What others call: the books, and the store behind them.
 
 use super::book::{Book, Counting};
+use super::store::shared::{ServerTime, SharedStore};
 use super::store::sqlite::{self, Journal, Recorded, StoreFile};
 use super::{Answer, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Size, Subject};
 use crate::clock::{Anchor, Clock, Moment, SystemClock};
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The ledger. A clone is the same ledger.
 #[derive(Clone, Debug)]
@@ -35,13 +37,15 @@ struct Inner {
 enum Store {
     Memory,
     Embedded(Journal),
+    /// Decides by itself; nothing is in the books.
+    Shared(SharedStore),
 }
 
 /// How the ledger is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     pub readiness: Readiness,
-    /// `memory`, `embedded`.
+    /// `memory`, `embedded`, `redis`.
     pub store: &'static str,
 }
 
@@ -123,6 +127,38 @@ impl Ledger {
         Ok(Ledger::with(book, clock, hash_key, Store::Embedded(journal)))
     }
 
+    /// Uses a store that several daemons share: Redis or Valkey, one server, with Sentinel, or a Cluster. It is connected to
+    /// when it is asked for the first time, or at [`Ledger::ready`].
+    ///
+    /// # Errors
+    /// A URL that cannot be read.
+    pub fn open_shared(
+        urls: &[String],
+        on_outage: config::OnOutage,
+        reservation_timeout: Duration,
+    ) -> Result<Ledger, OpenError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start(None));
+        let store = SharedStore::open(urls, None, on_outage, reservation_timeout, clock.clone(), ServerTime::Server)?;
+        Ok(Ledger::with(Arc::new(Book::new(reservation_timeout)), clock, [0; 16], Store::Shared(store)))
+    }
+
+    /// As [`Ledger::open_shared`], on a clock that a test moves, and with keys that begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_shared`].
+    #[cfg(feature = "test-clock")]
+    pub fn open_shared_with_clock(
+        urls: &[String],
+        prefix: &str,
+        on_outage: config::OnOutage,
+        reservation_timeout: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Ledger, OpenError> {
+        let time = ServerTime::Told(clock.clone());
+        let store = SharedStore::open(urls, Some(prefix), on_outage, reservation_timeout, clock.clone(), time)?;
+        Ok(Ledger::with(Arc::new(Book::new(reservation_timeout)), clock, [0; 16], Store::Shared(store)))
+    }
+
     fn with(book: Arc<Book>, clock: Arc<dyn Clock>, hash_key: [u8; 16], store: Store) -> Ledger {
         let next_reservation = AtomicU64::new(1);
         Ledger { inner: Arc::new(Inner { book, clock, next_reservation, hash_key, store }) }
@@ -130,7 +166,10 @@ impl Ledger {
 
     /// A recipient as the ledger remembers it, from its canonical address.
     pub fn recipient_key(&self, canonical_address: &str) -> RecipientKey {
-        let mut hasher = SipHasher13::new_with_key(&self.inner.hash_key);
+        let mut hasher = match &self.inner.store {
+            Store::Shared(store) => SipHasher13::new_with_key(&store.hash_key()),
+            _ => SipHasher13::new_with_key(&self.inner.hash_key),
+        };
         hasher.write(canonical_address.as_bytes());
         RecipientKey(hasher.finish())
     }
@@ -151,6 +190,9 @@ impl Ledger {
         limits: &CustomerLimits,
         recipient: RecipientKey,
     ) -> Result<Answer, LedgerError> {
+        if let Store::Shared(store) = &self.inner.store {
+            return store.reserve(id, parties, limits, recipient).await;
+        }
         self.ready().await?;
         Ok(self.inner.book.reserve(self.now(), id, parties, limits, recipient))
     }
@@ -166,6 +208,9 @@ impl Ledger {
         limits: &CustomerLimits,
         recipients: &[RecipientKey],
     ) -> Result<Answer, LedgerError> {
+        if let Store::Shared(store) = &self.inner.store {
+            return store.look(except, parties, limits, recipients).await;
+        }
         self.ready().await?;
         Ok(self.inner.book.look(self.now(), except, parties, limits, recipients))
     }
@@ -209,11 +254,13 @@ impl Ledger {
         kept: Kept<'_>,
         hurried: bool,
     ) -> Result<Answer, LedgerError> {
-        self.ready().await?;
         let book = &self.inner.book;
-        let Store::Embedded(journal) = &self.inner.store else {
-            return Ok(book.commit(self.now(), id, parties, limits, kept, Counting::Only, |_| {}));
+        let journal = match &self.inner.store {
+            Store::Memory => return Ok(book.commit(self.now(), id, parties, limits, kept, Counting::Only, |_| {})),
+            Store::Shared(store) => return store.commit(id, parties, limits, kept).await,
+            Store::Embedded(journal) => journal,
         };
+        journal.ready().await?;
         if let Err(error) = journal.room().await {
             book.release(id, parties);
             return Err(error);
@@ -234,7 +281,10 @@ impl Ledger {
 
     /// The transaction is over without acceptance. May be called at any time, also twice, or after [`Ledger::commit`].
     pub fn release(&self, id: ReservationId, parties: &Parties) {
-        self.inner.book.release(id, parties);
+        match &self.inner.store {
+            Store::Shared(store) => store.release(id, parties),
+            _ => self.inner.book.release(id, parties),
+        }
     }
 
     /// How much is used and held of each limit of a subject.
@@ -242,6 +292,9 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::reserve`].
     pub async fn usage(&self, subject: &Subject, limits: &CustomerLimits) -> Result<Vec<LimitUsage>, LedgerError> {
+        if let Store::Shared(store) = &self.inner.store {
+            return store.usage(subject, limits).await;
+        }
         self.ready().await?;
         Ok(self.inner.book.usage(self.now(), subject, limits))
     }
@@ -252,13 +305,24 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::reserve`].
     pub async fn top(&self, limit: LimitName, most: usize) -> Result<Vec<(Subject, u64)>, LedgerError> {
+        if let Store::Shared(store) = &self.inner.store {
+            return store.top(limit, most).await;
+        }
         self.ready().await?;
         Ok(self.inner.book.top(self.now(), limit, most))
     }
 
-    /// How much is in memory.
-    pub fn size(&self) -> Size {
-        self.inner.book.size()
+    /// How much is in memory; `None` where another keeps it.
+    pub fn size(&self) -> Option<Size> {
+        (!matches!(self.inner.store, Store::Shared(_))).then(|| self.inner.book.size())
+    }
+
+    /// Why a store that is shared cannot be asked, and changes of that.
+    pub fn outage(&self) -> Option<watch::Receiver<Option<Arc<str>>>> {
+        match &self.inner.store {
+            Store::Shared(store) => Some(store.trouble()),
+            _ => None,
+        }
     }
 
     /// Forgets what is counted for a subject: of a customer the customer's own counts, not those of its users.
@@ -267,9 +331,13 @@ impl Ledger {
     /// As [`Ledger::commit`].
     pub async fn reset(&self, subject: &Subject, why: &str) -> Result<(), LedgerError> {
         let book = &self.inner.book;
-        let Store::Embedded(journal) = &self.inner.store else {
-            book.reset(subject, |_| {});
-            return Ok(());
+        let journal = match &self.inner.store {
+            Store::Memory => {
+                book.reset(subject, |_| {});
+                return Ok(());
+            }
+            Store::Shared(store) => return store.reset(subject).await,
+            Store::Embedded(journal) => journal,
         };
         journal.ready().await?;
         journal.room().await?;
@@ -294,13 +362,18 @@ impl Ledger {
 
     /// What the wall clock shows, or will show, at that moment: milliseconds since 1970.
     pub fn wall(&self, moment: Moment) -> i64 {
-        self.inner.clock.wall(moment)
+        match &self.inner.store {
+            // The server's time line is its wall clock.
+            Store::Shared(_) => moment.0 as i64,
+            _ => self.inner.clock.wall(moment),
+        }
     }
 
     pub fn health(&self) -> Health {
         match &self.inner.store {
             Store::Memory => Health { readiness: Readiness::Ready, store: "memory" },
             Store::Embedded(journal) => Health { readiness: journal.readiness(), store: "embedded" },
+            Store::Shared(store) => Health { readiness: store.readiness(), store: "redis" },
         }
     }
 
@@ -312,13 +385,16 @@ impl Ledger {
         match &self.inner.store {
             Store::Memory => Ok(()),
             Store::Embedded(journal) => journal.ready().await,
+            Store::Shared(store) => store.ready().await,
         }
     }
 
     /// Waits until everything that was committed is on disk, and takes no more.
     pub async fn close(&self) {
-        if let Store::Embedded(journal) = &self.inner.store {
-            journal.close().await;
+        match &self.inner.store {
+            Store::Memory => {}
+            Store::Embedded(journal) => journal.close().await,
+            Store::Shared(store) => store.close().await,
         }
     }
 }

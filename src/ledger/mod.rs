@@ -9,7 +9,7 @@
 //!     ├─ book        what is counted and held, in memory: decides
 //!     │    ├─ rolling       a count over a window of time
 //!     │    └─ remembered    the different recipients of a day (in a table: seen)
-//!     └─ store       what is on disk
+//!     └─ store       what is on disk (sqlite); or decides itself, for several daemons (shared)
 //! ```
 
 mod api;

@@ -1,8 +1,6 @@
 //! Private Redis and Valkey servers, by `tests/bed/redis.sh`. They end with their value, and also when the test process
 //! dies in any other way: the script reads a pipe whose other end is ours.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use parking_lot::Mutex;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -53,7 +51,8 @@ impl Servers {
     /// If they do not start.
     pub fn start(flavour: Flavour, kind: Kind, options: &[&str]) -> Servers {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let bed = std::env::var_os("RELAYKEEPER_TESTS").map_or_else(|| "/var/cache/relaykeeper-tests".into(), PathBuf::from);
+        let bed =
+            std::env::var_os("RELAYKEEPER_TESTS").map_or_else(|| "/var/cache/relaykeeper-tests".into(), PathBuf::from);
         let name = format!("redis-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = bed.join("run").join(name);
         let (flavour, word) = match (flavour, kind) {
@@ -68,7 +67,8 @@ impl Servers {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/redis.sh");
         let mut command = Command::new(script);
         command.arg("run").arg(&folder).args([flavour, word]).args(options).env("RELAYKEEPER_TESTS", &bed);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tests/bed/redis.sh starts");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tests/bed/redis.sh starts");
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().expect("it was asked for")));
         let mut script = Script { child, input, output };
         let mut nodes = Vec::new();
@@ -77,8 +77,9 @@ impl Servers {
             if line == "ready" {
                 break;
             }
-            let (number, node) = read_node(&line)
-                .unwrap_or_else(|| panic!("{flavour} {word} did not start (see above). Is it missing? Run tests/run.sh: {line}"));
+            let (number, node) = read_node(&line).unwrap_or_else(|| {
+                panic!("{flavour} {word} did not start (see above). Is it missing? Run tests/run.sh: {line}")
+            });
             assert_eq!(number, nodes.len());
             nodes.push(node);
         }
@@ -91,7 +92,8 @@ impl Servers {
         static SHARED: Mutex<Known> = Mutex::new(Vec::new());
         let mut known = SHARED.lock();
         known.retain(|(.., servers)| servers.strong_count() > 0);
-        let found = known.iter().find(|(a, b, _)| (*a, *b) == (flavour, kind)).and_then(|(.., servers)| servers.upgrade());
+        let found =
+            known.iter().find(|(a, b, _)| (*a, *b) == (flavour, kind)).and_then(|(.., servers)| servers.upgrade());
         found.unwrap_or_else(|| {
             let servers = Arc::new(Servers::start(flavour, kind, &[]));
             known.push((flavour, kind, Arc::downgrade(&servers)));
@@ -134,15 +136,15 @@ impl Servers {
 
     /// SIGSTOP: its connections stay open, and nothing is answered.
     pub fn pause(&self, node: usize) {
-        self.signal(node, Signal::SIGSTOP);
+        self.signal(node, libc::SIGSTOP);
     }
 
     pub fn resume(&self, node: usize) {
-        self.signal(node, Signal::SIGCONT);
+        self.signal(node, libc::SIGCONT);
     }
 
     pub fn kill(&self, node: usize) {
-        self.signal(node, Signal::SIGKILL);
+        self.signal(node, libc::SIGKILL);
     }
 
     /// Starts a node again that was killed, with what it had on disk.
@@ -155,8 +157,9 @@ impl Servers {
         self.nodes.lock()[node] = started;
     }
 
-    fn signal(&self, node: usize, signal: Signal) {
-        kill(Pid::from_raw(self.nodes.lock()[node].pid), signal).expect("the node is there");
+    fn signal(&self, node: usize, signal: i32) {
+        let sent = unsafe { libc::kill(self.nodes.lock()[node].pid, signal) };
+        assert_eq!(sent, 0, "node {node} is there");
     }
 }
 

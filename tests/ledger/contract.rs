@@ -27,6 +27,9 @@ over_every_store!(
     two_transactions_that_name_one_newcomer_hold_it_once,
     a_clock_that_steps_back_frees_nothing,
     the_top_are_those_who_used_most,
+    two_daemons_never_take_a_limit_past_its_maximum,
+    what_a_dead_daemon_held_comes_back_by_itself,
+    a_commit_tells_what_comes_near_a_limit,
 );
 
 const DAY: u64 = 86_400;
@@ -378,6 +381,63 @@ async fn the_top_are_those_who_used_most(bench: Bench) {
     let top: Vec<_> = top.iter().map(|(subject, used)| (&*subject.name, *used)).collect();
     assert_eq!(top, [("customer3", 210), ("customer2", 200)]);
     assert_eq!(bench.ledger.top(LimitName::LoginMessages, 2).await.unwrap(), []);
-    let size = bench.ledger.size();
+    let Some(size) = bench.ledger.size() else { return };
     assert_eq!((size.customers, size.senders, size.open), (4, 39, 0));
+}
+
+async fn two_daemons_never_take_a_limit_past_its_maximum(bench: Bench) {
+    let Some(other) = bench.another() else { return };
+    let limits = limits(&[(LimitName::CustomerDay, 50), (LimitName::UserUniques, 40), (LimitName::LoginMessages, 30)]);
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..8u64 {
+        let ledger = if sender % 2 == 0 { bench.ledger.clone() } else { other.clone() };
+        let limits = limits.clone();
+        senders.spawn(async move {
+            let parties = Parties { login: (sender % 4 < 2).then(|| "ann".into()), ..parties() };
+            for n in 0..20 {
+                let id = ledger.new_reservation();
+                let recipient = key(sender * 100 + n);
+                if !ledger.reserve(id, &parties, &limits, recipient).await.unwrap().fits() {
+                    continue;
+                }
+                if n % 5 == 4 {
+                    ledger.release(id, &parties);
+                } else {
+                    let kept = Kept { named: &[recipient], unnamed: 0 };
+                    assert!(ledger.commit(id, &parties, &limits, kept).await.unwrap().fits(), "it was reserved");
+                }
+            }
+        });
+    }
+    while let Some(ended) = senders.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (40, 0), "as many as fit, and never one over");
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (40, 0));
+    assert!(usage(&bench, LimitName::LoginMessages).await.0 <= 30);
+}
+
+async fn what_a_dead_daemon_held_comes_back_by_itself(bench: Bench) {
+    let Some(other) = bench.another() else { return };
+    let (parties, limits) = (parties(), limits(&[(LimitName::CustomerDay, 1)]));
+    assert!(other.reserve(other.new_reservation(), &parties, &limits, key(1)).await.unwrap().fits());
+    drop(other);
+    let id = bench.ledger.new_reservation();
+    let refused = bench.ledger.reserve(id, &parties, &limits, key(2)).await.unwrap();
+    assert!(refused.over[0].only_reservations());
+    bench.clock.advance(RESERVATION_TIMEOUT);
+    assert_eq!(usage(&bench, LimitName::CustomerDay).await, (0, 0));
+    assert!(reserve(&bench, id, &parties, &limits, 2).await);
+}
+
+async fn a_commit_tells_what_comes_near_a_limit(bench: Bench) {
+    let set = [(LimitName::UserMessages, 4), (LimitName::LoginUniques, 9), (LimitName::CustomerPeak, 10)];
+    let (parties, limits) = (parties(), limits(&set).with_warnings(&[50]));
+    for expected in [&[][..], &[(LimitName::UserMessages, 2, 4), (LimitName::CustomerPeak, 6, 10)]] {
+        let named = [key(1), key(2), key(3)];
+        let kept = Kept { named: &named, unnamed: 0 };
+        let answer = bench.ledger.commit(bench.ledger.new_reservation(), &parties, &limits, kept).await.unwrap();
+        let near: Vec<_> = answer.near.iter().map(|near| (near.limit, near.taken, near.max)).collect();
+        assert_eq!(near, expected);
+    }
 }

@@ -3,5 +3,9 @@
 mod contract;
 mod crash;
 mod model;
+#[cfg(feature = "test-clock")]
+#[path = "../common/redis.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod redis;
 mod stores;
 mod trouble;

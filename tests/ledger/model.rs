@@ -383,8 +383,13 @@ impl Run {
             }
             Step::Restart => {
                 if self.bench.restart().await {
-                    self.model.open.clear();
-                    self.late.open.clear();
+                    for model in [&mut self.model, &mut self.late] {
+                        let open = std::mem::take(&mut model.open);
+                        if self.bench.holds_over_restarts() {
+                            // Nobody will end them, and new transactions begin to be numbered afresh.
+                            model.open = open.into_iter().map(|(id, open)| (id + (1 << 32), open)).collect();
+                        }
+                    }
                     self.slots = std::array::from_fn(|_| self.bench.ledger.new_reservation());
                     self.of = [None; SLOTS];
                 }
@@ -482,6 +487,32 @@ proptest! {
     #[test]
     fn in_memory_few_events_agree_exactly(steps in few()) {
         run(StoreKind::Memory, true, steps)?;
+    }
+}
+
+#[cfg(feature = "test-clock")]
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(600).cases / 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn on_a_valkey_cluster_few_events_agree_exactly(steps in few()) {
+        run(StoreKind::VALKEY_CLUSTER, true, steps)?;
+    }
+}
+
+#[cfg(feature = "test-clock")]
+proptest! {
+    // Each step asks a server six times.
+    #![proptest_config(ProptestConfig { cases: cases(600).cases / 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn on_redis_few_events_agree_exactly(steps in few()) {
+        run(StoreKind::REDIS, true, steps)?;
+    }
+
+    #[test]
+    fn on_redis_many_events_agree_within_one_percent(steps in many()) {
+        run(StoreKind::REDIS, false, steps)?;
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every store that a ledger can have, behind one face.
 
+#[cfg(feature = "test-clock")]
+use crate::redis::{Flavour, Kind, Servers};
 use relaykeeper::clock::{ManualClock, Moment};
 use relaykeeper::config::Sync;
 use relaykeeper::ledger::Ledger;
@@ -18,6 +20,16 @@ pub enum StoreKind {
     Memory,
     Full,
     Normal,
+    #[cfg(feature = "test-clock")]
+    Shared(Flavour, Kind),
+}
+
+#[cfg(feature = "test-clock")]
+impl StoreKind {
+    pub const REDIS: StoreKind = StoreKind::Shared(Flavour::Redis, Kind::Single);
+    pub const REDIS_CLUSTER: StoreKind = StoreKind::Shared(Flavour::Redis, Kind::Cluster);
+    pub const VALKEY: StoreKind = StoreKind::Shared(Flavour::Valkey, Kind::Single);
+    pub const VALKEY_CLUSTER: StoreKind = StoreKind::Shared(Flavour::Valkey, Kind::Cluster);
 }
 
 /// A ledger that can be restarted, and a clock that stands still until told.
@@ -25,33 +37,59 @@ pub struct Bench {
     kind: StoreKind,
     pub clock: Arc<ManualClock>,
     pub ledger: Ledger,
-    folder: Option<TempDir>,
+    place: Place,
+}
+
+/// Where a store is.
+enum Place {
+    Memory,
+    Folder(TempDir),
+    /// Servers that other tests use, too; all keys begin with something of our own.
+    #[cfg(feature = "test-clock")]
+    Servers(Arc<Servers>, String),
 }
 
 impl Bench {
     pub fn new(kind: StoreKind) -> Bench {
         let clock = Arc::new(ManualClock::at(START));
-        let folder = match kind {
-            StoreKind::Memory => None,
-            _ => Some(tempfile::tempdir().expect("a temporary folder")),
+        let place = match kind {
+            StoreKind::Memory => Place::Memory,
+            StoreKind::Full | StoreKind::Normal => Place::Folder(tempfile::tempdir().expect("a temporary folder")),
+            #[cfg(feature = "test-clock")]
+            StoreKind::Shared(flavour, kind) => Place::Servers(Servers::shared(flavour, kind), own_prefix()),
         };
-        let ledger = open(kind, &clock, folder.as_ref());
-        Bench { kind, clock, ledger, folder }
+        let ledger = open(kind, &clock, &place);
+        Bench { kind, clock, ledger, place }
+    }
+
+    /// Another daemon that uses the same store; `None` if only one can.
+    pub fn another(&self) -> Option<Ledger> {
+        match &self.place {
+            #[cfg(feature = "test-clock")]
+            Place::Servers(..) => Some(open(self.kind, &self.clock, &self.place)),
+            _ => None,
+        }
     }
 
     /// False: this store forgets, so nothing was done.
     pub async fn restart(&mut self) -> bool {
-        if self.folder.is_none() {
+        if matches!(self.place, Place::Memory) {
             return false;
         }
         self.ledger.close().await;
-        self.ledger = open(self.kind, &self.clock, self.folder.as_ref());
+        self.ledger = open(self.kind, &self.clock, &self.place);
         true
+    }
+
+    /// Whether what was open when the daemon ended is held until it ends by itself.
+    pub fn holds_over_restarts(&self) -> bool {
+        !matches!(self.place, Place::Memory | Place::Folder(_))
     }
 
     /// Where a store on disk is.
     pub fn path(&self) -> &Path {
-        self.folder.as_ref().expect("stores on disk have a folder").path()
+        let Place::Folder(folder) = &self.place else { panic!("{:?} has no folder", self.kind) };
+        folder.path()
     }
 
     pub fn wait(&self, seconds: u64) {
@@ -59,14 +97,29 @@ impl Bench {
     }
 }
 
-fn open(kind: StoreKind, clock: &Arc<ManualClock>, folder: Option<&TempDir>) -> Ledger {
-    let sync = match kind {
-        StoreKind::Memory => return Ledger::in_memory(clock.clone(), RESERVATION_TIMEOUT),
-        StoreKind::Full => Sync::Full,
-        StoreKind::Normal => Sync::Normal,
-    };
-    let folder = folder.expect("stores on disk have a folder").path();
-    Ledger::open_with_clock(folder, sync, RESERVATION_TIMEOUT, |_| clock.clone()).expect("the store opens")
+fn open(kind: StoreKind, clock: &Arc<ManualClock>, place: &Place) -> Ledger {
+    let sync = if matches!(kind, StoreKind::Normal) { Sync::Normal } else { Sync::Full };
+    match place {
+        Place::Memory => Ledger::in_memory(clock.clone(), RESERVATION_TIMEOUT),
+        Place::Folder(folder) => {
+            let opened = Ledger::open_with_clock(folder.path(), sync, RESERVATION_TIMEOUT, |_| clock.clone());
+            opened.expect("the store opens")
+        }
+        #[cfg(feature = "test-clock")]
+        Place::Servers(servers, prefix) => {
+            let on_outage = relaykeeper::config::OnOutage::Defer;
+            let urls = servers.urls();
+            let opened = Ledger::open_shared_with_clock(&urls, prefix, on_outage, RESERVATION_TIMEOUT, clock.clone());
+            opened.expect("the URLs can be read")
+        }
+    }
+}
+
+/// Keys that no other test uses.
+#[cfg(feature = "test-clock")]
+fn own_prefix() -> String {
+    static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    format!("rk{}:", NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {
@@ -80,6 +133,14 @@ macro_rules! over_every_store {
         over_every_store!(@ memory Memory $($test)*);
         over_every_store!(@ full Full $($test)*);
         over_every_store!(@ normal Normal $($test)*);
+        #[cfg(feature = "test-clock")]
+        over_every_store!(@ redis REDIS $($test)*);
+        #[cfg(feature = "test-clock")]
+        over_every_store!(@ redis_cluster REDIS_CLUSTER $($test)*);
+        #[cfg(feature = "test-clock")]
+        over_every_store!(@ valkey VALKEY $($test)*);
+        #[cfg(feature = "test-clock")]
+        over_every_store!(@ valkey_cluster VALKEY_CLUSTER $($test)*);
     };
     (@ $module:ident $kind:ident $($test:ident)*) => {
         mod $module {

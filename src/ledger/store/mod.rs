@@ -1,3 +1,4 @@
-//! What is on disk, so that a count outlives the daemon.
+//! Where counts are kept, so that they outlive the daemon.
 
+pub(super) mod shared;
 pub(super) mod sqlite;

@@ -1,0 +1,24 @@
+//! The shared store: Redis or Valkey, one server, with Sentinel, or as a Cluster, for several daemons.
+//!
+//! ```text
+//!   reserve, commit ──► question: keys, arguments ──► link: deadline, retry, circuit breaker ──► server
+//!                                                                                                  │
+//!   answer ◄───────────────────────── answer ◄──────────────── one script decides, atomically ◄────┘
+//! ```
+//!
+//! Everything is decided on the server, by one script a question, on the server's clock. A customer and its users lie in
+//! one slot of a cluster (names). Whatever changes something can be sent twice: a reservation holds a recipient once, and
+//! a commit carries a nonce that the server remembers for as long as it may come again.
+
+mod answer;
+mod backlog;
+mod link;
+mod names;
+mod nonces;
+mod question;
+mod scripts;
+mod server;
+mod shared_store;
+mod top;
+
+pub(in crate::ledger) use shared_store::{ServerTime, SharedStore};

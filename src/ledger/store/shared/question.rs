@@ -1,0 +1,140 @@
+//! What the scripts are told: keys and arguments (each script says at its top what it expects).
+
+use super::names;
+use crate::directory::{CustomerLimits, LimitName};
+use crate::ledger::{Kept, Parties, RecipientKey, ReservationId, Subject, SubjectKind};
+use std::time::Duration;
+
+/// "No limit", and the greatest number that is told: six bytes.
+const MOST: u64 = (1 << 48) - 1;
+
+/// Asks to be told how much of each limit is taken.
+const WARN: u8 = 4;
+
+/// Names this daemon, from its start to its end: nobody else draws the same six bytes.
+pub(super) type Daemon = [u8; 6];
+
+/// The keys and the arguments of one call.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    pub keys: Vec<String>,
+    pub arguments: Vec<Vec<u8>>,
+}
+
+/// The message of a commit, beside its transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepted {
+    /// How long ago.
+    pub age: Duration,
+    pub nonce: u64,
+    /// The smallest nonce of this daemon that may be sent again.
+    pub unsettled: u64,
+}
+
+impl Question {
+    /// Of a reservation, or of a look.
+    pub fn recipients(
+        prefix: &str,
+        id: [u8; 12],
+        parties: &Parties,
+        limits: &CustomerLimits,
+        timeout: Duration,
+        recipients: &[RecipientKey],
+    ) -> Question {
+        let arguments = vec![parameters(parties, limits, timeout), id.to_vec(), packed(recipients)];
+        Question { keys: names::of_parties(prefix, parties), arguments }
+    }
+
+    /// Of a commit. The recipients have to be different.
+    #[expect(clippy::too_many_arguments, reason = "a message, who sent it, and where it goes")]
+    pub fn commit(
+        prefix: &str,
+        id: [u8; 12],
+        daemon: Daemon,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        timeout: Duration,
+        kept: Kept<'_>,
+        accepted: Accepted,
+    ) -> Question {
+        let mut question = Question::recipients(prefix, id, parties, limits, timeout, kept.named);
+        if limits.warn() {
+            question.arguments[0][0] |= WARN;
+        }
+        let mut message = kept.unnamed.to_be_bytes().to_vec();
+        for number in [accepted.age.as_millis() as u64, accepted.nonce, accepted.unsettled] {
+            message.extend_from_slice(&six_bytes(number));
+        }
+        question.arguments.extend([message, daemon.to_vec()]);
+        question
+    }
+
+    pub fn release(prefix: &str, id: [u8; 12], parties: &Parties) -> Question {
+        let arguments = vec![who(parties).to_string().into_bytes(), id.to_vec()];
+        Question { keys: names::of_parties(prefix, parties), arguments }
+    }
+
+    pub fn usage(prefix: &str, subject: &Subject, limits: &CustomerLimits) -> Question {
+        let max = |limit: &LimitName| match limits.counted(*limit).max {
+            Some(max) => max.min(MOST).to_string().into_bytes(),
+            None => b"-1".to_vec(),
+        };
+        let arguments = limits_of(subject.kind).iter().map(max).collect();
+        Question { keys: names::of_subject(prefix, subject), arguments }
+    }
+
+    pub fn reset(prefix: &str, subject: &Subject) -> Question {
+        Question { keys: names::of_subject(prefix, subject), arguments: Vec::new() }
+    }
+
+    pub fn top(accounts: Vec<String>, limit: LimitName) -> Question {
+        Question { keys: accounts, arguments: vec![number_of(limit).to_string().into_bytes()] }
+    }
+}
+
+/// A transaction, as all daemons tell theirs apart.
+pub(super) fn transaction(daemon: Daemon, id: ReservationId) -> [u8; 12] {
+    let mut whole = [0; 12];
+    whole[..6].copy_from_slice(&daemon);
+    whole[6..].copy_from_slice(&six_bytes(id.0));
+    whole
+}
+
+/// The limits of a subject, in the order of its windows in the store.
+pub(super) const fn limits_of(kind: SubjectKind) -> &'static [LimitName] {
+    match kind {
+        SubjectKind::Customer => &[LimitName::CustomerDay, LimitName::CustomerPeak],
+        SubjectKind::User => &[LimitName::UserMessages, LimitName::UserUniques],
+        SubjectKind::Login => &[LimitName::LoginMessages, LimitName::LoginUniques],
+    }
+}
+
+fn number_of(limit: LimitName) -> usize {
+    LimitName::ALL.iter().position(|&other| other == limit).map_or(0, |place| place + 1)
+}
+
+fn who(parties: &Parties) -> u8 {
+    u8::from(parties.user.is_some()) + 2 * u8::from(parties.login.is_some())
+}
+
+fn parameters(parties: &Parties, limits: &CustomerLimits, timeout: Duration) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(44);
+    let in_shadow = |(place, limit): (usize, &LimitName)| u8::from(limits.counted(*limit).shadow) << place;
+    packed.push(who(parties));
+    packed.push(LimitName::ALL.iter().enumerate().map(in_shadow).sum());
+    packed.extend_from_slice(&six_bytes(timeout.as_millis() as u64));
+    for limit in LimitName::ALL {
+        packed.extend_from_slice(&six_bytes(limits.counted(limit).max.unwrap_or(MOST)));
+    }
+    packed
+}
+
+fn packed(recipients: &[RecipientKey]) -> Vec<u8> {
+    recipients.iter().flat_map(|key| key.0.to_be_bytes()).collect()
+}
+
+/// Big-endian.
+fn six_bytes(number: u64) -> [u8; 6] {
+    let [_, _, six @ ..] = number.min(MOST).to_be_bytes();
+    six
+}
