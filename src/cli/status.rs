@@ -46,6 +46,9 @@ fn to_text(status: &Status) -> String {
     for trouble in &status.administration {
         let _ = writeln!(text, "administration    {trouble}");
     }
+    if let Some(trouble) = &status.mail {
+        let _ = writeln!(text, "own mail          cannot be sent: {trouble}");
+    }
     let _ = writeln!(text, "milter sessions   {}", status.milter_sessions);
     let _ = writeln!(text, "open transactions {}", status.open_transactions);
     for suspension in status.suspended.iter().take(MAX_SUSPENDED) {

@@ -44,7 +44,8 @@ impl Settings {
     }
 }
 
-pub(super) fn read_abuse(table: &Table<'_>) -> Rules {
+/// `has_milter`: MTAs can show headers.
+pub(super) fn read_abuse(table: &Table<'_>, has_milter: bool) -> Rules {
     let number = |key: &'static str, default: u64, most: u64| {
         table.get(key).and_then(|item| item.number(0..=most, &default.to_string())).unwrap_or(default)
     };
@@ -55,8 +56,13 @@ pub(super) fn read_abuse(table: &Table<'_>) -> Rules {
     let on_abuse = table.get("on_abuse").and_then(|item| {
         item.choice(&[("notify", OnAbuse::Notify), ("defer", OnAbuse::Defer), ("suspend", OnAbuse::Suspend)])
     });
+    let marks = read_marks(table);
+    if !marks.is_empty() && !has_milter {
+        let complaint = Complaint::new("[abuse]: no verdict header will ever be seen: only milters see headers", "");
+        table.report.warning(table.span(), complaint.help("set listen.milter, or write verdicts = []"));
+    }
     Rules {
-        marks: read_marks(table),
+        marks,
         window: window.unwrap_or(MINUTE * 60),
         thresholds: Thresholds {
             spam_count: number("spam_count", 20, LARGEST),

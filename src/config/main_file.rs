@@ -84,15 +84,16 @@ pub(super) fn read_main(source: &Source) -> MainFile {
     };
     let limits = LimitTable::read(&file, Scope::Installation);
     let relay = read_relay(&section("relay", &RELAY), folder_of(&source.path));
+    let listen = read_listen(&section("listen", &LISTEN));
     let settings = Settings {
-        listen: read_listen(&section("listen", &LISTEN)),
         log: read_log(&section("log", &LOG)),
         store: read_store(&section("store", &STORE), folder_of(&source.path)),
         policy: read_policy(&section("policy", &POLICY)),
         limits: limits.rules(),
         connection: limits.connection(),
         mail: read_mail(&section("mail", &MAIL)),
-        abuse: file.table("abuse", &ABUSE).map(|table| read_abuse(&table)),
+        abuse: file.table("abuse", &ABUSE).map(|table| read_abuse(&table, !listen.milter.is_empty())),
+        listen,
         relay: Relay { customers: absolute(&relay.customers), ..relay.clone() },
     };
     MainFile {

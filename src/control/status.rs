@@ -19,6 +19,8 @@ pub struct Status {
     pub store: String,
     /// What is wrong with the audit log and the files of the administration.
     pub administration: Vec<String>,
+    /// Why relaykeeper's own mail cannot be sent; `null` where nothing is wrong.
+    pub mail: Option<String>,
     pub open_transactions: usize,
     pub milter_sessions: usize,
     /// Whose mail is refused by order of an administrator.
@@ -50,6 +52,7 @@ impl Status {
             bad_files: snapshot.bad_files.iter().map(ToString::to_string).collect(),
             store: engine.ledger.health().to_string(),
             administration: engine.administration.troubles(),
+            mail: engine.notices.outbox.trouble(),
             open_transactions: engine.open_transactions.count(),
             milter_sessions: engine.sessions.len(),
             suspended: orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect(),

@@ -24,8 +24,13 @@ const ON_ITS_WAY: Duration = Duration::from_secs(3_600);
 pub struct Outbox {
     waiting: mpsc::Sender<Letter>,
     on_its_way: Arc<OnItsWay>,
+    trouble: Arc<Trouble>,
     full: Arc<OncePer<()>>,
 }
+
+/// Why the MTA took no letter the last time.
+#[derive(Debug, Default)]
+pub(super) struct Trouble(Mutex<Option<String>>);
 
 /// To whom own mail was handed over lately.
 #[derive(Debug)]
@@ -33,11 +38,13 @@ pub(super) struct OnItsWay(Mutex<LruCache<Box<str>, Instant>>);
 
 impl Outbox {
     /// The outbox, and what the postman takes letters from.
-    pub(super) fn new() -> (Outbox, mpsc::Receiver<Letter>, Arc<OnItsWay>) {
+    pub(super) fn new() -> (Outbox, mpsc::Receiver<Letter>, Arc<OnItsWay>, Arc<Trouble>) {
         let (waiting, letters) = mpsc::channel(WAITING);
         let on_its_way = Arc::new(OnItsWay(Mutex::new(LruCache::new(REMEMBERED))));
         let full = Arc::new(OncePer::new(Duration::from_secs(3_600), 1));
-        (Outbox { waiting, on_its_way: on_its_way.clone(), full }, letters, on_its_way)
+        let trouble = Arc::<Trouble>::default();
+        let outbox = Outbox { waiting, on_its_way: on_its_way.clone(), trouble: trouble.clone(), full };
+        (outbox, letters, on_its_way, trouble)
     }
 
     /// Hands over a letter; never waits. One for which there is no room is dropped, and the log says so.
@@ -53,6 +60,11 @@ impl Outbox {
         }
     }
 
+    /// Why own mail cannot be sent at the moment, as far as that was tried.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.0.lock().clone()
+    }
+
     /// Whether own mail to this recipient is on its way: what comes from this host with the empty sender may be it.
     pub fn sends_now(&self, recipient: &Address) -> bool {
         self.on_its_way.0.lock().peek(recipient.as_str()).is_some_and(|at| at.elapsed() < ON_ITS_WAY)
@@ -65,5 +77,17 @@ impl OnItsWay {
         for recipient in recipients {
             on_its_way.put(recipient.as_str().into(), Instant::now());
         }
+    }
+}
+
+impl Trouble {
+    /// Returns whether it is news.
+    pub fn begins(&self, why: &str) -> bool {
+        self.0.lock().replace(why.to_owned()).is_none()
+    }
+
+    /// Returns whether there was any.
+    pub fn ends(&self) -> bool {
+        self.0.lock().take().is_some()
     }
 }

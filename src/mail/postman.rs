@@ -3,7 +3,7 @@
 use super::Letter;
 use super::hand_over::{Failure, hand_over};
 use super::letter::From;
-use super::outbox::{OnItsWay, Outbox};
+use super::outbox::{OnItsWay, Outbox, Trouble};
 use crate::config::Settings;
 use crate::report::{Level, LogLine, Logger};
 use std::sync::Arc;
@@ -28,8 +28,7 @@ pub struct Postman {
     letters: mpsc::Receiver<Letter>,
     on_its_way: Arc<OnItsWay>,
     pending: Vec<Pending>,
-    /// The last attempt failed, and the log says so.
-    in_trouble: bool,
+    trouble: Arc<Trouble>,
 }
 
 #[derive(Debug)]
@@ -61,8 +60,8 @@ impl<S: Fn() -> Arc<Settings> + Sync> Way for ToTheMta<S> {
 impl Postman {
     /// A postman, and the outbox that he empties.
     pub fn new() -> (Outbox, Postman) {
-        let (outbox, letters, on_its_way) = Outbox::new();
-        (outbox, Postman { letters, on_its_way, pending: Vec::new(), in_trouble: false })
+        let (outbox, letters, on_its_way, trouble) = Outbox::new();
+        (outbox, Postman { letters, on_its_way, pending: Vec::new(), trouble })
     }
 
     /// Works until the outbox is gone. `settings` are those in force.
@@ -117,7 +116,7 @@ impl Postman {
 
     fn brought(&mut self, pending: Pending, log: &Logger) {
         let Letter { to, about, when_sent, .. } = pending.letter;
-        if std::mem::take(&mut self.in_trouble) {
+        if self.trouble.ends() {
             log.info("own mail is sent again");
         }
         log.write(Level::Info, LogLine::event("mail-sent").field("about", about).field("recipients", to.len()));
@@ -137,8 +136,8 @@ impl Postman {
     }
 
     /// Once, until it works again.
-    fn tell_trouble(&mut self, failure: &Failure, log: &Logger) {
-        if !std::mem::replace(&mut self.in_trouble, true) {
+    fn tell_trouble(&self, failure: &Failure, log: &Logger) {
+        if self.trouble.begins(&failure.why) {
             let hours = PATIENCE.as_secs() / 3_600;
             let why = &failure.why;
             log.warn(format_args!("own mail cannot be sent, and is tried again for {hours} hours: {why}"));
@@ -176,12 +175,13 @@ mod tests {
         lines.all().into_iter().map(|(_, line)| line).collect()
     }
 
-    /// All letters are in the outbox; works until they are gone, and tells each attempt and when it was.
+    /// All letters are in the outbox; works until they are gone, and tells each attempt and when it was, and what trouble
+    /// there is in the end.
     async fn work(
         letters: Vec<Letter>,
         log: &Logger,
         outcome: impl Fn(&str, u64) -> Result<(), Failure> + Sync,
-    ) -> Vec<(String, u64)> {
+    ) -> (Vec<(String, u64)>, Option<String>) {
         let (outbox, mut postman) = Postman::new();
         for letter in letters {
             outbox.post(letter, log);
@@ -191,7 +191,7 @@ mod tests {
         // Time is paused: it passes as soon as nothing else is to be done.
         let _ = tokio::time::timeout(2 * PATIENCE, work).await;
         assert!(postman.pending.is_empty());
-        way.attempts.into_inner()
+        (way.attempts.into_inner(), outbox.trouble())
     }
 
     struct Played<O> {
@@ -215,7 +215,7 @@ mod tests {
         let sent = Arc::new(Mutex::new(0));
         let counting = sent.clone();
         let letters = vec![letter(&["a@x.example"]).then(move || *counting.lock() += 1), letter(&["b@x.example"])];
-        let attempts = work(letters, &log, |_, at| match at {
+        let (attempts, trouble) = work(letters, &log, |_, at| match at {
             ..200 => Err(Failure { why: "no server".into(), is_permanent: false }),
             _ => Ok(()),
         })
@@ -223,7 +223,7 @@ mod tests {
         let of = |name: &str| attempts.iter().filter(|(to, _)| to == name).map(|(_, at)| *at).collect::<Vec<_>>();
         assert_eq!(of("a@x.example"), [0, 30, 90, 210]);
         assert_eq!(of("b@x.example"), [0, 30, 90, 210]);
-        assert_eq!(*sent.lock(), 1);
+        assert_eq!((*sent.lock(), trouble), (1, None));
         let lines = lines(&log, &written);
         assert_eq!(lines.iter().filter(|line| line.contains("no server")).count(), 1, "{lines:#?}");
         assert_eq!(lines.iter().filter(|line| line.contains("own mail is sent again")).count(), 1, "{lines:#?}");
@@ -233,7 +233,8 @@ mod tests {
     async fn it_is_given_up_after_a_while() {
         let (log, written) = log();
         let down = |_: &str, _| Err(Failure { why: "no server".into(), is_permanent: false });
-        let attempts = work(vec![letter(&["a@x.example"])], &log, down).await;
+        let (attempts, trouble) = work(vec![letter(&["a@x.example"])], &log, down).await;
+        assert_eq!(trouble.as_deref(), Some("no server"));
         let last = attempts.last().unwrap().1;
         assert!((PATIENCE.as_secs()..PATIENCE.as_secs() + 900).contains(&last), "{attempts:?}");
         let lines = lines(&log, &written);
@@ -243,11 +244,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_bad_address_does_not_keep_the_others_from_it() {
         let (log, written) = log();
-        let attempts = work(vec![letter(&["bad@x.example", "b@x.example"])], &log, |to, _| match to.contains("bad@") {
-            true => Err(Failure::permanent("550 no such user".into())),
-            false => Ok(()),
-        })
-        .await;
+        let (attempts, trouble) =
+            work(vec![letter(&["bad@x.example", "b@x.example"])], &log, |to, _| match to.contains("bad@") {
+                true => Err(Failure::permanent("550 no such user".into())),
+                false => Ok(()),
+            })
+            .await;
+        assert_eq!(trouble, None, "nothing is wrong with the MTA");
         let tried: Vec<&str> = attempts.iter().map(|(to, _)| &**to).collect();
         assert_eq!(tried, ["bad@x.example,b@x.example", "bad@x.example", "b@x.example"]);
         let lines = lines(&log, &written);
