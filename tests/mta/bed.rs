@@ -159,6 +159,18 @@ impl Drop for Process {
     }
 }
 
+/// That of all MTAs of the bed: of mx.test.example, signed by itself.
+pub fn certificate() -> PathBuf {
+    bed().join("tls/cert.pem")
+}
+
+/// Begins a command that runs where customers' programs seem to be installed, with its files below `folder`.
+pub fn client_command(folder: &Path) -> Command {
+    let mut command = Command::new(script("client.sh"));
+    command.arg(folder).env("RELAYKEEPER_TESTS", bed());
+    command
+}
+
 /// What an MTA of the bed is to be. Each MTA takes what it knows.
 #[derive(Default)]
 pub struct MtaSetup {

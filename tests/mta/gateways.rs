@@ -1,7 +1,7 @@
 //! Users' gateways and a customer's own (relay service, section 10), through a real Postfix to a second one that lets in
 //! only who logs in, over TLS, and only with the address of that login.
 
-use crate::bed::{Folder, Mta, MtaSetup};
+use crate::bed::{Folder, Mta, MtaSetup, certificate};
 use crate::daemon::Daemon;
 use crate::relay::{Front, Relay, Setup};
 use crate::sink::Sink;
@@ -9,7 +9,6 @@ use crate::smtp::Client;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 
 /// The partner's server: kim and lee have a login each.
@@ -67,10 +66,9 @@ fn documented(begin: &str) -> &'static str {
 fn relay(folder: Folder, acme: &str) -> Relay {
     let socket = folder.path().join("relaykeeper/socketmap.sock");
     let here = |lines: &str| lines.replace("unix:relaykeeper/socketmap.sock", &format!("unix:{}", socket.display()));
-    let bed = std::env::var_os("RELAYKEEPER_TESTS").unwrap_or_else(|| "/var/cache/relaykeeper-tests".into());
     let gateway = here(documented("gateway   unix")).replace("  -  y", "  -  n")
         + "  -o smtp_tls_secure_cert_match=mx.test.example\n"
-        + &format!("  -o smtp_tls_CAfile={}\n", Path::new(&bed).join("tls/cert.pem").display());
+        + &format!("  -o smtp_tls_CAfile={}\n", certificate().display());
     Setup::new()
         .main(&format!(
             "[listen]\nsocketmap = [\"unix:{}\"]\n[relay]\nprivate_gateways = [\"127.0.0.0/8\", \"::1\"]\n\

@@ -15,6 +15,7 @@ mod standin;
 mod admission;
 mod archive;
 mod audit;
+mod clients;
 mod gateways;
 mod given_back;
 mod grants;

@@ -200,6 +200,13 @@ impl Client {
         self.reply()
     }
 
+    /// The content of a message in one chunk (RFC 3030), instead of DATA.
+    pub fn chunk(&mut self, id: &str) -> Reply {
+        let text = format!("Subject: test\r\nX-Test-Id: {id}\r\n\r\nhello\r\n{LAST_LINE}");
+        self.write(&format!("BDAT {} LAST\r\n{text}", text.len() + 2));
+        self.reply()
+    }
+
     /// Sends without awaiting anything.
     pub fn write(&mut self, lines: &str) {
         for line in lines.lines() {
