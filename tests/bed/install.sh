@@ -3,6 +3,8 @@
 # compiler, and looks whether there is a Rust toolchain. Asks nothing, starts no service, changes no configuration; quick when everything is there.
 #
 #   install.sh [--without-sendmail] [--without-rust]
+#
+#   --without-sendmail   neither Sendmail nor the customers' mail programs
 set -eu
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 here=$(dirname "$(readlink -f "$0")")
@@ -135,9 +137,6 @@ mkdir -p "$bed" 2>/dev/null || need_root
 exec 8>"$bed/install.lock" 2>/dev/null || need_root
 flock 8
 install_packages
-[ -z "$sendmail" ] || unpack_sendmail
+[ -z "$sendmail" ] || { unpack_sendmail; unpack_clients; }
 unpack_valkey
-}
-
-unpack_clients
 [ -z "$rust" ] || rust_toolchain
