@@ -64,6 +64,9 @@ fn to_text(status: &Status) -> String {
     for (reason, number) in &decisions.refused {
         let _ = writeln!(text, "refused           {number} {reason}");
     }
+    for (reason, number) in &decisions.would_have_refused {
+        let _ = writeln!(text, "would have refused {number} {reason} (shadow)");
+    }
     text
 }
 

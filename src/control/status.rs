@@ -39,6 +39,8 @@ pub struct Decisions {
     pub exempt: u64,
     /// By reason.
     pub refused: BTreeMap<String, u64>,
+    /// Recipients that only shadow let through, by reason.
+    pub would_have_refused: BTreeMap<String, u64>,
 }
 
 impl Status {
@@ -60,10 +62,15 @@ impl Status {
                 recipients: tally.recipients(),
                 messages: tally.messages(),
                 exempt: tally.exempt(),
-                refused: tally.refusals().into_iter().map(|(reason, n)| (reason.to_owned(), n)).collect(),
+                refused: by_reason(tally.refusals()),
+                would_have_refused: by_reason(tally.would_have_refused()),
             },
         }
     }
+}
+
+fn by_reason(counts: BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(reason, number)| (reason.to_owned(), number)).collect()
 }
 
 fn to_the_second(time: jiff::Timestamp) -> String {

@@ -13,12 +13,20 @@ pub struct Tally {
     messages: AtomicU64,
     exempt: AtomicU64,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
+    would_have_refused: Mutex<BTreeMap<&'static str, u64>>,
     warned_no_end: AtomicBool,
 }
 
 impl Tally {
     /// Counts a verdict; `at_end`: on a whole message.
     pub fn count(&self, verdict: &Verdict, at_end: bool) {
+        // What a recipient was let through in spite of is in shadow at the end of its message, too.
+        if !at_end && !verdict.shadow.is_empty() {
+            let mut counts = self.would_have_refused.lock();
+            for refusal in &verdict.shadow {
+                *counts.entry(refusal.key()).or_default() += 1;
+            }
+        }
         let counter = match &verdict.outcome {
             Outcome::Refuse(refusal) => {
                 *self.refusals.lock().entry(refusal.key()).or_default() += 1;
@@ -46,6 +54,11 @@ impl Tally {
     /// By reason.
     pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
         self.refusals.lock().clone()
+    }
+
+    /// What limits and settings in shadow would have refused, by reason.
+    pub fn would_have_refused(&self) -> BTreeMap<&'static str, u64> {
+        self.would_have_refused.lock().clone()
     }
 
     /// Says once that counts rest on guesses, because no MTA asks at the end of a message.
