@@ -1,6 +1,8 @@
 //! What can be typed.
 
 use crate::directory::LimitName;
+use crate::report::Reference;
+use crate::report::reference::NotAReference;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -38,7 +40,7 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Tell what would happen to a transaction, and why; needs no daemon, counts nothing
+    /// Tell what would happen to a transaction, or what was decided about one, and why; needs no daemon
     Explain(Explain),
     /// Show or reset what is counted
     Quota {
@@ -102,9 +104,12 @@ pub enum Command {
 pub struct Explain {
     #[command(flatten)]
     pub config: ConfigFile,
+    /// The reference of a reply or a log line: tells what was decided then
+    #[arg(value_parser = reference, conflicts_with_all = ["client", "helo", "tls", "login", "sender", "recipients"])]
+    pub reference: Option<Reference>,
     /// The client's address
-    #[arg(long, value_name = "ADDR", value_parser = client)]
-    pub client: IpAddr,
+    #[arg(long, value_name = "ADDR", value_parser = client, required_unless_present = "reference")]
+    pub client: Option<IpAddr>,
     /// The name that the client gives at HELO or EHLO
     #[arg(long, value_name = "NAME", default_value = "")]
     pub helo: String,
@@ -115,10 +120,10 @@ pub struct Explain {
     #[arg(long, value_name = "LOGIN", default_value = "")]
     pub login: String,
     /// The envelope sender; "<>" or "" is the empty sender
-    #[arg(long, value_name = "ADDR")]
-    pub sender: String,
+    #[arg(long, value_name = "ADDR", required_unless_present = "reference")]
+    pub sender: Option<String>,
     /// A recipient; may be given several times
-    #[arg(long = "recipient", value_name = "ADDR", required = true, num_args = 1..)]
+    #[arg(long = "recipient", value_name = "ADDR", required_unless_present = "reference", num_args = 1..)]
     pub recipients: Vec<String>,
     /// Print JSON
     #[arg(long)]
@@ -225,6 +230,10 @@ pub enum ExportFormat {
     PostfixCidr,
     /// An access map for Sendmail
     SendmailAccess,
+}
+
+fn reference(text: &str) -> Result<Reference, NotAReference> {
+    text.parse()
 }
 
 fn more(text: &str) -> Result<u64, String> {

@@ -1,5 +1,7 @@
 //! `explain`: what would happen to a transaction, step by step.
 
+mod recorded;
+
 use super::arguments::Explain;
 use super::{DONE, NO, USAGE, configuration};
 use crate::administration::{Administration, Orders};
@@ -14,6 +16,9 @@ use std::fmt::Write;
 const NO_REFERENCE: &str = "explain";
 
 pub fn run(question: &Explain) -> u8 {
+    if let Some(reference) = question.reference {
+        return recorded::run(&question.config.config, reference, question.json);
+    }
     let Some(snapshot) = configuration(&question.config.config) else { return NO };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         eprintln!("relaykeeper: the system gives no event queue (epoll_create1(2))");
@@ -50,11 +55,11 @@ fn complain(what: &str) -> u8 {
 
 fn envelope(question: &Explain) -> Envelope {
     Envelope {
-        client: Some(question.client),
+        client: question.client,
         helo: question.helo.as_str().into(),
         tls: question.tls.as_str().into(),
         login: question.login.as_str().into(),
-        sender: Sender::parse(&question.sender),
+        sender: Sender::parse(question.sender.as_deref().unwrap_or_default()),
     }
 }
 

@@ -47,6 +47,9 @@ fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> 
         let sockets = Sockets::bind(&settings.listen, &log)?;
         let administration = Administration::open(settings.store.path())?;
         let engine = Engine::new(Snapshot::from(&loaded), ledger, administration, log.clone());
+        if let Err(error) = engine.record_decisions(settings.store.path()) {
+            log.error(format_args!("decisions cannot be recorded, so `explain REFERENCE` finds none: {error}"));
+        }
         announce(&engine, &loaded, path);
         let (reload, requests) = mpsc::channel(1);
         let hangups = signal(SignalKind::hangup())?;

@@ -109,6 +109,9 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
     let _ = end_sessions.send(true);
     let _ = tokio::time::timeout(LAST_WRITES, milters.join_all()).await;
     let _ = tokio::time::timeout(LAST_WRITES, engine.ledger.close()).await;
+    if let Some(decisions) = engine.decisions() {
+        decisions.flush(LAST_WRITES);
+    }
     services.shutdown().await;
 }
 

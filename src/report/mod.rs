@@ -3,6 +3,7 @@
 //! A [`LogLine`] is built where something happens, handed to the [`Logger`], and written by a thread of its own
 //! to the [`sink`] that the configuration chose. Nothing here ever makes a decision wait.
 
+pub mod decisions;
 pub mod level;
 pub mod line;
 pub mod log;
@@ -10,6 +11,7 @@ pub mod once_per;
 pub mod reference;
 pub mod sink;
 
+pub use decisions::DecisionLog;
 pub use level::Level;
 pub use line::LogLine;
 pub use log::Logger;

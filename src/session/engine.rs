@@ -2,6 +2,7 @@
 
 use super::correlation::OpenSessions;
 use super::open_count::OpenCount;
+use super::recorded::{Decided, Recorded};
 use super::tally::Tally;
 use crate::abuse::Watch;
 use crate::administration::{Administration, Grantees};
@@ -10,10 +11,11 @@ use crate::directory::{Customer, CustomerLimits, Directory};
 use crate::ledger::{Ledger, Subject, SubjectKind};
 use crate::notify::Notices;
 use crate::policy::Rules;
-use crate::report::Logger;
+use crate::report::{DecisionLog, Logger};
 use arc_swap::ArcSwap;
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 /// The configuration that a transaction begins with, and keeps.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub struct Engine {
     pub notices: Notices,
     /// Whose account may be abused.
     pub watch: Watch,
+    /// The decisions behind references; none are recorded until it is started.
+    decisions: OnceLock<DecisionLog<Decided>>,
 }
 
 impl Engine {
@@ -69,6 +73,7 @@ impl Engine {
             open_transactions: OpenCount::default(),
             notices: Notices::default(),
             watch: Watch::default(),
+            decisions: OnceLock::new(),
         })
     }
 
@@ -96,6 +101,25 @@ impl Engine {
         let user = (subject.kind == SubjectKind::User).then_some(&*subject.name);
         let grantees = Grantees { customer: &subject.customer, user, login_user };
         self.administration.orders().raised(&customer.limits, grantees, self.wall_time())
+    }
+
+    /// Records decisions in a folder from now on.
+    ///
+    /// # Errors
+    /// The files cannot be opened, or the system gives no thread.
+    pub fn record_decisions(&self, folder: &Path) -> std::io::Result<()> {
+        let render = |reference, decided: &Decided| {
+            serde_json::to_string(&Recorded::of(reference, decided)).unwrap_or_else(|_| "{}".to_owned())
+        };
+        let log = DecisionLog::start(folder, render, self.log.clone())?;
+        // A second start changes nothing.
+        let _ = self.decisions.set(log);
+        Ok(())
+    }
+
+    /// Where decisions are recorded, if they are.
+    pub fn decisions(&self) -> Option<&DecisionLog<Decided>> {
+        self.decisions.get()
     }
 
     /// Puts another configuration in force; transactions that are open keep theirs.

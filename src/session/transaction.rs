@@ -4,6 +4,7 @@ use super::engine::{Engine, Snapshot};
 use super::envelope::{Envelope, FrontEnd};
 use super::log;
 use super::open_count::UnderWay;
+use super::recorded::Decided;
 use crate::config::OnFailure;
 use crate::directory::CustomerLimits;
 use crate::envelope::{Address, Reply};
@@ -394,6 +395,22 @@ impl Transaction {
         let (front_end, envelope) = (self.front_end, &self.envelope);
         let told = log::Told { front_end, envelope, verdict: &verdict, recipient, queue_id, recipients, reference };
         log::decided(&self.engine.log, &told);
+        let is_worth_it = !verdict.passes() || !verdict.shadow.is_empty();
+        if let Some(decisions) = self.engine.decisions().filter(|_| is_worth_it) {
+            decisions.record(
+                reference,
+                Decided {
+                    at: self.engine.wall_time(),
+                    front_end,
+                    envelope: envelope.clone(),
+                    snapshot: self.snapshot.clone(),
+                    verdict: verdict.clone(),
+                    recipient: recipient.cloned(),
+                    queue_id: queue_id.map(Box::from),
+                    recipients,
+                },
+            );
+        }
         let reply = verdict.refusal().map(|refusal| refusal.reply(reference));
         Decision { verdict, reply }
     }
@@ -421,7 +438,7 @@ impl Drop for Transaction {
     }
 }
 
-fn admission_of(envelope: &Envelope, snapshot: &Snapshot, trace: &mut Trace) -> Admission {
+pub(super) fn admission_of(envelope: &Envelope, snapshot: &Snapshot, trace: &mut Trace) -> Admission {
     let rules = snapshot.rules();
     match envelope.facts() {
         Some(facts) => admit(&facts, &rules, trace),

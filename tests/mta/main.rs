@@ -24,6 +24,7 @@ mod lifecycle;
 mod notices;
 mod quotas;
 mod recipients;
+mod references;
 mod refusals;
 mod second_opinions;
 mod suspension;

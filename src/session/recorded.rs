@@ -1,0 +1,112 @@
+//! A decision as it is recorded for `explain REFERENCE`. All words are those of the verdict and of the steps that led
+//! to it, which are gone through once more where nobody waits.
+
+use super::engine::Snapshot;
+use super::envelope::{Envelope, FrontEnd};
+use super::transaction::admission_of;
+use crate::envelope::Address;
+use crate::policy::{Outcome, Trace, Verdict};
+use crate::report::Reference;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A decision on its way to the record: what it was made from, and what came of it.
+#[derive(Debug)]
+pub struct Decided {
+    pub at: Timestamp,
+    pub front_end: FrontEnd,
+    pub envelope: Envelope,
+    pub snapshot: Arc<Snapshot>,
+    pub verdict: Verdict,
+    pub recipient: Option<Address>,
+    pub queue_id: Option<Box<str>>,
+    /// At the end of a message: how many it went to.
+    pub recipients: Option<u64>,
+}
+
+/// What is kept of it. The keys that `explain --json` has too mean the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    pub reference: String,
+    pub at: Timestamp,
+    /// `milter` or `policy`
+    pub proto: String,
+    pub queue_id: Option<String>,
+    pub client: Option<String>,
+    pub helo: String,
+    pub tls: String,
+    pub login: String,
+    pub sender: Option<String>,
+    /// The recipient that was decided; at the end of a message there is none.
+    pub recipient: Option<String>,
+    pub recipients: Option<u64>,
+    pub verdict: String,
+    pub reason: Option<String>,
+    pub reply: Option<String>,
+    pub customer: Option<String>,
+    pub identified_by: Option<String>,
+    pub setting: Option<String>,
+    pub user: Option<String>,
+    pub rewrite_sender_to: Option<String>,
+    /// What limits and settings in shadow would have said.
+    pub shadow: Vec<String>,
+    pub steps: Vec<RecordedStep>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedStep {
+    pub step: String,
+    pub outcome: String,
+    pub because: String,
+}
+
+impl Recorded {
+    pub fn of(reference: Reference, decided: &Decided) -> Recorded {
+        let Decided { envelope, verdict, .. } = decided;
+        let owned = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        let reason = match &verdict.outcome {
+            Outcome::Accept => None,
+            Outcome::Exempt(exemption) => Some(exemption.key()),
+            Outcome::Refuse(refusal) => Some(refusal.key()),
+        };
+        Recorded {
+            reference: reference.to_string(),
+            at: decided.at,
+            proto: decided.front_end.key().to_owned(),
+            queue_id: decided.queue_id.as_deref().map(str::to_owned),
+            client: envelope.client.map(|client| client.to_string()),
+            helo: envelope.helo.to_string(),
+            tls: envelope.tls.to_string(),
+            login: envelope.login.to_string(),
+            sender: envelope.sender.as_ref().ok().map(ToString::to_string),
+            recipient: decided.recipient.as_ref().map(ToString::to_string),
+            recipients: decided.recipients,
+            verdict: verdict.word().to_owned(),
+            reason: reason.map(str::to_owned),
+            reply: verdict.refusal().map(|refusal| refusal.reply(reference).to_string()),
+            customer: owned(&verdict.customer),
+            identified_by: verdict.identified_by.map(|by| by.key().to_owned()),
+            setting: owned(&verdict.setting),
+            user: owned(&verdict.user),
+            rewrite_sender_to: verdict.rewrite_sender_to.as_ref().map(ToString::to_string),
+            shadow: verdict.shadow.iter().map(|refusal| format!("{}: {refusal}", refusal.key())).collect(),
+            steps: steps(decided, reason),
+        }
+    }
+}
+
+/// Those of the rules, which depend on nothing but the transaction and its configuration, and what was decided last.
+fn steps(decided: &Decided, reason: Option<&str>) -> Vec<RecordedStep> {
+    let mut trace = Trace::on();
+    admission_of(&decided.envelope, &decided.snapshot, &mut trace);
+    let step =
+        |step: &str, outcome: &str, because| RecordedStep { step: step.into(), outcome: outcome.into(), because };
+    let rules = trace.into_steps().into_iter().map(|found| step(found.step, found.outcome, found.because));
+    let in_shadow = decided.verdict.shadow.iter().map(|refusal| step(refusal.key(), "shadow", refusal.to_string()));
+    let last = decided.verdict.refusal().map(|refusal| {
+        let word = if decided.verdict.word() == "defer" { "defer" } else { "refuse" };
+        step(reason.unwrap_or("verdict"), word, refusal.to_string())
+    });
+    rules.chain(in_shadow).chain(last).collect()
+}
