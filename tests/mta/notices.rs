@@ -1,6 +1,6 @@
 //! Mail that relaykeeper writes itself: through the MTA that it decides for.
 
-use crate::bed::Folder;
+use crate::bed::{Folder, eventually};
 use crate::relay::{Front, Relay, Setup, on};
 use crate::standin::Milter;
 use std::fs;
@@ -23,11 +23,24 @@ fn write_by_smtp(relay: &Relay, main: &str) {
 }
 
 fn warnings_come_once_and_count_for_nobody(front: Front) {
-    let relay = acme_with("limits.user.messages_per_day = 10").start(front);
+    let mut relay = acme_with("limits.user.messages_per_day = 10").start(front);
     write_by_smtp(&relay, "");
     let mut client = relay.client("192.0.2.7", "mail.acme.example");
-    for (sent, letters) in [(1..=7, 0), (8..=8, 1), (9..=9, 2), (10..=10, 3)] {
-        sent.for_each(|_| drop(relay.deliver(&mut client, "ann@acme.example", &["one@dest.example"])));
+    for _ in 0..8 {
+        relay.deliver(&mut client, "ann@acme.example", &["one@dest.example"]);
+    }
+    relay.sink.await_letters(1);
+    let told = relay.daemon.path("store/told.jsonl");
+    eventually("it is on record", || {
+        fs::read_to_string(&told).is_ok_and(|text| text.lines().count() == 1).then_some(())
+    });
+    // As if the power had gone: nothing is told again.
+    client.quit();
+    relay.daemon.kill();
+    relay.daemon.start();
+    let mut client = relay.client("192.0.2.7", "mail.acme.example");
+    for letters in [2, 3] {
+        relay.deliver(&mut client, "ann@acme.example", &["one@dest.example"]);
         relay.sink.await_letters(letters);
     }
     let refused = client.send("ann@acme.example", &["one@dest.example"]);
