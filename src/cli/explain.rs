@@ -5,7 +5,7 @@ mod recorded;
 use super::arguments::Explain;
 use super::{DONE, NO, USAGE, configuration};
 use crate::administration::{Administration, Orders};
-use crate::config::Store;
+use crate::config::{OnOutage, Store};
 use crate::envelope::{Address, Sender};
 use crate::ledger::Ledger;
 use crate::session::{Envelope, Rehearsal, RehearsedRecipient, Snapshot};
@@ -28,7 +28,7 @@ pub fn run(question: &Explain) -> u8 {
         Ok(recipients) => recipients,
         Err(error) => return complain(&error),
     };
-    let (ledger, counts) = runtime.block_on(async { open_ledger(&snapshot) });
+    let (ledger, counts) = runtime.block_on(open_ledger(&snapshot));
     let (orders, counts) = match Administration::read(snapshot.settings.store.path()) {
         Ok(orders) => (orders, counts),
         Err(error) => (Orders::default(), format!("{counts}; suspensions taken as none: {error}")),
@@ -67,8 +67,8 @@ fn read_recipient(text: &str) -> Result<Address, String> {
     Address::parse(text).map_err(|error| format!("--recipient \"{}\": {error}", text.escape_debug()))
 }
 
-/// The counts as they are on disk; where they cannot be read, none, and the reason.
-fn open_ledger(snapshot: &Snapshot) -> (Ledger, String) {
+/// The counts as they are in the store; where they cannot be read, none, and the reason.
+async fn open_ledger(snapshot: &Snapshot) -> (Ledger, String) {
     let relay = &snapshot.settings.relay;
     let empty = || {
         let clock = std::sync::Arc::new(crate::clock::SystemClock::start(None));
@@ -79,8 +79,17 @@ fn open_ledger(snapshot: &Snapshot) -> (Ledger, String) {
             Ok(ledger) => (ledger, format!("as counted in {}", path.display())),
             Err(error) => (empty(), format!("taken as zero: {error}")),
         },
-        Store::Redis { .. } => (empty(), "taken as zero: the shared store is not asked".to_owned()),
+        Store::Redis { urls, .. } => match open_shared(urls, relay.reservation_timeout).await {
+            Ok(ledger) => (ledger, "as counted in the shared store".to_owned()),
+            Err(error) => (empty(), format!("taken as zero: {error}")),
+        },
     }
+}
+
+async fn open_shared(urls: &[String], timeout: std::time::Duration) -> Result<Ledger, Box<dyn std::error::Error>> {
+    let ledger = Ledger::open_shared(urls, OnOutage::Defer, timeout)?;
+    ledger.ready().await?;
+    Ok(ledger)
 }
 
 fn reply(recipient: &RehearsedRecipient) -> Option<String> {

@@ -3,7 +3,7 @@
 use super::{DONE, NO, reload_report};
 use crate::administration::{Actor, Administration, Instruction, Reading};
 use crate::audit::Action;
-use crate::config::{self, Loaded, Settings, Store};
+use crate::config::{self, Loaded, OnOutage, Settings, Store};
 use crate::control::{ControlService, Reload};
 use crate::daemon::{self, Sockets, raise_open_files_limit};
 use crate::ledger::Ledger;
@@ -51,6 +51,17 @@ fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> 
             log.error(format_args!("decisions cannot be recorded, so `explain REFERENCE` finds none: {error}"));
         }
         announce(&engine, &loaded, path);
+        if let Store::Redis { on_outage, .. } = &settings.store {
+            let (ledger, log) = (engine.ledger.clone(), log.clone());
+            if *on_outage == OnOutage::Local {
+                log.warn(
+                    "store.on_outage = \"local\" is not part of this version: while the store is away mail is deferred",
+                );
+            }
+            // Whether it can be asked or not: mail that is refused anyway need not wait for that.
+            let _ = ledger.ready().await;
+            tokio::spawn(daemon::tell_of_outages(ledger, *on_outage, log));
+        }
         let (reload, requests) = mpsc::channel(1);
         let hangups = signal(SignalKind::hangup())?;
         let stop = stop_signal()?;
@@ -72,7 +83,9 @@ fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> 
 fn open_ledger(settings: &Settings) -> Result<Ledger, Box<dyn std::error::Error>> {
     match &settings.store {
         Store::Embedded { path, sync } => Ok(Ledger::open(path, *sync, settings.relay.reservation_timeout)?),
-        Store::Redis { .. } => Err("store.backend = \"redis\" is not part of this version; write \"embedded\"".into()),
+        Store::Redis { urls, on_outage, .. } => {
+            Ok(Ledger::open_shared(urls, *on_outage, settings.relay.reservation_timeout)?)
+        }
     }
 }
 

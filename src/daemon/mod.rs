@@ -1,9 +1,11 @@
 //! The daemon: sockets, services and signals around the [`Engine`], from start to a graceful stop.
 
 mod files;
+mod outages;
 mod sockets;
 
 pub use files::raise_open_files_limit;
+pub use outages::tell_of_outages;
 pub use sockets::Sockets;
 
 use crate::administration::Actor;

@@ -1,9 +1,10 @@
 //! What the tests share: an installation made of text, a fake MTA for the milter protocol, a fake smtpd for the policy
-//! protocol.
+//! protocol, real Redis and Valkey servers.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod installation;
 pub mod mta;
+pub mod redis;
 pub mod smtp_sink;
 pub mod smtpd;
 

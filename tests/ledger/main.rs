@@ -7,5 +7,7 @@ mod model;
 #[path = "../common/redis.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod redis;
+#[cfg(feature = "test-clock")]
+mod shared_servers;
 mod stores;
 mod trouble;

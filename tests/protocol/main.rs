@@ -13,6 +13,7 @@ mod milter_sessions;
 mod policy_connections;
 mod policy_counting;
 mod random;
+mod shared_store;
 mod socketmap;
 mod socketmap_connections;
 mod stop;
