@@ -50,4 +50,5 @@ pub mod policy;
 pub mod policy_service;
 pub mod report;
 pub mod session;
+pub mod size;
 pub mod socketmap;
