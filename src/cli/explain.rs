@@ -60,6 +60,7 @@ fn envelope(question: &Explain) -> Envelope {
         tls: question.tls.as_str().into(),
         login: question.login.as_str().into(),
         sender: Sender::parse(question.sender.as_deref().unwrap_or_default()),
+        declared_size: None,
     }
 }
 

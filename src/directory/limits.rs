@@ -161,6 +161,11 @@ impl CustomerLimits {
         CustomerLimits { message_bytes, attachments_bytes, ..self }
     }
 
+    /// Whether there is any limit on the size of messages or attachments.
+    pub fn limit_sizes(&self) -> bool {
+        self.message_bytes.max.is_some() || self.attachments_bytes.max.is_some()
+    }
+
     pub fn with_warnings(mut self, percent: &[u8]) -> CustomerLimits {
         self.warn_at = SmallVec::from_slice(percent);
         for name in LimitName::ALL {

@@ -22,6 +22,8 @@ pub struct Directory {
     incomplete: bool,
     /// Some customer has no usable configuration.
     any_unusable: bool,
+    /// Somebody's messages or attachments are limited in size.
+    limits_sizes: bool,
     /// Made at the first question, since few installations ask.
     ranges: OnceLock<RangeIndex>,
     /// Where an address alone lets a client in; made at the first question, too.
@@ -136,6 +138,11 @@ impl Directory {
         self.any_unusable
     }
 
+    /// Whether any customer's messages or attachments are limited in size, so that their content has to be seen.
+    pub fn limits_sizes(&self) -> bool {
+        self.limits_sizes
+    }
+
     /// Whether a domain that is not registered here may belong to a customer whose file cannot be read.
     pub fn is_incomplete(&self) -> bool {
         self.incomplete
@@ -230,6 +237,7 @@ impl DirectoryBuilder {
                 self.outside.entry(domain.into()).or_insert_with(|| (id, address.into()));
             }
         }
+        directory.limits_sizes |= customer.limits.limit_sizes();
         directory.customers.push(customer);
         Ok(())
     }

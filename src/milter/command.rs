@@ -102,6 +102,19 @@ pub(super) fn string(data: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&data[..end], &data[end + 1..]))
 }
 
+/// `SIZE=` among the ESMTP parameters of MAIL (RFC 1870).
+pub(super) fn declared_size(mut parameters: &[u8]) -> Option<u64> {
+    while let Some((parameter, rest)) = string(parameters) {
+        if let Some((keyword, value)) = parameter.split_first_chunk::<5>()
+            && keyword.eq_ignore_ascii_case(b"SIZE=")
+        {
+            return std::str::from_utf8(value).ok()?.parse().ok();
+        }
+        parameters = rest;
+    }
+    None
+}
+
 fn offer(data: &[u8]) -> Option<Offer> {
     let (numbers, _) = data.as_chunks::<4>();
     let [version, actions, steps, ..] = numbers else { return None };
@@ -168,6 +181,9 @@ mod tests {
         let mail = parsed(b"M<a@b.example>\0SIZE=9\0RET=HDRS\0").unwrap();
         assert_eq!(mail, Command::Mail { sender: b"<a@b.example>", parameters: b"SIZE=9\0RET=HDRS\0" });
         assert_eq!(parsed(b"LSubject\0 hello\0").unwrap(), Command::Header { name: b"Subject", value: b" hello" });
+        assert_eq!(declared_size(b"RET=HDRS\0size=9\0"), Some(9));
+        assert_eq!(declared_size(b"XSIZE=9\0SIZE\0"), None);
+        assert_eq!(declared_size(b"SIZE=99999999999999999999\0SIZE=1\0"), None);
         for bad in [&b"M"[..], b"Mabc", b"R", b"H", b"Lname\0value", b"O\0\0\0\x06", b"D"] {
             assert_eq!(parsed(bad), Err(Trouble::Senseless(bad[0])));
         }

@@ -1,6 +1,6 @@
 //! One milter connection, from commands to answers.
 
-use super::command::Command;
+use super::command::{Command, declared_size};
 use super::macros::{Macros, text};
 use super::negotiation::{Agreed, Needs, negotiate};
 use super::session::{Change, End, MilterSession};
@@ -96,12 +96,10 @@ async fn hear_in_session(
 ) {
     match command {
         Command::Helo(name) => {
-            session.helo(&text(name), macros);
-            write(out, Packet::Continue);
+            answer(out, session.helo(&text(name), macros));
         }
-        Command::Mail { sender, .. } => {
-            session.mail(&text(sender), macros);
-            write(out, Packet::Continue);
+        Command::Mail { sender, parameters } => {
+            answer(out, session.mail(&text(sender), declared_size(parameters), macros));
         }
         Command::Abort => session.abandon("given-up", macros),
         Command::Unknown => write(out, Packet::Continue),
@@ -113,8 +111,12 @@ async fn hear_in_session(
             go_on(out, agreed, ProtoOpts::NOREPLY_HEADER);
         }
         Command::EndOfHeaders => go_on(out, agreed, ProtoOpts::NOREPLY_EOH),
-        Command::Body(_) => go_on(out, agreed, ProtoOpts::NOREPLY_BODY),
-        Command::EndOfMessage(_) => {
+        Command::Body(piece) => {
+            session.body(piece);
+            go_on(out, agreed, ProtoOpts::NOREPLY_BODY);
+        }
+        Command::EndOfMessage(last_piece) => {
+            session.body(last_piece);
             let End { changes, refusal } = session.end(macros).await;
             for change in changes {
                 write(out, packet_for(change, agreed));

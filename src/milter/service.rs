@@ -137,10 +137,12 @@ impl MilterService {
     }
 
     fn needs(&self) -> Needs {
-        let settings = self.engine.snapshot().settings.clone();
+        let snapshot = self.engine.snapshot();
+        let settings = &snapshot.settings;
         let remove_headers = settings.abuse.as_ref().is_some_and(|abuse| abuse.marks.secret().is_some());
-        let (connect_answered, headers) = (self.policy_too, settings.needs_headers());
-        Needs { connect_answered, headers, remove_headers, ..Needs::default() }
+        let body = snapshot.directory.limits_sizes();
+        let headers = body || settings.needs_headers();
+        Needs { connect_answered: self.policy_too, headers, body, remove_headers }
     }
 }
 

@@ -6,7 +6,10 @@ use super::command::Caller;
 use super::macros::Macros;
 use super::negotiation::Agreed;
 use crate::envelope::{Address, Reply, parse_client};
-use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenSession, Rewriting, SmtpSession, Transaction, bounded};
+use crate::session::{
+    Accepted, Connection, Engine, Envelope, FrontEnd, OpenSession, Rewriting, SmtpSession, Transaction, bounded,
+};
+use crate::size::MessageMeter;
 use indymilter::Actions;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,9 +20,13 @@ pub(super) struct MilterSession {
     rewriting: Rewriting,
     can_remove_headers: bool,
     helo: Box<str>,
+    /// Counts among those of its client while the session is open.
+    connection: Connection,
     /// The policy service finds the session by this.
     open: Option<OpenSession>,
     transaction: Option<Transaction>,
+    /// Measures the message that comes in, if its size matters.
+    meter: Option<MessageMeter>,
 }
 
 /// What an accepted message has to be changed to.
@@ -55,25 +62,37 @@ impl MilterSession {
             },
             can_remove_headers: agreed.can(Actions::CHANGE_HEADER),
             helo: Box::default(),
+            connection: Connection::begin(engine, FrontEnd::Milter, client, true),
             open: session.map(|session| engine.sessions.open(session)),
             transaction: None,
+            meter: None,
         }
     }
 
     /// HELO comes again after STARTTLS. It ends an open transaction (RFC 5321, 4.1.4).
-    pub fn helo(&mut self, name: &str, macros: &Macros) {
+    ///
+    /// What is to be said to the connection itself is said here: to CONNECT Postfix passes no reply on before MAIL, Sendmail
+    /// none before EHLO.
+    pub fn helo(&mut self, name: &str, macros: &Macros) -> Option<Reply> {
         self.abandon("new-helo", macros);
         self.helo = bounded(name);
+        self.connection.judge(Some(&self.helo)).cloned()
     }
 
-    pub fn mail(&mut self, sender: &str, macros: &Macros) {
+    /// `declared_size`: `SIZE=`, in bytes.
+    pub fn mail(&mut self, sender: &str, declared_size: Option<u64>, macros: &Macros) -> Option<Reply> {
         self.abandon("new-mail", macros);
-        let envelope = Envelope::new(self.client, &self.helo, &macros.tls, &macros.login, sender);
+        let envelope =
+            Envelope::new(self.client, &self.helo, &macros.tls, &macros.login, sender).declaring(declared_size);
         let transaction = Transaction::begin(&self.engine, FrontEnd::Milter, envelope, self.rewriting);
         if let Some(open) = &self.open {
             open.holds(Some(transaction.reservation()));
         }
+        // A client need not say HELO.
+        let refused = self.connection.judge(Some(&self.helo)).cloned();
+        let refused = refused.or_else(|| transaction.mail(macros.queue_id()));
         self.transaction = Some(transaction);
+        refused
     }
 
     /// Whether MAIL was said, and the message has not ended since.
@@ -90,11 +109,31 @@ impl MilterSession {
         if let Some(transaction) = &mut self.transaction {
             transaction.hear_header(name, value);
         }
+        if let Some(meter) = self.meter() {
+            meter.header(name, value);
+        }
+    }
+
+    /// The next piece of the body.
+    pub fn body(&mut self, piece: &[u8]) {
+        if let Some(meter) = self.meter() {
+            meter.body(piece);
+        }
+    }
+
+    fn meter(&mut self) -> Option<&mut MessageMeter> {
+        if self.meter.is_none() && self.transaction.as_ref().is_some_and(Transaction::limits_size) {
+            self.meter = Some(MessageMeter::new());
+        }
+        self.meter.as_mut()
     }
 
     /// The end of the message: accepted, if it fits.
     pub async fn end(&mut self, macros: &Macros) -> End {
         let Some(mut transaction) = self.transaction.take() else { return End { changes: Vec::new(), refusal: None } };
+        if let Some(meter) = self.meter.take() {
+            transaction.measured(meter.finish());
+        }
         let refusal = transaction.end(Accepted::All, macros.queue_id()).await.reply;
         self.holds_nothing();
         let mut changes = Vec::new();
@@ -113,6 +152,7 @@ impl MilterSession {
     pub fn abandon(&mut self, why: &'static str, macros: &Macros) {
         if let Some(mut transaction) = self.transaction.take() {
             transaction.abandon(why, macros.queue_id());
+            self.meter = None;
             self.holds_nothing();
         }
     }

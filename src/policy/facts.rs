@@ -19,6 +19,8 @@ pub struct Facts<'a> {
     pub login: &'a str,
     /// The envelope sender as the client gave it.
     pub sender: &'a Sender,
+    /// `SIZE=` of MAIL (RFC 1870), in bytes; `None` without.
+    pub declared_size: Option<u64>,
 }
 
 impl Facts<'_> {

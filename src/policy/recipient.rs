@@ -3,6 +3,7 @@
 use super::admit::{Admission, Admitted};
 use super::facts::{Facts, Rules};
 use super::refusal::{LimitRefusal, Refusal};
+use super::size::declared_too_large;
 use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
 use crate::administration::Orders;
@@ -65,8 +66,14 @@ impl Admission {
             trace.note("recipients", "refuse", || "the empty sender takes one recipient per transaction".to_owned());
             return Gate::Verdict(self.refused(Refusal::EmptySenderRecipients));
         }
-        let limit = admitted.customer.limits.transaction_recipients;
         let mut shadow = None;
+        if let Some((refusal, is_shadow)) = declared_too_large(facts, admitted, trace) {
+            if !is_shadow {
+                return Gate::Verdict(self.refused(refusal));
+            }
+            shadow = Some(refusal);
+        }
+        let limit = admitted.customer.limits.transaction_recipients;
         if let Some(max) = limit.max.filter(|&max| recipient.accepted_before >= max) {
             let outcome = if limit.shadow { "shadow" } else { "refuse" };
             trace.note("recipients", outcome, || format!("the transaction has its {max} recipients already"));

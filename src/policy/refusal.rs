@@ -1,5 +1,7 @@
 //! Why a transaction is refused: the reason itself. Its words are in [`super::words`].
 
+use super::connection::ConnectionRefusal;
+use super::size::SizeRefusal;
 use crate::directory::{Action, AllowedSenders, LimitName};
 use crate::envelope::{AddressError, ReplyClass, Sender};
 use crate::ledger::SubjectKind;
@@ -57,6 +59,8 @@ pub enum Refusal {
         max: u64,
     },
     Limit(LimitRefusal),
+    Size(SizeRefusal),
+    Connection(ConnectionRefusal),
     /// The customer's file is bad, and there is no good copy of it.
     CustomerUnusable {
         /// The domain or login that found the customer.
@@ -143,6 +147,8 @@ impl Refusal {
                 LimitName::CustomerDay => "customer-day-limit",
                 LimitName::CustomerPeak => "customer-peak-limit",
             },
+            Refusal::Size(size) => size.what.key(),
+            Refusal::Connection(connection) => connection.limit.key(),
             Refusal::CustomerUnusable { .. } => "customer-unusable",
             Refusal::DirectoryIncomplete => "directory-incomplete",
             Refusal::CannotRewrite { .. } => "cannot-rewrite",
@@ -164,6 +170,8 @@ impl Refusal {
             Refusal::AuthRequired | Refusal::TlsRequired => (530, (7, 0)),
             Refusal::EmptySenderRecipients | Refusal::TooManyRecipients { .. } => (452, (5, 3)),
             Refusal::Limit(limit) => limit.codes(),
+            Refusal::Size(_) => (552, (3, 4)),
+            Refusal::Connection(_) => (421, (7, 0)),
             Refusal::CannotRewrite { reject: true, .. } => (550, (7, 1)),
             Refusal::CannotRewrite { reject: false, .. } | Refusal::HeldBack { .. } => (450, (7, 1)),
             // RFC 3463, 3.2

@@ -1,7 +1,9 @@
 //! The words of a refusal, for the person who reads it: what, why, what to change or when to retry, reference.
 //! The first words are those of the relay service: clients match on them.
 
+use super::connection::{ConnectionLimit, ConnectionRefusal};
 use super::refusal::{LimitRefusal, LookedUp, Refusal, Via};
+use super::size::{Oversize, SizeRefusal};
 use crate::directory::{AllowedSenders, LimitName, Window};
 use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
 use crate::ledger::SubjectKind;
@@ -72,6 +74,8 @@ impl fmt::Display for Refusal {
                 )
             }
             Refusal::Limit(limit) => limit.fmt(f),
+            Refusal::Size(size) => size.fmt(f),
+            Refusal::Connection(connection) => connection.fmt(f),
             Refusal::CustomerUnusable { whose } => {
                 write!(f, "Cannot decide: the configuration for {} is out of order; try again later", shown(whose))
             }
@@ -115,6 +119,87 @@ impl fmt::Display for LimitRefusal {
             None => f.write_str("; try again later"),
         }
     }
+}
+
+impl fmt::Display for SizeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SizeRefusal { what, bytes, max } = *self;
+        let (size, max) = Megabytes::of(bytes, max);
+        match what {
+            Oversize::Declared | Oversize::Message => {
+                write!(f, "Message too large: {size}, at most {max} are allowed (with attachments encoded)")?;
+            }
+            Oversize::Attachment => {
+                write!(f, "Attachment too large: {size}, at most {max} are allowed for one and for all together")?;
+            }
+            Oversize::Attachments { count } => {
+                write!(f, "Attachments too large: {size} in {count} attachments, at most {max} together are allowed")?;
+            }
+        }
+        f.write_str("; send less in one message, or a link to the file")
+    }
+}
+
+/// A number of bytes for people: `26.2 MB` with 1 MB = 1,048,576 bytes, as mail programs show it.
+struct Megabytes {
+    bytes: u64,
+    /// It has to look larger than what it is compared with.
+    is_exact: bool,
+}
+
+impl Megabytes {
+    /// A size and the maximum that it is over.
+    fn of(bytes: u64, max: u64) -> (Megabytes, Megabytes) {
+        let rounded = |bytes| Megabytes { bytes, is_exact: false };
+        let is_exact = rounded(bytes).to_string() == rounded(max).to_string();
+        (Megabytes { bytes, is_exact }, Megabytes { bytes: max, is_exact })
+    }
+}
+
+impl fmt::Display for Megabytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MB: u64 = 1 << 20;
+        match self.bytes {
+            bytes if self.is_exact || bytes < MB / 10 => write!(f, "{bytes} bytes"),
+            bytes if bytes % MB == 0 => write!(f, "{} MB", bytes / MB),
+            bytes => write!(f, "{}.{} MB", bytes / MB, bytes % MB * 10 / MB),
+        }
+    }
+}
+
+impl fmt::Display for ConnectionRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConnectionRefusal { limit, max, net, helo } = self;
+        let client = if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() };
+        f.write_str("Try again later, closing connection. (EHLO) ")?;
+        match limit {
+            ConnectionLimit::GenericHeloPerMinute => {
+                match &**helo {
+                    "" => f.write_str("No HELO name was given")?,
+                    helo => write!(f, "The HELO name {} is generic", shown(helo))?,
+                }
+                write!(
+                    f,
+                    "; {client} may make {max} such connections a minute; set a full host name of its own there"
+                )?;
+                f.write_str(", such as mail.yourdomain.example")
+            }
+            ConnectionLimit::PerMinute => {
+                write!(f, "{client} may make {max} connections a minute")?;
+                named(f, helo)?;
+                f.write_str("; send several messages over one connection")
+            }
+            ConnectionLimit::Simultaneous => {
+                write!(f, "{client} may hold {max} connections open at a time")?;
+                named(f, helo)?;
+                f.write_str("; use fewer, and send several messages over each")
+            }
+        }
+    }
+}
+
+fn named(f: &mut fmt::Formatter<'_>, helo: &str) -> fmt::Result {
+    if helo.is_empty() { Ok(()) } else { write!(f, " (HELO name {})", shown(helo)) }
 }
 
 /// Whatever a client named, bounded: long names are cut.

@@ -1,6 +1,7 @@
 //! Postfix's policy delegation protocol (SMTPD_POLICY_README): requests of `name=value` lines, answered with one action.
 
 mod answer;
+mod connections;
 mod instances;
 mod request;
 mod service;

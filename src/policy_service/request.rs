@@ -1,5 +1,7 @@
 //! One request, as Postfix sends it: `name=value` lines, then an empty one.
 
+use crate::envelope::parse_client;
+use crate::session::SmtpSession;
 use std::fmt;
 
 /// The longest request, in bytes. Postfix 3.7 sends about 800, and bounds each value by `line_length_limit` (2048).
@@ -21,6 +23,7 @@ pub struct Request<'a> {
     pub recipient_count: &'a str,
     pub queue_id: &'a str,
     pub instance: &'a str,
+    pub size: &'a str,
     pub sasl_username: &'a str,
     pub encryption_protocol: &'a str,
     pub policy_context: &'a str,
@@ -71,6 +74,7 @@ impl<'a> Request<'a> {
                 "recipient_count" => &mut request.recipient_count,
                 "queue_id" => &mut request.queue_id,
                 "instance" => &mut request.instance,
+                "size" => &mut request.size,
                 "sasl_username" => &mut request.sasl_username,
                 "encryption_protocol" => &mut request.encryption_protocol,
                 "policy_context" => &mut request.policy_context,
@@ -88,6 +92,22 @@ impl<'a> Request<'a> {
     /// The number of recipients that Postfix accepted: told at DATA and END-OF-MESSAGE.
     pub fn recipients(&self) -> u64 {
         self.recipient_count.parse().unwrap_or(0)
+    }
+
+    /// Declared by `SIZE=` until DATA, the real one at the end of the message; `None` where it is not known.
+    pub fn size(&self) -> Option<u64> {
+        self.size.parse().ok().filter(|&size| size > 0)
+    }
+
+    /// Whether this is the first transaction of its session: the last part of the instance is the number.
+    pub fn is_first_of_session(&self) -> bool {
+        self.instance.rsplit_once('.').is_some_and(|(_, number)| number == "0")
+    }
+
+    /// The SMTP session, as the milter protocol names it, too.
+    pub fn session(&self) -> Option<SmtpSession> {
+        let port = self.client_port.parse().ok()?;
+        SmtpSession::new(parse_client(self.client_address), port, parse_client(self.server_address))
     }
 
     /// The smtpd process, the first part of `pid.time.microseconds.count`.

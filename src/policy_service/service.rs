@@ -1,13 +1,15 @@
 //! From a connection's bytes to answers.
 
 use super::answer::Answer;
+use super::connections::Connections;
 use super::instances::{Instances, SharedSlot, Slot, State};
 use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
 use crate::config::OnRewrite;
 use crate::envelope::parse_client;
 use crate::listen::{Impatience, Patience, Peer, write_in_time};
 use crate::report::{OncePer, and_more};
-use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenCount, Rewriting, SmtpSession, Transaction};
+use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenCount, Rewriting, Transaction};
+use crate::size::MessageSize;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub struct PolicyService {
     engine: Arc<Engine>,
     instances: Instances,
+    connections: Connections,
     garbage: OncePer<Peer>,
     answering: OpenCount,
 }
@@ -42,6 +45,7 @@ impl PolicyService {
         let garbage = OncePer::new(Duration::from_secs(60), 1_024);
         Arc::new(PolicyService {
             instances: Instances::new(engine.clone()),
+            connections: Connections::default(),
             engine,
             garbage,
             answering: OpenCount::default(),
@@ -125,11 +129,24 @@ impl PolicyService {
     }
 
     async fn answer(&self, request: &Request<'_>, peer: Peer) -> Result<Answer, BadRequest> {
+        if let Some(reply) = self.connections.judge(request, &self.engine) {
+            return Ok(Answer::Refuse(reply));
+        }
         match request.protocol_state {
             "RCPT" => self.at_recipient(request, peer).await,
+            "MAIL" => Ok(self.at_mail(request)),
             "END-OF-MESSAGE" => self.at_end(request, peer).await,
             _ => Ok(Answer::Dunno),
         }
+    }
+
+    /// Asked only where Postfix does not wait for RCPT (`smtpd_delay_reject = no`).
+    fn at_mail(&self, request: &Request<'_>) -> Answer {
+        if self.milter_session(request).is_some() {
+            return Answer::Dunno;
+        }
+        let transaction = self.begin(request, false);
+        transaction.mail(known(request.queue_id)).map_or(Answer::Dunno, Answer::Refuse)
     }
 
     async fn at_recipient(&self, request: &Request<'_>, peer: Peer) -> Result<Answer, BadRequest> {
@@ -161,6 +178,7 @@ impl PolicyService {
             transaction.abandon("counted-by-milter", None);
             Answer::Dunno
         } else {
+            transaction.measured(MessageSize { bytes: request.size(), attachments: None });
             let lone = Some(request.recipient).filter(|recipient| !recipient.is_empty());
             let accepted = Accepted::Count { recipients: request.recipients(), lone };
             Answer::to_message(transaction.end(accepted, known(request.queue_id)).await)
@@ -206,7 +224,8 @@ impl PolicyService {
             request.encryption_protocol,
             request.sasl_username,
             request.sender,
-        );
+        )
+        .declaring(request.size());
         let rewriting = match self.engine.snapshot().settings.policy.on_rewrite {
             OnRewrite::Continue | OnRewrite::Auto if counted_elsewhere => Rewriting::Possible,
             OnRewrite::Continue => Rewriting::Waived,
@@ -221,10 +240,7 @@ impl PolicyService {
         if self.engine.sessions.is_empty() {
             return None;
         }
-        let port = request.client_port.parse().ok()?;
-        let session =
-            SmtpSession::new(parse_client(request.client_address), port, parse_client(request.server_address))?;
-        self.engine.sessions.find(&session)
+        self.engine.sessions.find(&request.session()?)
     }
 }
 

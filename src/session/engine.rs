@@ -7,6 +7,7 @@ use super::tally::Tally;
 use crate::abuse::Watch;
 use crate::administration::{Administration, Grantees};
 use crate::config::{BadFile, Loaded, Settings};
+use crate::connections::Connections;
 use crate::directory::{Customer, CustomerLimits, Directory};
 use crate::ledger::{Ledger, Subject, SubjectKind};
 use crate::notify::Notices;
@@ -51,6 +52,7 @@ pub struct Engine {
     pub log: Logger,
     /// SMTP sessions that have a milter session open.
     pub sessions: OpenSessions,
+    pub connections: Connections,
     pub tally: Tally,
     pub open_transactions: OpenCount,
     /// What people may have to be told by mail.
@@ -69,6 +71,7 @@ impl Engine {
             administration,
             log,
             sessions: OpenSessions::default(),
+            connections: Connections::default(),
             tally: Tally::default(),
             open_transactions: OpenCount::default(),
             notices: Notices::default(),

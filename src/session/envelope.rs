@@ -33,13 +33,20 @@ pub struct Envelope {
     pub login: Box<str>,
     /// An address that breaks every bound is refused at the first recipient.
     pub sender: Result<Sender, AddressError>,
+    /// `SIZE=` of MAIL (RFC 1870), in bytes.
+    pub declared_size: Option<u64>,
 }
 
 impl Envelope {
     /// From what the MTA says; empty is what it does not know.
     pub fn new(client: Option<IpAddr>, helo: &str, tls: &str, login: &str, sender: &str) -> Envelope {
         let sender = Sender::parse(sender);
-        Envelope { client, helo: bounded(helo), tls: bounded(tls), login: bounded(login), sender }
+        Envelope { client, helo: bounded(helo), tls: bounded(tls), login: bounded(login), sender, declared_size: None }
+    }
+
+    /// With the size that the client declared. 0 is what Postfix says where there is none.
+    pub fn declaring(self, size: Option<u64>) -> Envelope {
+        Envelope { declared_size: size.filter(|&size| size > 0), ..self }
     }
 
     /// `None` when the sender could not be read.
@@ -50,6 +57,7 @@ impl Envelope {
             tls: &self.tls,
             login: &self.login,
             sender: self.sender.as_ref().ok()?,
+            declared_size: self.declared_size,
         })
     }
 }

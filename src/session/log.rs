@@ -5,6 +5,7 @@ use crate::envelope::Address;
 use crate::policy::{Outcome, Refusal, Verdict};
 use crate::report::{Level, LogLine, Logger, Reference};
 use std::fmt::Display;
+use std::net::IpAddr;
 
 /// A verdict that somebody is told.
 pub(super) struct Told<'a> {
@@ -51,6 +52,30 @@ pub(super) fn decided(log: &Logger, told: &Told) {
         .field("ref", told.reference)
         .optional("text", verdict.refusal());
     log.write(level, line);
+}
+
+/// An SMTP session that is refused, or would be by a limit in shadow.
+pub(super) fn connection(
+    log: &Logger,
+    front_end: FrontEnd,
+    client: IpAddr,
+    helo: &str,
+    verdict: &Verdict,
+    reference: Reference,
+) {
+    if !log.enabled(Level::Info) {
+        return;
+    }
+    let line = LogLine::transaction(None)
+        .field("verdict", verdict.word())
+        .optional("reason", verdict.refusal().map(Refusal::key))
+        .field("client", client)
+        .optional("helo", Some(helo).filter(|helo| !helo.is_empty()))
+        .optional("shadow", verdict.shadow.first().map(Refusal::key))
+        .field("proto", front_end.key())
+        .field("ref", reference)
+        .optional("text", verdict.refusal());
+    log.write(Level::Info, line);
 }
 
 /// A transaction that ended without a message: what it had reserved is given back.

@@ -1,6 +1,7 @@
 //! A transaction's life, the same for both protocols: begun with MAIL, asked at each RCPT, ended by acceptance or given
 //! back.
 
+mod connection;
 mod correlation;
 mod engine;
 mod envelope;
@@ -11,6 +12,7 @@ mod rehearsal;
 mod tally;
 mod transaction;
 
+pub use connection::Connection;
 pub use correlation::{OpenSession, OpenSessions, SmtpSession};
 pub use engine::{Engine, Snapshot};
 pub use envelope::{Envelope, FrontEnd, bounded};

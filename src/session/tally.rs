@@ -28,15 +28,19 @@ impl Tally {
             }
         }
         let counter = match &verdict.outcome {
-            Outcome::Refuse(refusal) => {
-                *self.refusals.lock().entry(refusal.key()).or_default() += 1;
-                return;
-            }
+            Outcome::Refuse(_) => return self.count_refusal(verdict),
             Outcome::Exempt(_) => &self.exempt,
             Outcome::Accept if at_end => &self.messages,
             Outcome::Accept => &self.recipients,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a verdict on what is neither recipient nor message, if it refuses.
+    pub fn count_refusal(&self, verdict: &Verdict) {
+        if let Some(refusal) = verdict.refusal() {
+            *self.refusals.lock().entry(refusal.key()).or_default() += 1;
+        }
     }
 
     pub fn recipients(&self) -> u64 {

@@ -14,6 +14,7 @@ use crate::policy::{
     is_exempt_client, is_exempt_recipient,
 };
 use crate::report::Reference;
+use crate::size::MessageSize;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ pub struct Transaction {
     is_marked: bool,
     secret_headers: u16,
     rewriting: Rewriting,
+    /// Of the message, when it is complete.
+    size: MessageSize,
     /// The reservation may hold something.
     reserved: bool,
     /// Neither ended nor given up.
@@ -92,6 +95,7 @@ impl Transaction {
             is_marked: false,
             secret_headers: 0,
             rewriting,
+            size: MessageSize::default(),
             reserved: false,
             open: true,
             under_way: None,
@@ -138,6 +142,23 @@ impl Transaction {
         (!self.counted.contains(&key) && !self.exempt.contains(&key)).then_some(address)
     }
 
+    /// Decides on MAIL itself. What is not refused here is decided at each recipient.
+    pub fn mail(&self, queue_id: Option<&str>) -> Option<Reply> {
+        let verdict = self.admission.at_mail(&self.envelope.facts()?, &self.snapshot.rules())?;
+        self.decided(verdict, None, queue_id, None).reply
+    }
+
+    /// Whether it matters how large the message turns out to be.
+    pub fn limits_size(&self) -> bool {
+        let Admission::Admitted(admitted) = &self.admission else { return false };
+        self.counts() && admitted.customer.limits.limit_sizes()
+    }
+
+    /// How large the message turned out to be, before its end.
+    pub fn measured(&mut self, size: MessageSize) {
+        self.size = size;
+    }
+
     /// Decides on a recipient, and reserves it against all limits.
     pub async fn recipient(&mut self, recipient: &str, queue_id: Option<&str>) -> Decision {
         self.judge(recipient, queue_id, Counting::Reserve).await
@@ -175,15 +196,21 @@ impl Transaction {
         let kept = self.kept(&told);
         let mut is_committed = false;
         let verdict = match &self.admission {
-            Admission::Admitted(admitted) if !kept.is_empty() => match self.refusal_at_end(admitted) {
-                Some(refusal) => self.refused(refusal),
-                _ => {
-                    let limits = self.limits(admitted, &mut Trace::off());
-                    let answer = self.engine.ledger.commit(self.reservation, &admitted.parties, &limits, kept).await;
-                    is_committed = true;
-                    self.conclude(answer, &mut Trace::off())
-                }
-            },
+            Admission::Admitted(admitted) if !kept.is_empty() => {
+                let (too_large, shadow) = self.admission.judge_size(&self.size);
+                let mut verdict = match self.refusal_at_end(admitted).or(too_large) {
+                    Some(refusal) => self.refused(refusal),
+                    None => {
+                        let limits = self.limits(admitted, &mut Trace::off());
+                        let answer =
+                            self.engine.ledger.commit(self.reservation, &admitted.parties, &limits, kept).await;
+                        is_committed = true;
+                        self.conclude(answer, &mut Trace::off())
+                    }
+                };
+                verdict.shadow.extend(shadow);
+                verdict
+            }
             Admission::Refused { refusal, .. } if !kept.is_empty() && self.may_refuse_unseen(&told) => {
                 self.refused(refusal.clone())
             }

@@ -48,9 +48,10 @@ impl MessageMeter {
 
     /// A header of the message, without the line break at its end; folded ones have line breaks within `value`.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
-        // `: ` and CRLF; MTAs hand over folded values with LF alone.
+        // Colon, blank, CRLF; Sendmail hands over the blank, Postfix does not. Folded values may have LF alone.
+        let blank = !value.starts_with(b" ");
         let breaks = memchr::memchr_iter(b'\n', value).count() - memchr::memmem::find_iter(value, b"\r\n").count();
-        self.bytes += (name.len() + value.len() + breaks + 4) as u64;
+        self.bytes += (name.len() + value.len() + usize::from(blank) + breaks + 3) as u64;
         self.attachments.header(name, value);
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod installation;
+pub mod message;
 pub mod mta;
 pub mod redis;
 pub mod smtp_sink;

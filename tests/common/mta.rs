@@ -25,14 +25,16 @@ pub const ADD_RECIPIENT: u32 = 0x4;
 pub const CHANGE_SENDER: u32 = 0x40;
 pub const ADD_RECIPIENT_WITH_ARGUMENTS: u32 = 0x80;
 pub const REQUEST_MACROS: u32 = 0x100;
+pub const NO_HELO: u32 = 0x2;
+pub const NO_BODY: u32 = 0x10;
 pub const NO_HEADER: u32 = 0x20;
 pub const NO_EOH: u32 = 0x40;
 pub const NOREPLY_HEADER: u32 = 0x80;
-pub const NOREPLY_EOH: u32 = 0x4_0000;
-pub const NO_HELO: u32 = 0x2;
 pub const NOREPLY_CONNECT: u32 = 0x1000;
 pub const NOREPLY_HELO: u32 = 0x2000;
 pub const NOREPLY_MAIL: u32 = 0x4000;
+pub const NOREPLY_EOH: u32 = 0x4_0000;
+pub const NOREPLY_BODY: u32 = 0x8_0000;
 
 impl Offer {
     /// Postfix 3.7 and Sendmail 8.17.
@@ -142,13 +144,16 @@ impl Mta {
     }
 
     pub async fn begin(&mut self, client: Client) {
+        assert_eq!(self.greet(client).await, Answer::Continue);
+    }
+
+    /// CONNECT and HELO, and what is said to the HELO.
+    pub async fn greet(&mut self, client: Client) -> Answer {
         assert_eq!(self.connection(&client).await, Answer::Continue);
+        let tls = client.tls.clone();
         self.client = client;
-        if !self.client.tls.is_empty() {
-            assert_eq!(self.helo("").await, Answer::Continue);
-        }
-        let tls = self.client.tls.clone();
-        assert_eq!(self.helo(&tls).await, Answer::Continue);
+        let answer = self.helo("").await;
+        if tls.is_empty() || answer != Answer::Continue { answer } else { self.helo(&tls).await }
     }
 
     /// CONNECT, in the MTA's spelling.
@@ -196,6 +201,11 @@ impl Mta {
     }
 
     pub async fn mail_as(&mut self, sender: &[u8]) -> Answer {
+        self.mail_declaring(sender, 1000).await
+    }
+
+    /// MAIL with `SIZE=`.
+    pub async fn mail_declaring(&mut self, sender: &[u8], size: u64) -> Answer {
         self.messages += 1;
         let queue_id = format!("{:06X}{}", self.messages, self.client.port);
         let login = self.client.login.clone();
@@ -209,7 +219,7 @@ impl Mta {
         self.macros(b'M', &macros).await;
         self.queue_id = None;
         let mut data = sender.to_vec();
-        data.extend_from_slice(b"\0SIZE=1000\0");
+        data.extend_from_slice(format!("\0BODY=8BITMIME\0SIZE={size}\0").as_bytes());
         self.step(b'M', &data, NOREPLY_MAIL).await
     }
 
@@ -230,6 +240,21 @@ impl Mta {
             self.queue_id = Some(self.queue_id_of_message());
         }
         answer
+    }
+
+    /// The content of a message, in chunks as MTAs make them, as far as it was asked for.
+    pub async fn content(&mut self, message: &str) {
+        let (header, body) = message.split_once("\r\n\r\n").expect("a header and a body");
+        for line in header.replace("\r\n\t", "\n\t").split("\r\n") {
+            let (name, value) = line.split_once(": ").expect("a header field");
+            assert_eq!(self.header(name, value).await, Answer::Continue);
+        }
+        assert_eq!(self.end_of_headers().await, Answer::Continue);
+        for chunk in body.as_bytes().chunks(65_535) {
+            if self.agreed.steps & NO_BODY == 0 {
+                assert_eq!(self.step(b'B', chunk, NOREPLY_BODY).await, Answer::Continue);
+            }
+        }
     }
 
     pub fn queue_id_of_message(&self) -> String {

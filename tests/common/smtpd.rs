@@ -27,6 +27,8 @@ pub struct Mail {
     pub login: String,
     pub sender: String,
     pub instance: String,
+    /// `SIZE=`, and the real one at the end of the message.
+    pub size: u64,
 }
 
 impl Default for Mail {
@@ -40,6 +42,7 @@ impl Default for Mail {
             login: String::new(),
             sender: "ann@acme.example".into(),
             instance: "1a2b.67890abc.12345.0".into(),
+            size: 0,
         }
     }
 }
@@ -47,7 +50,7 @@ impl Default for Mail {
 impl Mail {
     /// A request, with the attributes in Postfix's order.
     pub fn request(&self, state: &str, recipient: &str, recipient_count: u64, context: &str) -> String {
-        let Mail { client, port, server, helo, tls, login, sender, instance } = self;
+        let Mail { client, port, server, helo, tls, login, sender, instance, size } = self;
         let queue_id = if state == "END-OF-MESSAGE" { "3F2A1C0" } else { "" };
         let mut text = String::new();
         for (name, value) in [
@@ -66,7 +69,7 @@ impl Mail {
             ("recipient_count", &recipient_count.to_string()),
             ("queue_id", queue_id),
             ("instance", instance),
-            ("size", "0"),
+            ("size", &size.to_string()),
             ("etrn_domain", ""),
             ("stress", ""),
             ("sasl_method", if login.is_empty() { "" } else { "plain" }),

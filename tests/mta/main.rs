@@ -6,6 +6,8 @@
 mod bed;
 mod customers;
 mod daemon;
+#[path = "../common/message.rs"]
+mod message;
 mod relay;
 mod sink;
 mod smtp;
@@ -16,6 +18,7 @@ mod admission;
 mod archive;
 mod audit;
 mod clients;
+mod connections;
 mod gateways;
 mod given_back;
 mod grants;
@@ -27,4 +30,5 @@ mod recipients;
 mod references;
 mod refusals;
 mod second_opinions;
+mod sizes;
 mod suspension;

@@ -212,6 +212,11 @@ impl Client {
         for line in lines.lines() {
             self.transcript.push_str(&format!("C: {line}\n"));
         }
+        self.write_silently(lines);
+    }
+
+    /// Sends what would only fill the transcript.
+    pub fn write_silently(&mut self, lines: &str) {
         let text = format!("{lines}\r\n");
         let result = match &mut self.stream {
             Stream::Plain(stream) => stream.write_all(text.as_bytes()),

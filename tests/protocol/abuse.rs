@@ -36,7 +36,7 @@ struct Watching {
 async fn watching(abuse: &str) -> Watching {
     let (sink, folder) = (SmtpSink::start().await, tempfile::tempdir().unwrap());
     let main = main_file(&format!(
-        "store.path = \"{}\"\nmail.smtp = \"{}\"\n[abuse]\nspam_count = 3\nspam_share = 50\n{abuse}",
+        "limits.message.attachments_bytes = \"unlimited\"\nstore.path = \"{}\"\nmail.smtp = \"{}\"\n[abuse]\nspam_count = 3\nspam_share = 50\n{abuse}",
         folder.path().display(),
         sink.address
     ));

@@ -6,6 +6,7 @@ mod archive;
 mod both_protocols;
 #[path = "../common/mod.rs"]
 mod common;
+mod connections;
 mod limit_warnings;
 mod milter_connections;
 mod milter_negotiation;
@@ -14,6 +15,7 @@ mod policy_connections;
 mod policy_counting;
 mod random;
 mod shared_store;
+mod sizes;
 mod socketmap;
 mod socketmap_connections;
 mod stop;

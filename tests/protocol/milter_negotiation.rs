@@ -2,8 +2,9 @@
 
 use crate::common::installation::Running;
 use crate::common::mta::{
-    ADD_RECIPIENT, ADD_RECIPIENT_WITH_ARGUMENTS, Answer, CHANGE_SENDER, Client, Kind, Mta, NO_HELO, NOREPLY_CONNECT,
-    NOREPLY_HELO, NOREPLY_MAIL, Offer, REQUEST_MACROS,
+    ADD_RECIPIENT, ADD_RECIPIENT_WITH_ARGUMENTS, Answer, CHANGE_SENDER, Client, Kind, Mta, NO_BODY, NO_EOH, NO_HEADER,
+    NO_HELO, NOREPLY_BODY, NOREPLY_CONNECT, NOREPLY_EOH, NOREPLY_HEADER, NOREPLY_HELO, NOREPLY_MAIL, Offer,
+    REQUEST_MACROS,
 };
 use crate::common::soon;
 use crate::{ACME, Installation, installation, main_file};
@@ -15,12 +16,15 @@ async fn send(mta: &mut Mta, client: Client) -> Answer {
     mta.begin(client).await;
     assert_eq!(mta.mail("ann@acme.example").await, Answer::Continue);
     assert_eq!(mta.recipient("x@dest.example").await, Answer::Continue);
-    for (command, data, left_out) in
-        [(b'T', &b""[..], 0x200), (b'L', b"Subject\0hello\0", 0x20), (b'N', b"", 0x40), (b'B', b"A body.\r\n", 0x10)]
-    {
+    for (command, data, left_out, noreply) in [
+        (b'T', &b""[..], 0x200, 0),
+        (b'L', b"Subject\0hello\0", NO_HEADER, NOREPLY_HEADER),
+        (b'N', b"", NO_EOH, NOREPLY_EOH),
+        (b'B', b"A body.\r\n", NO_BODY, NOREPLY_BODY),
+    ] {
         let since = if command == b'T' { 4 } else { 2 };
         if mta.agreed.steps & left_out == 0 && mta.agreed.version >= since {
-            assert_eq!(mta.step(command, data, 0).await, Answer::Continue, "{}", command as char);
+            assert_eq!(mta.step(command, data, noreply).await, Answer::Continue, "{}", command as char);
         }
     }
     mta.end().await.1
@@ -76,7 +80,7 @@ async fn an_mta_older_than_version_2_is_left() {
 
 #[tokio::test]
 async fn only_what_is_needed_is_asked_for() {
-    let running = installation("").run();
+    let running = installation("[limits]\nmessage.attachments_bytes = \"unlimited\"\n").run();
     let milter = running.start_milter_with(true);
     let mta = Mta::connect(&milter.path, Kind::Postfix).await;
     assert_eq!(mta.agreed.actions, CHANGE_SENDER | ADD_RECIPIENT | ADD_RECIPIENT_WITH_ARGUMENTS);
@@ -87,6 +91,21 @@ async fn only_what_is_needed_is_asked_for() {
     let milter = running.start_milter_with(false);
     let mta = Mta::connect(&milter.path, Kind::Postfix).await;
     assert_eq!(mta.agreed.steps & NOREPLY_CONNECT, NOREPLY_CONNECT);
+}
+
+/// One customer is enough; and nothing is answered that is only listened to.
+#[tokio::test]
+async fn contents_are_asked_for_where_their_size_is_limited() {
+    let unlimited = "[limits]\nmessage.attachments_bytes = \"unlimited\"\n";
+    for limit in ["message.bytes = 1000", "message.attachments_bytes = { max = 1000, shadow = true }"] {
+        let customer = ACME.replace("licenses = 100", &format!("licenses = 100\nlimits.{limit}"));
+        let running = Installation::of(&main_file(unlimited), [("acme.toml", customer.as_str())]).run();
+        let milter = running.start_milter();
+        let mta = Mta::connect(&milter.path, Kind::Postfix).await;
+        let about_content =
+            mta.agreed.steps & (NO_HEADER | NO_EOH | NO_BODY | NOREPLY_HEADER | NOREPLY_EOH | NOREPLY_BODY);
+        assert_eq!(about_content, NOREPLY_HEADER | NOREPLY_EOH | NOREPLY_BODY, "{limit}");
+    }
 }
 
 #[tokio::test]

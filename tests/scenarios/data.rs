@@ -50,6 +50,16 @@ pub struct Step {
     pub sender: Option<String>,
     /// One recipient or several. `r{1..100}@dest.example` stands for a hundred, `{n}` for the number of the repetition.
     pub to: Option<OneOrMany>,
+    /// `SIZE=` of MAIL.
+    pub size: Option<u64>,
+    /// The message has so many bytes, all of them text.
+    pub bytes: Option<u64>,
+    /// Or it has attachments of so many bytes.
+    pub attachments: Option<Vec<u64>>,
+    /// So many sessions of the same client come before this one, and end.
+    pub sessions_before: Option<u64>,
+    /// So many are open meanwhile.
+    pub sessions_open: Option<u64>,
     /// Repeats the transaction so often, over one connection.
     pub times: Option<u64>,
     /// How it ends: `sent` (unless told otherwise), `given-up` or `open`. A later step with the same `called` ends it.
@@ -64,6 +74,8 @@ pub struct Step {
     pub over_policy: Option<OneOrMany>,
     /// What is answered to the end of the message; accepted if not given.
     pub at_end: Option<String>,
+    /// What the policy protocol has to answer to the end instead.
+    pub at_end_over_policy: Option<String>,
     /// Parts of the decisive reply.
     pub says: Option<OneOrMany>,
     /// `reason=` of the log, which is the kind of refusal or exemption.
@@ -165,7 +177,7 @@ impl Step {
         inherit!(client helo tls login sender to);
         let expects_something = step.expect.is_some();
         if !expects_something {
-            inherit!(expect over_policy at_end says reason customer by setting user rewrite shadow steps);
+            inherit!(expect over_policy at_end at_end_over_policy says reason customer by setting user rewrite shadow steps);
         }
         step
     }

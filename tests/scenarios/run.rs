@@ -59,11 +59,21 @@ impl<'r> Runner<'r> {
     }
 
     async fn transactions(&mut self, road: &mut Road<'r>, step: &Step) {
+        let mut logged = self.logged(step);
+        let mut others = Vec::new();
+        for _ in 0..step.sessions_open.unwrap_or(0) {
+            others.push(road.connect(step).await);
+        }
+        for _ in 0..step.sessions_before.unwrap_or(0) {
+            road.connect(step).await.close().await;
+        }
         let mut open = road.connect(step).await;
         for repetition in 1..=step.times.unwrap_or(1) {
             let recipients = step.recipients(repetition);
-            let logged = self.logged(step);
-            let told = open.begin(&Step::said(&step.sender, "ann@acme.example"), &recipients).await;
+            if repetition > 1 {
+                logged = self.logged(step);
+            }
+            let told = open.begin(step, &recipients).await;
             let expected = step.expectations(self.way == Way::Policy, recipients.len());
             for (recipient, (told, expected)) in recipients.iter().zip(told.iter().zip(&expected)) {
                 self.check_reply(&format!("recipient {recipient}"), told, expected);
@@ -90,6 +100,9 @@ impl<'r> Runner<'r> {
             }
         }
         open.close().await;
+        for other in others {
+            other.close().await;
+        }
     }
 
     async fn finish(&mut self, mut open: Open<'r>, step: &Step) {
@@ -102,9 +115,11 @@ impl<'r> Runner<'r> {
     }
 
     async fn end(&mut self, open: &mut Open<'r>, step: &Step) {
-        let (told, senders) = open.end().await;
-        self.check_reply("the end of the message", &told, step.at_end.as_deref().unwrap_or("accept"));
-        if self.way != Way::Policy {
+        let (told, senders) = open.end(step).await;
+        let over_policy = step.at_end_over_policy.as_ref().filter(|_| self.way == Way::Policy);
+        let expected = over_policy.or(step.at_end.as_ref()).map_or("accept", String::as_str);
+        self.check_reply("the end of the message", &told, expected);
+        if self.way != Way::Policy && told.is_none() {
             let expected: Vec<&str> = step.rewrite.as_deref().into_iter().filter(|new| !new.is_empty()).collect();
             if senders != expected {
                 self.wrong.push(format!("the sender is changed to {senders:?}, not {expected:?}"));

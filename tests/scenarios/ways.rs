@@ -1,12 +1,14 @@
 //! The ways a transaction can go: through the decision itself, or through one of the protocols.
 
 use crate::common::installation::{Milter, Running};
+use crate::common::message::{of_bytes, with_attachments};
 use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::smtpd::{Mail, Smtpd};
 use crate::data::Step;
 use relaykeeper::envelope::{Address, Reply, parse_client};
 use relaykeeper::policy::{Outcome, Refusal, Verdict};
-use relaykeeper::session::{Accepted, Decision, Envelope, FrontEnd, Rehearsal, Rewriting, Transaction};
+use relaykeeper::session::{Accepted, Connection, Decision, Envelope, FrontEnd, Rehearsal, Rewriting, Transaction};
+use relaykeeper::size::{AttachmentSizes, MessageSize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -64,13 +66,24 @@ impl<'r> Road<'r> {
             ..Client::default()
         };
         match self {
-            Road::Decision(running) => Open::Decision { running, client, transaction: None, inside: Inside::default() },
+            Road::Decision(running) => {
+                let address = parse_client(&client.address);
+                let mut connection = Connection::begin(&running.engine, FrontEnd::Milter, address, true);
+                let refused = connection.judge(Some(&client.helo)).map(Reply::to_string);
+                Open::Decision { running, client, _connection: connection, refused, transaction: None, inside: None }
+            }
             Road::Milter { kind, milter } => {
-                Open::Milter { mta: Box::new(Mta::open(&milter.path, *kind, client).await) }
+                let mut mta = Box::new(Mta::connect(&milter.path, *kind).await);
+                let refused = refused(mta.greet(client).await);
+                Open::Milter { mta, refused }
             }
             Road::Policy { running, pids } => {
                 *pids += 1;
-                let smtpd = running.smtpd(*pids);
+                let mut smtpd = running.smtpd(*pids);
+                // Each session has a port of its own; 4711 is the first.
+                let client = Client { port: 4710 + *pids as u16, ..client };
+                let before_mail = Mail { instance: String::new(), ..mail_of(&client, "") };
+                smtpd.ask(&before_mail.request("EHLO", "", 0, "")).await;
                 Open::Policy { smtpd, client, mail: Mail::default(), accepted: Vec::new() }
             }
         }
@@ -79,21 +92,47 @@ impl<'r> Road<'r> {
 
 /// A connection, with or without a transaction.
 pub enum Open<'r> {
-    Decision { running: &'r Running, client: Client, transaction: Option<Box<Transaction>>, inside: Inside },
-    Milter { mta: Box<Mta> },
-    Policy { smtpd: Smtpd, client: Client, mail: Mail, accepted: Vec<String> },
+    Decision {
+        running: &'r Running,
+        client: Client,
+        _connection: Connection,
+        refused: Told,
+        transaction: Option<Box<Transaction>>,
+        inside: Option<Inside>,
+    },
+    Milter {
+        mta: Box<Mta>,
+        refused: Told,
+    },
+    Policy {
+        smtpd: Smtpd,
+        client: Client,
+        mail: Mail,
+        accepted: Vec<String>,
+    },
 }
 
 impl Open<'_> {
     /// MAIL and all RCPTs: what is answered to each of these.
-    pub async fn begin(&mut self, sender: &str, recipients: &[String]) -> Vec<Told> {
+    pub async fn begin(&mut self, step: &Step, recipients: &[String]) -> Vec<Told> {
+        let sender = &*Step::said(&step.sender, "ann@acme.example");
         let mut told = Vec::new();
         match self {
-            Open::Decision { running, client, transaction, inside } => {
+            Open::Decision { refused: refused @ Some(_), .. } | Open::Milter { refused: refused @ Some(_), .. } => {
+                told.resize(recipients.len(), refused.clone());
+            }
+            Open::Decision { running, client, transaction, inside, .. } => {
                 let Client { address, helo, tls, login, .. } = client;
-                let envelope = Envelope::new(parse_client(address), helo, tls, login, sender);
+                let envelope = Envelope::new(parse_client(address), helo, tls, login, sender).declaring(step.size);
                 let rehearsal = rehearse(running, &envelope, recipients).await;
                 let mut begun = Transaction::begin(&running.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
+                if let Some(reply) = begun.mail(None) {
+                    let decisive = rehearsal.as_ref().and_then(Rehearsal::decisive);
+                    assert!(decisive.is_some_and(|decisive| !decisive.verdict.passes()), "explain says so, too");
+                    told.resize(recipients.len(), Some(reply.to_string()));
+                    *transaction = Some(Box::new(begun));
+                    return told;
+                }
                 let mut verdicts = Vec::new();
                 for (n, recipient) in recipients.iter().enumerate() {
                     let decision = begun.recipient(recipient, None).await;
@@ -104,23 +143,27 @@ impl Open<'_> {
                     }
                     told.push(reply_of(decision));
                 }
-                *inside = Inside::of_all(&verdicts);
+                let mut all = Inside::of_all(&verdicts);
                 if let Some(decisive) = rehearsal.as_ref().and_then(Rehearsal::decisive) {
                     let steps = rehearsal.as_ref().unwrap().steps.iter().chain(&decisive.steps);
-                    inside.steps = steps.map(|step| format!("{} {}", step.step, step.outcome)).collect();
+                    all.steps = steps.map(|step| format!("{} {}", step.step, step.outcome)).collect();
                 }
+                *inside = Some(all);
                 *transaction = Some(Box::new(begun));
             }
-            Open::Milter { mta } => {
-                assert_eq!(mta.mail(sender).await, Answer::Continue);
+            Open::Milter { mta, .. } => {
+                let at_mail = mta.mail_declaring(format!("<{sender}>").as_bytes(), step.size.unwrap_or(0)).await;
+                if at_mail != Answer::Continue {
+                    told.resize(recipients.len(), refused(at_mail));
+                    return told;
+                }
                 for recipient in recipients {
                     told.push(refused(mta.recipient(recipient).await));
                 }
             }
             Open::Policy { smtpd, client, mail, accepted } => {
-                let Client { address, port, server, helo, tls, login } = client.clone();
                 let instance = smtpd.next_mail().instance;
-                *mail = Mail { client: address, port, server, helo, tls, login, sender: sender.to_owned(), instance };
+                *mail = Mail { instance, size: step.size.unwrap_or(0), ..mail_of(client, sender) };
                 accepted.clear();
                 for recipient in recipients {
                     let answer = ask_each_restriction(smtpd, mail, recipient).await;
@@ -135,19 +178,26 @@ impl Open<'_> {
     }
 
     /// The end of the message: the answer, and the senders it was given.
-    pub async fn end(&mut self) -> (Told, Vec<String>) {
+    pub async fn end(&mut self, step: &Step) -> (Told, Vec<String>) {
         match self {
             Open::Decision { transaction, .. } => {
                 let mut transaction = transaction.take().expect("a transaction is open");
+                transaction.measured(size_of(step));
                 let senders = transaction.rewrite_sender_to().map(Address::to_string).into_iter().collect();
                 (reply_of(transaction.end(Accepted::All, None).await), senders)
             }
-            Open::Milter { mta } => {
+            Open::Milter { mta, .. } => {
+                match (&step.attachments, step.bytes) {
+                    (Some(sizes), _) => mta.content(&with_attachments(sizes)).await,
+                    (None, Some(bytes)) => mta.content(&of_bytes(bytes)).await,
+                    (None, None) => {}
+                }
                 let (senders, answer) = mta.end().await;
                 (refused(answer), senders)
             }
             Open::Policy { smtpd, mail, accepted, .. } => {
                 let accepted: Vec<&str> = accepted.iter().map(String::as_str).collect();
+                let mail = Mail { size: step.bytes.unwrap_or(0), ..mail.clone() };
                 (refused_action(smtpd.ask(&mail.at_end(&accepted)).await), Vec::new())
             }
         }
@@ -157,7 +207,7 @@ impl Open<'_> {
     pub async fn give_up(&mut self) {
         match self {
             Open::Decision { transaction, .. } => *transaction = None,
-            Open::Milter { mta } => mta.abort().await,
+            Open::Milter { mta, .. } => mta.abort().await,
             // The next instance of the same smtpd tells.
             Open::Policy { smtpd, accepted, .. } => {
                 accepted.clear();
@@ -170,7 +220,7 @@ impl Open<'_> {
     pub async fn close(self) {
         match self {
             Open::Decision { .. } => {}
-            Open::Milter { mta } => mta.quit().await,
+            Open::Milter { mta, .. } => mta.quit().await,
             Open::Policy { mut smtpd, .. } => {
                 assert_eq!(smtpd.close_and_read_rest().await, b"");
             }
@@ -180,10 +230,25 @@ impl Open<'_> {
     /// What the decision says; the protocols show it in the log only.
     pub fn inside(&self) -> Option<&Inside> {
         match self {
-            Open::Decision { inside, .. } => Some(inside),
+            Open::Decision { inside, .. } => inside.as_ref(),
             _ => None,
         }
     }
+}
+
+fn mail_of(client: &Client, sender: &str) -> Mail {
+    let Client { address, port, server, helo, tls, login } = client.clone();
+    Mail { client: address, port, server, helo, tls, login, sender: sender.to_owned(), ..Mail::default() }
+}
+
+/// As the milter measures it.
+fn size_of(step: &Step) -> MessageSize {
+    let attachments = step.attachments.as_ref().map(|sizes| AttachmentSizes {
+        count: sizes.len() as u64,
+        total: sizes.iter().sum(),
+        largest: sizes.iter().copied().max().unwrap_or(0),
+    });
+    MessageSize { bytes: step.bytes, attachments }
 }
 
 async fn rehearse(running: &Running, envelope: &Envelope, recipients: &[String]) -> Option<Rehearsal> {

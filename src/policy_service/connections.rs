@@ -1,0 +1,99 @@
+//! Which SMTP sessions were asked about lately. A session counts once as a connection of its client, however often
+//! Postfix asks about it: at CONNECT, HELO and MAIL, or with `smtpd_delay_reject` at each RCPT of each message.
+
+use super::request::Request;
+use crate::envelope::{Reply, parse_client};
+use crate::session::{Connection, Engine, FrontEnd, bounded};
+use lru::LruCache;
+use parking_lot::Mutex;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// So many sessions are remembered: about 8 MB. One that is forgotten and asked about again counts once more.
+const MAX_SESSIONS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+
+/// A session that was silent for so long is over: Postfix's `smtpd_timeout` is 300 s by default.
+const SILENCE: Duration = Duration::from_secs(900);
+
+/// The sessions, the one that was asked about last first.
+pub(super) struct Connections(Mutex<LruCache<Name, Session>>);
+
+/// Client address and port, server address; where Postfix tells no port (before 3.0, some proxies) the smtpd process, which
+/// has one session at a time.
+type Name = (IpAddr, u16, Option<IpAddr>, Option<Box<str>>);
+
+struct Session {
+    connection: Connection,
+    /// The transaction that was asked about last; empty before the first one.
+    instance: Box<str>,
+    stage: Stage,
+    touched: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Connect,
+    Helo,
+    Mail,
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections(Mutex::new(LruCache::new(MAX_SESSIONS)))
+    }
+}
+
+impl Connections {
+    /// What the client is to be told, if its session is one too many. A session that the milter sees is judged there.
+    pub fn judge(&self, request: &Request, engine: &Arc<Engine>) -> Option<Reply> {
+        let stage = match request.protocol_state {
+            "CONNECT" => Stage::Connect,
+            "HELO" | "EHLO" => Stage::Helo,
+            "MAIL" | "RCPT" => Stage::Mail,
+            _ => return None,
+        };
+        let session = request.session();
+        if session.is_some_and(|session| engine.sessions.find(&session).is_some()) {
+            return None;
+        }
+        let client = parse_client(request.client_address)?;
+        let name = match session {
+            Some(session) => (client, session.port, session.server, None),
+            // Before MAIL nothing tells sessions apart, and asking again would count again.
+            None if request.instance.is_empty() => return None,
+            None => (client, 0, None, Some(bounded(request.smtpd()))),
+        };
+        let now = Instant::now();
+        let mut sessions = self.0.lock();
+        let begin = || {
+            let connection = Connection::begin(engine, FrontEnd::Policy, Some(client), false);
+            Session { connection, instance: Box::default(), stage, touched: now }
+        };
+        let session = sessions.get_or_insert_mut(name, begin);
+        if session.is_over(request, stage, now) {
+            *session = begin();
+        }
+        session.touched = now;
+        session.stage = session.stage.max(stage);
+        if *session.instance != *request.instance {
+            session.instance = bounded(request.instance);
+        }
+        let helo = (stage > Stage::Connect).then_some(request.helo_name);
+        session.connection.judge(helo).cloned()
+    }
+}
+
+impl Session {
+    /// Whether the request is about another session of the same name: a client may use a port again at once.
+    fn is_over(&self, request: &Request, stage: Stage, now: Instant) -> bool {
+        let begins_anew = stage == Stage::Connect && self.stage > Stage::Connect;
+        let is_first_of_another = !self.instance.is_empty()
+            && !request.instance.is_empty()
+            && *self.instance != *request.instance
+            && request.is_first_of_session();
+        begins_anew || is_first_of_another || now.duration_since(self.touched) > SILENCE
+    }
+}
