@@ -88,9 +88,10 @@ impl LimitFigures<'_> {
         writeln!(out, "- If it was meant: spread it over more time.")?;
         writeln!(out, "- If you need more, ask the operator of the relay: {}\n", self.operator)?;
         writeln!(out, "The operator sees and changes this with:\n")?;
-        writeln!(out, "    relaykeeper quota show {}", command_word(&self.subject.name))?;
+        let name = command_word(&self.subject.name);
+        writeln!(out, "    relaykeeper quota show {name}")?;
         if self.subject.kind != SubjectKind::Login {
-            writeln!(out, "    relaykeeper quota reset {} --why TEXT", command_word(&self.subject.name))?;
+            writeln!(out, "    relaykeeper grant {name} {} +N --until TIME --why TEXT", self.limit)?;
         }
         writeln!(out, "\nThis was written by relaykeeper on {}. You are told once for each", self.relay)?;
         writeln!(out, "level of a limit in {window}.")
@@ -178,6 +179,7 @@ mod tests {
             "Nothing is held up yet. Mail beyond the limit is deferred",
             "ask the operator of the relay: postmaster@relay.example.net",
             "relaykeeper quota show ann@acme.example\n",
+            "relaykeeper grant ann@acme.example user.messages_per_day +N --until TIME --why TEXT\n",
         ] {
             assert!(text.contains(words), "{words} in\n{text}");
         }
