@@ -107,6 +107,19 @@ async fn what_is_not_relayed_is_not_copied() {
 }
 
 #[tokio::test]
+async fn mail_of_suspended_users_is_not_copied() {
+    let running = running("vault@archive.example", "");
+    let milter = running.start_milter();
+    let mut mta = Mta::open(&milter.path, Kind::Postfix, Client::default()).await;
+    mta.mail("ann@acme.example").await;
+    assert_eq!(mta.recipient("a@dest.example").await, Answer::Continue);
+    running.suspend("ann@acme.example", "spam").await;
+    assert!(matches!(mta.end().await.1, Answer::Reply(_)));
+    assert_eq!(mta.added, [""; 0]);
+    assert_eq!(send(&mut mta, "app@acme.example", &["a@dest.example"]).await.len(), 1, "nobody else is concerned");
+}
+
+#[tokio::test]
 async fn a_session_goes_on_with_what_a_reload_brings() {
     let installation = Installation::of(
         &main_file("listen.milter = [\"inet:127.0.0.1:3\"]"),

@@ -73,6 +73,7 @@ fn assert_message(relay: &Relay, id: &str) {
 }
 
 fn assert_sent_as(relay: &Relay, id: &str, sender: &str, words: &[&str]) {
+    relay.sink.await_mail(id);
     let envelopes = relay.sink.with_id(id);
     assert_eq!(envelopes.len(), 1, "{envelopes:?}");
     assert_eq!((&*envelopes[0].sender, envelopes[0].recipients.len()), (sender, 1));
