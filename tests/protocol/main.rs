@@ -2,6 +2,7 @@
 //! not.
 
 mod abuse;
+mod administration;
 mod archive;
 mod both_protocols;
 #[path = "../common/mod.rs"]
