@@ -19,7 +19,7 @@
 //!     users, ranges        what is on disk
 //!             ▲
 //!          config/          envelope/: addresses, domains, replies: what all the rest speaks in
-//!     text → checked model  administration/: who is suspended;  audit/: who changed what, when, why
+//!     text → checked model  administration/: suspensions, grants;  audit/: who changed what, when, why
 //!                           abuse/: signs of it;  notify/, mail/: who is told, and how
 //!                           listen/: sockets;  clock: the one source of time;  cli/: one file a command
 //!                           socketmap/: who may relay, and through which gateway mail leaves, for Postfix's tables

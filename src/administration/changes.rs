@@ -432,6 +432,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_grant_survives_a_restart_until_its_end_or_until_it_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Administration::open(folder.path()).unwrap();
+        let limit = LimitName::UserMessages;
+        let until = order("").at + SignedDuration::from_hours(1);
+        let (ann, bob) = (user("ann@acme.example"), user("bob@acme.example"));
+        open().grant(ann.clone(), limit, 5, until, order("fair")).await.unwrap();
+        open().grant(bob.clone(), limit, 5, until, order("fair")).await.unwrap();
+        open().take_back(ann.clone(), limit, order("")).await.unwrap();
+        let error = open().take_back(ann, limit, order("")).await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "there is no grant of user.messages_per_day to user ann@acme.example that could be taken back"
+        );
+        std::fs::remove_file(folder.path().join("administration.json")).unwrap();
+        let left: Vec<_> = open().orders().grants().iter().map(|grant| grant.subject.clone()).collect();
+        assert_eq!(left, [bob], "also from the audit log alone");
+        let administration = open();
+        administration.end_grants(until - SignedDuration::from_secs(1)).await.unwrap();
+        assert_eq!(administration.orders().grants().len(), 1);
+        administration.end_grants(until).await.unwrap();
+        assert!(!administration.orders().has_grants() && !open().orders().has_grants());
+        assert!(open().troubles().is_empty());
+    }
+
+    #[tokio::test]
     async fn a_reason_is_required_and_bounded() {
         let administration = Administration::in_memory();
         for (why, expected) in [(" ", "a reason is missing"), (&*"x".repeat(501), "has 501 characters")] {

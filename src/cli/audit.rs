@@ -1,7 +1,7 @@
 //! `audit`: who changed what, when and why, and whether the log was touched. Reads the files; needs no daemon.
 
 use super::when::{self, Side};
-use super::{DONE, NO, USAGE, settings};
+use super::{DONE, NO, USAGE, store_folder};
 use crate::administration::{Actor, read_anchor};
 use crate::audit::{Anchor, FILE_NAME, Record, Verified, verify};
 use jiff::Timestamp;
@@ -18,10 +18,9 @@ pub fn run(config: &Path, since: Option<&str>, json: bool) -> u8 {
             return USAGE;
         }
     };
-    let Some(settings) = settings(config) else { return NO };
-    let folder = settings.store.path();
+    let Some(folder) = store_folder(config) else { return NO };
     // Before the log: what is written meanwhile is more than the anchor knows, and never less.
-    let (anchor, trouble) = match read_anchor(folder) {
+    let (anchor, trouble) = match read_anchor(&folder) {
         Ok(anchor) => (anchor, None),
         Err(error) => (Anchor::default(), Some(error.to_string())),
     };

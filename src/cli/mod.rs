@@ -21,7 +21,7 @@ use crate::control::{self, Answer};
 use crate::ledger::SubjectKind;
 use crate::session::Snapshot;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Done.
@@ -76,6 +76,22 @@ fn settings(path: &Path) -> Option<Settings> {
             None
         }
     }
+}
+
+/// The store's folder, for commands that look at what was: they are needed most when the main file has errors.
+fn store_folder(path: &Path) -> Option<PathBuf> {
+    let problems = match config::load_settings(path) {
+        Ok(settings) => return Some(settings.store.path().to_owned()),
+        Err(problems) => problems,
+    };
+    let named = std::fs::read_to_string(path).ok().and_then(|text| {
+        let main = toml::from_str::<toml::Table>(&text).ok()?;
+        Some(PathBuf::from(main.get("store")?.get("path")?.as_str()?)).filter(|path| path.is_absolute())
+    });
+    if named.is_none() {
+        eprint!("{}", problems.render(look()));
+    }
+    named
 }
 
 /// Asks the daemon; an exit code if it cannot be reached.

@@ -47,7 +47,7 @@ impl Snapshot {
 pub struct Engine {
     snapshot: ArcSwap<Snapshot>,
     pub ledger: Ledger,
-    /// Who is suspended.
+    /// What administrators ordered: suspensions, grants.
     pub administration: Administration,
     pub log: Logger,
     /// SMTP sessions that have a milter session open.

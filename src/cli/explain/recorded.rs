@@ -1,15 +1,14 @@
 //! `explain REFERENCE`: what was decided, as the daemon recorded it. Reads the files; needs no daemon.
 
-use crate::cli::{DONE, NO, settings};
+use crate::cli::{DONE, NO, store_folder};
 use crate::report::{Reference, decisions};
 use crate::session::Recorded;
 use std::fmt::Write;
 use std::path::Path;
 
 pub(super) fn run(config: &Path, reference: Reference, json: bool) -> u8 {
-    let Some(settings) = settings(config) else { return NO };
-    let folder = settings.store.path();
-    let found = match decisions::find(folder, reference) {
+    let Some(folder) = store_folder(config) else { return NO };
+    let found = match decisions::find(&folder, reference) {
         Ok(found) => found,
         Err(error) => {
             eprintln!("relaykeeper: {error}");
