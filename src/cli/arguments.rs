@@ -90,6 +90,9 @@ pub enum Command {
     Reload {
         #[command(flatten)]
         config: ConfigFile,
+        /// The reason, for the audit log
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
     },
     /// Print the enabled address ranges as a table for MTAs that cannot ask the daemon
     Export {

@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Customer { command } => suspend::run(SubjectKind::Customer, &command),
         Command::Audit { config, since, json } => audit::run(&config.config, since.as_deref(), json),
         Command::Status { config, json } => status::run(&config.config, json),
-        Command::Reload { config } => status::reload(&config.config),
+        Command::Reload { config, why } => status::reload(&config.config, &why),
         Command::Export { config, format } => export::run(&config.config, format),
     })
 }

@@ -131,13 +131,13 @@ async fn serve_reloads(
 ) {
     let mut loaded = Arc::new(loaded);
     let reading = what_was_read(&path, &loaded, None, &[]);
-    if let Err(error) = record(&engine, Actor::Start, Ok(reading)).await {
+    if let Err(error) = record(&engine, Actor::Start, String::new(), Ok(reading)).await {
         engine.log.error(&error);
     }
     loop {
-        let (by, asked_by) = tokio::select! {
-            Some(()) = hangups.recv() => (Actor::Signal, None),
-            Some(Reload { by, answer }) = requests.recv() => (by, Some(answer)),
+        let (by, why, asked_by) = tokio::select! {
+            Some(()) = hangups.recv() => (Actor::Signal, String::new(), None),
+            Some(Reload { by, why, answer }) = requests.recv() => (by, why, Some(answer)),
             else => return,
         };
         let (previous, file) = (loaded.clone(), path.clone());
@@ -158,7 +158,7 @@ async fn serve_reloads(
                 (Err(words.to_owned()), Err("internal error".to_owned()))
             }
         };
-        let words = match record(&engine, by, recorded).await {
+        let words = match record(&engine, by, why, recorded).await {
             Ok(()) => words,
             Err(error) => {
                 engine.log.error(&error);
@@ -184,8 +184,8 @@ fn what_was_read(path: &Path, loaded: &Loaded, previous: Option<&Loaded>, need_r
 }
 
 /// Records what came of reading the configuration, or why nothing did.
-async fn record(engine: &Engine, by: Actor, reading: Result<Reading, String>) -> Result<(), String> {
-    let order = Instruction { by, at: engine.wall_time(), why: String::new() };
+async fn record(engine: &Engine, by: Actor, why: String, reading: Result<Reading, String>) -> Result<(), String> {
+    let order = Instruction { by, at: engine.wall_time(), why };
     let administration = &engine.administration;
     let recorded = match reading {
         Ok(reading) => administration.record_configuration(order.clone(), reading).await,

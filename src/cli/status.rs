@@ -24,9 +24,9 @@ pub fn run(config: &Path, json: bool) -> u8 {
     }
 }
 
-pub fn reload(config: &Path) -> u8 {
+pub fn reload(config: &Path, why: &str) -> u8 {
     let Some(settings) = settings(config) else { return NO };
-    super::done(ask(&settings, &Command::Reload), false)
+    super::done(ask(&settings, &Command::Reload { why: why.to_owned() }), false)
 }
 
 fn to_text(status: &Status) -> String {

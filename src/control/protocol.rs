@@ -45,7 +45,9 @@ pub enum Command {
         why: String,
     },
     Status,
-    Reload,
+    Reload {
+        why: String,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Reload {
     pub by: Actor,
+    pub why: String,
     pub answer: oneshot::Sender<Result<String, String>>,
 }
 
@@ -72,7 +73,7 @@ impl ControlService {
             Command::Suspend { kind, name, why } => self.suspend(kind, &name, self.instruction(who, why)).await,
             Command::Resume { kind, name, why } => self.resume(kind, &name, self.instruction(who, why)).await,
             Command::Status => Answer::Status { status: Box::new(Status::of(&self.engine, self.started.elapsed())) },
-            Command::Reload => self.reload(who).await,
+            Command::Reload { why } => self.reload(who, why).await,
         }
     }
 
@@ -118,9 +119,9 @@ impl ControlService {
         Answer::Done { words: format!("{} {}: its counts begin anew", subject.kind.key(), subject.name) }
     }
 
-    async fn reload(&self, who: &Actor) -> Answer {
+    async fn reload(&self, who: &Actor, why: String) -> Answer {
         let (answer, outcome) = oneshot::channel();
-        if self.reload.send(Reload { by: who.clone(), answer }).await.is_err() {
+        if self.reload.send(Reload { by: who.clone(), why, answer }).await.is_err() {
             return Answer::No { words: "the daemon is stopping".to_owned() };
         }
         match outcome.await {

@@ -38,10 +38,12 @@ fn every_change_is_there_with_who_when_why() {
     daemon.cli_text(&["quota", "reset", "ann@acme.example", "--why", "ticket 4711"]);
     daemon.write_customer("acme", &ACME.replace("licenses = 250", "licenses = 300\nbilling = \"unpaid\""));
     daemon.write_main("[log]\nto = \"journald\"\n");
-    assert!(daemon.cli_text(&["reload"]).contains("next start only: log.to"));
+    assert!(daemon.cli_text(&["reload", "--why", "ticket 4712"]).contains("next start only: log.to"));
     daemon.write_main("[limits]\nuser.mesages_per_day = 1");
     daemon.ask_to_reload();
     daemon.await_line(&["nothing has changed"]);
+    let broken = daemon.cli_text(&["audit"]);
+    assert!(broken.contains("suspend customer acme"), "it is needed most when the main file has errors: {broken}");
     daemon.write_main("[relay]\ndrain = \"9s\"");
     records(&daemon, 8);
     daemon.stop();
@@ -70,6 +72,7 @@ fn every_change_is_there_with_who_when_why() {
     let (root, start) = ("{\"kind\":\"user\",\"name\":\"root\",\"uid\":0}", "{\"kind\":\"start\"}");
     assert_eq!((all[0].1["by"].to_string(), all[2].1["by"].to_string()), (start.to_owned(), root.to_owned()));
     assert_eq!((&all[2].1["why"], &all[3].1["why"]), (&"unpaid \"bills\"".into(), &"ticket 4711".into()));
+    assert_eq!(all[4].1["why"], "ticket 4712");
     assert_eq!(all[4].1["need_restart"], serde_json::json!(["log.to"]));
     let changed = |record: &Value| -> Vec<String> {
         let changes = record["changes"].as_array().unwrap().iter();
