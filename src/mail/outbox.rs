@@ -2,7 +2,7 @@
 
 use super::Letter;
 use crate::envelope::Address;
-use crate::report::{LogLine, Logger, OncePer};
+use crate::report::{Level, LogLine, Logger, OncePer};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
@@ -47,16 +47,20 @@ impl Outbox {
         (outbox, letters, on_its_way, trouble)
     }
 
+    /// Whether there is room for so many letters. If not, the log says so.
+    pub fn has_room(&self, letters: usize, about: &'static str, log: &Logger) -> bool {
+        let has_room = self.waiting.capacity() >= letters;
+        if !has_room && let Some(more) = self.full.check((), Instant::now()) {
+            log.write(Level::Error, LogLine::event("mail-dropped").field("about", about).field("more", more));
+        }
+        has_room
+    }
+
     /// Hands over a letter; never waits. One for which there is no room is dropped, and the log says so.
     pub fn post(&self, letter: Letter, log: &Logger) {
-        let about = letter.about;
-        if self.waiting.try_send(letter).is_err()
-            && let Some(more) = self.full.check((), Instant::now())
-        {
-            log.write(
-                crate::report::Level::Error,
-                LogLine::event("mail-dropped").field("about", about).field("more", more),
-            );
+        if self.has_room(1, letter.about, log) {
+            // Only one task posts letters: the room is still there.
+            let _ = self.waiting.try_send(letter);
         }
     }
 

@@ -130,12 +130,16 @@ fn tell_of_limit(engine: &Engine, customer: &Customer, subject: Subject, usage: 
     let level = if refuses { Some(FULL) } else { customer.limits.level_reached(used, max) };
     let Some(level) = level else { return };
     let topic = Topic { about: About::Limit(limit), subject };
+    let settings = engine.snapshot().settings.clone();
+    let recipients = recipients(customer, &topic.subject, settings.mail.warn_users);
+    // Later, by the next message, if the MTA takes no mail now.
+    if !engine.notices.outbox.has_room(recipients.len(), "limit-warning", &engine.log) {
+        return;
+    }
     let window = Duration::from_secs(limit.window().seconds().into());
     if !engine.notices.told.note(&topic, level, engine.ledger.now(), window) {
         return;
     }
-    let settings = engine.snapshot().settings.clone();
-    let recipients = recipients(customer, &topic.subject, settings.mail.warn_users);
     let line = LogLine::event("limit-warning")
         .field("limit", limit)
         .field("customer", &topic.subject.customer)
