@@ -3,6 +3,7 @@
 use super::facts::{Facts, Rules};
 use super::identify::{IdentifiedBy, Unidentified, identify};
 use super::refusal::Refusal;
+use super::route::{Route, route};
 use super::setting::find_entrance;
 use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
@@ -87,6 +88,7 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
     if let Some(address) = &archive_to {
         trace.note("archive", "copy", || format!("a copy of the message goes to {address}, and counts for nobody"));
     }
+    note_route(rewrite_sender_to.as_ref(), facts.sender, rules, trace);
     Admission::Admitted(Admitted {
         customer: customer.clone(),
         identified_by: identified.by,
@@ -98,6 +100,27 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
         archive_to,
         shadow: entrance.shadow,
     })
+}
+
+/// Which gateway the mail goes out through. Nothing here depends on it: Postfix asks for it later.
+fn note_route(rewritten: Option<&Address>, sender: &Sender, rules: &Rules, trace: &mut Trace) {
+    if !trace.is_on() {
+        return;
+    }
+    let rewritten = rewritten.map(|address| Sender::Address(address.clone()));
+    match route(rewritten.as_ref().unwrap_or(sender), rules) {
+        Route::UserGateway(further) => {
+            let gateway = further.gateway.as_deref().unwrap_or_default();
+            let login = if further.password_file.is_some() { ", with a login" } else { "" };
+            trace.note("route", "gateway", || {
+                format!("mail from {} goes out through the user's gateway {gateway}{login}", further.address)
+            });
+        }
+        Route::CustomerGateway(gateway) => {
+            trace.note("route", "gateway", || format!("it goes out through the customer's outbound_gateway {gateway}"))
+        }
+        Route::Direct | Route::Unknown => {}
+    }
 }
 
 /// Where a copy goes (relay service, section 9). It is filed under the user's own address, whichever of them was used; under the

@@ -23,6 +23,11 @@ impl Trace {
         Trace(Some(Vec::new()))
     }
 
+    /// Whether anybody wants to know: for steps that cost something to find out.
+    pub(super) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn note(&mut self, step: &'static str, outcome: &'static str, because: impl FnOnce() -> String) {
         if let Some(steps) = &mut self.0 {
             steps.push(Step { step, outcome, because: because() });
