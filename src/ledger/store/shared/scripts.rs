@@ -18,6 +18,9 @@ const CLOCK: &str = include_str!("scripts/clock.lua");
 #[cfg(feature = "test-clock")]
 const CLOCK: &str = include_str!("scripts/clock_of_tests.lua");
 
+const USUAL: &str = include_str!("scripts/usual.lua");
+const USUAL_RESERVE: &str = include_str!("scripts/usual_reserve.lua");
+const USUAL_COMMIT: &str = include_str!("scripts/usual_commit.lua");
 const WINDOW: &str = include_str!("scripts/window.lua");
 const ACCOUNTS: &str = include_str!("scripts/accounts.lua");
 const RECIPIENTS: &str = include_str!("scripts/recipients.lua");
@@ -27,17 +30,17 @@ const HOLD: &str = include_str!("scripts/hold.lua");
 macro_rules! script {
     ($name:ident, $file:literal, $($part:expr),*) => {
         pub(super) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(&[CLOCK, WINDOW, $($part,)* include_str!($file)]));
+            LazyLock::new(|| Script::new(&[CLOCK, $($part,)* include_str!($file)]));
     };
 }
 
-script!(RESERVE, "scripts/reserve.lua", ACCOUNTS, RECIPIENTS, DECIDE, HOLD);
-script!(LOOK, "scripts/look.lua", ACCOUNTS, RECIPIENTS, DECIDE);
-script!(COMMIT, "scripts/commit.lua", ACCOUNTS, RECIPIENTS, DECIDE, HOLD);
-script!(RELEASE, "scripts/release.lua", ACCOUNTS, RECIPIENTS, DECIDE, HOLD);
-script!(USAGE, "scripts/usage.lua", ACCOUNTS);
-script!(RESET, "scripts/reset.lua", ACCOUNTS);
-script!(TOP, "scripts/top.lua",);
+script!(RESERVE, "scripts/reserve.lua", USUAL, USUAL_RESERVE, WINDOW, ACCOUNTS, RECIPIENTS, DECIDE, HOLD);
+script!(LOOK, "scripts/look.lua", WINDOW, ACCOUNTS, RECIPIENTS, DECIDE);
+script!(COMMIT, "scripts/commit.lua", USUAL, USUAL_COMMIT, WINDOW, ACCOUNTS, RECIPIENTS, DECIDE, HOLD);
+script!(RELEASE, "scripts/release.lua", WINDOW, ACCOUNTS, RECIPIENTS, DECIDE, HOLD);
+script!(USAGE, "scripts/usage.lua", WINDOW, ACCOUNTS);
+script!(RESET, "scripts/reset.lua", WINDOW, ACCOUNTS);
+script!(TOP, "scripts/top.lua", WINDOW);
 
 /// All of them.
 pub(super) fn all() -> [&'static Script; 7] {
