@@ -21,13 +21,16 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 const DEADLINE: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 pub(super) const TRY: Duration = Duration::from_secs(1);
-/// How long a new connection may take, greeting included.
-const CONNECT: Duration = Duration::from_secs(2);
+/// How long a new connection may take, greeting included; a part of it for what can be done without.
+const CONNECT: Duration = Duration::from_secs(4);
+const LOAD_SCRIPTS: Duration = Duration::from_millis(500);
 /// Between two attempts to connect, and between two attempts to ask: first and longest.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
-/// A cluster is given up, and looked at afresh, after so many failures without a success.
+/// A cluster is given up after so many failures without a success.
 const FAILURES: u32 = 4;
+/// A cluster of which a part does not answer is looked at afresh, while the rest goes on; so long between two looks.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The key that tells whose data these are, their version, and the secret that recipients' addresses are hashed with.
 const STORE: &str = "store";
@@ -49,6 +52,7 @@ struct Shared {
     time: ServerTime,
     state: watch::Sender<State>,
     broken: Notify,
+    doubted: Notify,
     failures: AtomicU32,
     connections: AtomicU64,
     /// What is wrong, for people.
@@ -73,6 +77,7 @@ impl Link {
             time,
             state: watch::Sender::new(State::Connecting),
             broken: Notify::new(),
+            doubted: Notify::new(),
             failures: AtomicU32::new(0),
             connections: AtomicU64::new(0),
             trouble: watch::Sender::new(None),
@@ -210,8 +215,15 @@ impl Shared {
     /// A connection on which a question failed.
     fn failed(&self, id: u64, connection: &Connection, failure: &Failure) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        // In a cluster most servers may be well, and its client finds out by itself what has moved.
-        if !failure.breaks() || (connection.is_cluster() && failures < FAILURES) {
+        if !failure.breaks() {
+            return;
+        }
+        // In a cluster most servers may be well.
+        if connection.is_cluster() && failures < FAILURES {
+            // Its client finds out by itself what has moved, but not that a server does not answer any more.
+            if matches!(*self.state.borrow(), State::Up(current, _) if current == id) {
+                self.doubted.notify_one();
+            }
             return;
         }
         self.failures.store(0, Ordering::Relaxed);
@@ -243,10 +255,34 @@ impl Shared {
         self.hash_key.store(Arc::new(hash_key));
         // Questions then arrive in the order in which they were asked. A server that does not know a script, or does not let
         // us load it, is told the script with the question.
-        for script in scripts::all() {
-            let _ = connection.ask_all(script.load()).await;
-        }
+        let _ = timeout(LOAD_SCRIPTS, async {
+            for script in scripts::all() {
+                let _ = connection.ask_all(script.load()).await;
+            }
+        })
+        .await;
         Ok(connection)
+    }
+
+    fn up(&self, connection: Connection) {
+        let id = self.connections.fetch_add(1, Ordering::Relaxed);
+        self.failures.store(0, Ordering::Relaxed);
+        self.state.send_replace(State::Up(id, connection));
+    }
+
+    /// Returns when the connection is broken.
+    async fn watch(&self) {
+        loop {
+            tokio::select! {
+                () = self.broken.notified() => return,
+                () = self.doubted.notified() => {
+                    if let Ok(Ok(connection)) = timeout(CONNECT, self.establish()).await {
+                        self.up(connection);
+                    }
+                    sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
     }
 }
 
@@ -262,12 +298,10 @@ async fn keep_connected(shared: Arc<Shared>) {
         let established = timeout(CONNECT, shared.establish()).await;
         match established.unwrap_or_else(|_| Err("the server does not answer".to_owned())) {
             Ok(connection) => {
-                let id = shared.connections.fetch_add(1, Ordering::Relaxed);
-                shared.failures.store(0, Ordering::Relaxed);
-                shared.state.send_replace(State::Up(id, connection));
+                shared.up(connection);
                 shared.note_trouble(None);
                 pause = RECONNECT.0;
-                shared.broken.notified().await;
+                shared.watch().await;
             }
             Err(why) => {
                 let why: Trouble = why.into();
@@ -323,7 +357,8 @@ impl Failure {
             Failure::NoAnswer => true,
             Failure::Error(error) => {
                 let server = [ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown, ServerErrorKind::ClusterDown];
-                error.is_io_error() || server.iter().any(|kind| error.kind() == ErrorKind::Server(*kind))
+                let is_unreached = error.is_io_error() || error.kind() == ErrorKind::ClusterConnectionNotFound;
+                is_unreached || server.iter().any(|kind| error.kind() == ErrorKind::Server(*kind))
             }
         }
     }

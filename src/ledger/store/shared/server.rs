@@ -10,6 +10,7 @@ use redis::{
     Value,
 };
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// How long a TCP or TLS connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -73,26 +74,31 @@ impl Servers {
     /// # Errors
     /// What is wrong with each of them.
     pub async fn connect(&self) -> Result<Connection, String> {
+        // At once: one that hangs is not to keep us from the others.
+        let mut greetings = JoinSet::new();
+        for info in self.0.iter().cloned() {
+            greetings.spawn(async move { (greet_any(&info).await, info) });
+        }
         let mut troubles = Vec::new();
-        for info in &self.0 {
-            let trouble = match self.connect_to(info).await {
-                Ok(connection) => return Ok(connection),
-                Err(trouble) => trouble,
+        while let Some(Ok((greeted, info))) = greetings.join_next().await {
+            let connected = match greeted {
+                Ok((connection, hello)) => self.connect_by(&info, connection, &hello).await,
+                Err(error) => Err(in_words(&error)),
             };
-            troubles.push(format!("{}: {trouble}", info.addr()));
+            match connected {
+                Ok(connection) => return Ok(connection),
+                Err(trouble) => troubles.push(format!("{}: {trouble}", info.addr())),
+            }
         }
         Err(troubles.join("; "))
     }
 
-    async fn connect_to(&self, info: &ConnectionInfo) -> Result<Connection, String> {
-        let (connection, hello) = match greet(info).await {
-            Ok(greeted) => greeted,
-            // Sentinels often need no password where the servers do.
-            Err(error) => match greet(&without_login(info)).await {
-                Ok(greeted) if greeted.1.mode == "sentinel" => greeted,
-                _ => return Err(in_words(&error)),
-            },
-        };
+    async fn connect_by(
+        &self,
+        info: &ConnectionInfo,
+        connection: MultiplexedConnection,
+        hello: &Hello,
+    ) -> Result<Connection, String> {
         match &*hello.mode {
             "cluster" => self.connect_to_cluster().await.map(Connection::Cluster).map_err(|error| in_words(&error)),
             "sentinel" => {
@@ -118,6 +124,18 @@ impl Servers {
             .max_retry_wait(200)
             .build()?;
         client.get_async_connection().await
+    }
+}
+
+/// Sentinels often need no password where the servers do.
+async fn greet_any(info: &ConnectionInfo) -> RedisResult<(MultiplexedConnection, Hello)> {
+    let error = match greet(info).await {
+        Err(error) if !error.is_io_error() => error,
+        greeted => return greeted,
+    };
+    match greet(&without_login(info)).await {
+        Ok(greeted) if greeted.1.mode == "sentinel" => Ok(greeted),
+        _ => Err(error),
     }
 }
 
