@@ -2,6 +2,10 @@
 
 mod contract;
 mod crash;
+#[cfg(feature = "test-clock")]
+mod failover;
+#[cfg(feature = "test-clock")]
+mod load;
 mod model;
 #[cfg(feature = "test-clock")]
 #[path = "../common/redis.rs"]
