@@ -1,10 +1,10 @@
 //! An SMTP session as the limits on connections see it: it counts once, however often anybody asks about it.
 
 use super::engine::Engine;
-use super::envelope::{FrontEnd, bounded};
+use super::envelope::{Envelope, FrontEnd, bounded};
 use super::log;
 use crate::connections::{Counted, client_net};
-use crate::envelope::Reply;
+use crate::envelope::{AddressError, Reply};
 use crate::policy::{
     ConnectionFacts, Outcome, Verdict, is_exempt_connection, is_generic_helo, judge_connection, judge_generic_helo,
 };
@@ -54,9 +54,18 @@ impl Connection {
             && let Some(verdict) = limited.judge(&self.engine, helo)
         {
             let reference = Reference::generate();
-            let helo = helo.unwrap_or_default();
+            let envelope = before_mail(limited.client, helo.unwrap_or_default());
+            let told = log::Told {
+                front_end: self.front_end,
+                envelope: &envelope,
+                verdict: &verdict,
+                recipient: None,
+                queue_id: None,
+                recipients: None,
+                reference,
+            };
             self.engine.tally.count_refusal(&verdict);
-            log::connection(&self.engine.log, self.front_end, limited.client, helo, &verdict, reference);
+            log::decided(&self.engine, &self.engine.snapshot(), &told);
             self.refused = verdict.refusal().map(|refusal| refusal.reply(reference));
         }
         self.refused.as_ref()
@@ -101,6 +110,12 @@ impl Limited {
         verdict.shadow.extend(shadow);
         says_anything(&verdict).then_some(verdict)
     }
+}
+
+/// What is known before there is any sender.
+fn before_mail(client: IpAddr, helo: &str) -> Envelope {
+    let sender = Err(AddressError::Empty);
+    Envelope { sender, ..Envelope::new(Some(client), helo, "", "", "") }
 }
 
 fn says_anything(verdict: &Verdict) -> bool {

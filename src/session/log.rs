@@ -1,11 +1,13 @@
 //! The log lines of transactions: one at the end of each, one for each refusal.
 
+use super::engine::{Engine, Snapshot};
 use super::envelope::{Envelope, FrontEnd};
+use super::recorded::Decided;
 use crate::envelope::Address;
 use crate::policy::{Outcome, Refusal, Verdict};
 use crate::report::{Level, LogLine, Logger, Reference};
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A verdict that somebody is told.
 pub(super) struct Told<'a> {
@@ -19,7 +21,28 @@ pub(super) struct Told<'a> {
     pub reference: Reference,
 }
 
-pub(super) fn decided(log: &Logger, told: &Told) {
+/// Logs a verdict, and records the decision behind its reference where it refuses, or would refuse.
+pub(super) fn decided(engine: &Engine, snapshot: &Arc<Snapshot>, told: &Told) {
+    write(&engine.log, told);
+    let is_worth_it = !told.verdict.passes() || !told.verdict.shadow.is_empty();
+    if let Some(decisions) = engine.decisions().filter(|_| is_worth_it) {
+        decisions.record(
+            told.reference,
+            Decided {
+                at: engine.wall_time(),
+                front_end: told.front_end,
+                envelope: told.envelope.clone(),
+                snapshot: snapshot.clone(),
+                verdict: told.verdict.clone(),
+                recipient: told.recipient.cloned(),
+                queue_id: told.queue_id.map(Box::from),
+                recipients: told.recipients,
+            },
+        );
+    }
+}
+
+fn write(log: &Logger, told: &Told) {
     let verdict = told.verdict;
     let level = if verdict.refusal().is_some_and(Refusal::is_failure) { Level::Warn } else { Level::Info };
     if !log.enabled(level) {
@@ -52,30 +75,6 @@ pub(super) fn decided(log: &Logger, told: &Told) {
         .field("ref", told.reference)
         .optional("text", verdict.refusal());
     log.write(level, line);
-}
-
-/// An SMTP session that is refused, or would be by a limit in shadow.
-pub(super) fn connection(
-    log: &Logger,
-    front_end: FrontEnd,
-    client: IpAddr,
-    helo: &str,
-    verdict: &Verdict,
-    reference: Reference,
-) {
-    if !log.enabled(Level::Info) {
-        return;
-    }
-    let line = LogLine::transaction(None)
-        .field("verdict", verdict.word())
-        .optional("reason", verdict.refusal().map(Refusal::key))
-        .field("client", client)
-        .optional("helo", Some(helo).filter(|helo| !helo.is_empty()))
-        .optional("shadow", verdict.shadow.first().map(Refusal::key))
-        .field("proto", front_end.key())
-        .field("ref", reference)
-        .optional("text", verdict.refusal());
-    log.write(Level::Info, line);
 }
 
 /// A transaction that ended without a message: what it had reserved is given back.

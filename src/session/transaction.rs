@@ -4,7 +4,6 @@ use super::engine::{Engine, Snapshot};
 use super::envelope::{Envelope, FrontEnd};
 use super::log;
 use super::open_count::UnderWay;
-use super::recorded::Decided;
 use crate::config::OnFailure;
 use crate::directory::CustomerLimits;
 use crate::envelope::{Address, Reply};
@@ -421,23 +420,7 @@ impl Transaction {
         let reference = Reference::generate();
         let (front_end, envelope) = (self.front_end, &self.envelope);
         let told = log::Told { front_end, envelope, verdict: &verdict, recipient, queue_id, recipients, reference };
-        log::decided(&self.engine.log, &told);
-        let is_worth_it = !verdict.passes() || !verdict.shadow.is_empty();
-        if let Some(decisions) = self.engine.decisions().filter(|_| is_worth_it) {
-            decisions.record(
-                reference,
-                Decided {
-                    at: self.engine.wall_time(),
-                    front_end,
-                    envelope: envelope.clone(),
-                    snapshot: self.snapshot.clone(),
-                    verdict: verdict.clone(),
-                    recipient: recipient.cloned(),
-                    queue_id: queue_id.map(Box::from),
-                    recipients,
-                },
-            );
-        }
+        log::decided(&self.engine, &self.snapshot, &told);
         let reply = verdict.refusal().map(|refusal| refusal.reply(reference));
         Decision { verdict, reply }
     }

@@ -46,6 +46,14 @@ fn generic_names_are_told_what_to_change(front: Front) {
     }
     client.await_end_of_session();
     relay.daemon.await_line(&["verdict=defer", "reason=generic-helo", "helo=localhost", "ref="]);
+    let (_, reference) = text.rsplit_once('[').expect("a reference at the end");
+    let decision = crate::bed::eventually("the decision is recorded", || {
+        let output = relay.daemon.cli(&["explain", reference.trim_end_matches(']')]);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    for part in ["reason     generic-helo\n", "helo       localhost\n", "The HELO name localhost is generic"] {
+        assert!(decision.contains(part), "{part:?} is missing: {decision}");
+    }
     // A name of its own is welcome at once, and so is a printer with none in a customer's range.
     let (client, refusal) = session(&relay, stranger(front), "mail.stranger.example");
     assert_ne!(refusal.expect("nobody's address").code, 421, "{}", client.transcript());
