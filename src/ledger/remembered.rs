@@ -4,7 +4,7 @@
 //! recipient is remembered for as long as that count has it, so the number is never under the true one.
 
 use super::RecipientKey;
-use super::rolling::Day;
+use super::rolling::{Day, room_for_more};
 use super::seen::{Seen, SeenTable};
 use crate::clock::Moment;
 
@@ -35,6 +35,14 @@ impl Default for Remembered {
 }
 
 impl Remembered {
+    /// A number that [`Remembered::count`] is not above, had without following a pointer for a few.
+    pub fn at_most(&self) -> u64 {
+        match self {
+            Remembered::Few(list) => list.len() as u64,
+            Remembered::Many(many) => many.times.at_most(),
+        }
+    }
+
     /// How many were seen within the window.
     pub fn count(&mut self, now: Moment) -> u64 {
         match self {
@@ -96,8 +104,7 @@ impl Remembered {
                     list.retain(|seen| seen.at > horizon);
                 }
                 if list.len() == list.capacity() {
-                    // As in a rolling count: by a quarter, not to the double.
-                    list.reserve_exact((list.len() / 4).max(4));
+                    list.reserve_exact(room_for_more::<Seen>(list.len()));
                 }
                 list.push(Seen::new(key, at));
                 if list.len() > FEW {

@@ -56,6 +56,11 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
         self.total
     }
 
+    /// A number that [`Rolling::total`] is not above: what has expired may be in it. Follows no pointer.
+    pub fn at_most(&self) -> u64 {
+        self.total
+    }
+
     /// Counts `count` at the second `at`, or at the latest second that was counted before, if that is later.
     pub fn push(&mut self, at: u32, count: u32) {
         let Some(last) = self.entries.back().copied() else { return self.insert(0, at, count) };
@@ -174,8 +179,7 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
 
     fn insert(&mut self, place: usize, at: u32, count: u32) {
         if self.entries.len() == self.entries.capacity() {
-            // Most windows stay short, and there are millions of them: grow by a quarter, not to the double.
-            self.entries.reserve_exact((self.entries.len() / 4).max(4));
+            self.entries.reserve_exact(room_for_more::<Entry>(self.entries.len()));
         }
         self.entries.insert(place, Entry { time: at, count });
         self.total += u64::from(count);
@@ -183,6 +187,14 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
             self.oldest = at;
         }
     }
+}
+
+/// By how many a full list of `length` grows. Most stay short, and there are millions of them, so it is not to the double but to
+/// the next size that allocators hand out: they have four to each doubling, and what is asked for between them is wasted.
+pub(super) fn room_for_more<T>(length: usize) -> usize {
+    let least = (length + 2) * size_of::<T>();
+    let step = (least.next_power_of_two() / 8).max(16);
+    least.next_multiple_of(step) / size_of::<T>() - length
 }
 
 /// When what was counted at a second leaves the window.
