@@ -15,6 +15,15 @@ pub struct Parties {
     pub login: Option<Arc<str>>,
 }
 
+/// How soon a transaction will ask something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreseen {
+    /// When its client has sent the next command, or at least something else has been done.
+    Soon,
+    /// In a moment; [`Foreseen::Soon`] was said before.
+    Next,
+}
+
 /// Names one open transaction. Never used twice by one daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReservationId(pub u64);

@@ -22,7 +22,7 @@ mod seen;
 mod store;
 
 pub use api::{
-    Answer, Kept, LedgerError, LimitUsage, Near, Parties, RecipientKey, ReservationId, Size, Standing, Subject,
-    SubjectKind,
+    Answer, Foreseen, Kept, LedgerError, LimitUsage, Near, Parties, RecipientKey, ReservationId, Size, Standing,
+    Subject, SubjectKind,
 };
 pub use ledger::{Health, Ledger, OpenError, Readiness};

@@ -7,7 +7,7 @@ use super::open_count::UnderWay;
 use crate::config::OnFailure;
 use crate::directory::CustomerLimits;
 use crate::envelope::{Address, Reply};
-use crate::ledger::{Answer, Kept, LedgerError, RecipientKey, ReservationId};
+use crate::ledger::{Answer, Foreseen, Kept, LedgerError, RecipientKey, ReservationId};
 use crate::policy::{
     Admission, Admitted, Exemption, Gate, Outcome, RecipientFacts, Refusal, Trace, Verdict, admit, conclude,
     is_exempt_client, is_exempt_recipient,
@@ -81,6 +81,9 @@ impl Transaction {
     pub fn begin(engine: &Arc<Engine>, front_end: FrontEnd, envelope: Envelope, rewriting: Rewriting) -> Transaction {
         let snapshot = engine.snapshot();
         let admission = admission_of(&envelope, &snapshot, &mut Trace::off());
+        if let Admission::Admitted(admitted) = &admission {
+            engine.ledger.foresee(&admitted.parties, Foreseen::Soon);
+        }
         Transaction {
             reservation: engine.ledger.new_reservation(),
             engine: engine.clone(),
@@ -248,6 +251,9 @@ impl Transaction {
     }
 
     async fn judge(&mut self, recipient: &str, queue_id: Option<&str>, counting: Counting) -> Decision {
+        if let Admission::Admitted(admitted) = &self.admission {
+            self.engine.ledger.foresee(&admitted.parties, Foreseen::Next);
+        }
         let address = match Address::parse(recipient) {
             Ok(address) => address,
             Err(error) => {

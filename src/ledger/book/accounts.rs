@@ -1,6 +1,6 @@
 //! What is counted and held for each customer, user and login.
 
-use super::keys::HeldKeys;
+use super::keys::{HeldKeys, LetGo};
 use super::slab::{Position, Slab};
 use crate::clock::Moment;
 use crate::directory::LimitName;
@@ -22,7 +22,9 @@ pub(super) struct Accounts {
     sweep_at: (Position, Position),
 }
 
+/// Three cache lines.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Customer {
     pub name: Arc<str>,
     pub line: StoredAs,
@@ -48,6 +50,8 @@ pub(super) struct Sender {
     pub held: u32,
     /// Different recipients held by open transactions.
     pub keys_held: u32,
+    /// So many of them may be among the remembered too.
+    pub unread: u32,
     pub kind: SubjectKind,
 }
 
@@ -83,6 +87,14 @@ impl StoredAs {
 
     pub fn make_known(&mut self) {
         self.number |= KNOWN;
+    }
+}
+
+impl Sender {
+    /// No more different recipients than so many are counted and held. The true number may be lower: some may have expired,
+    /// and what is held and [unread](Sender::unread) may be in it twice.
+    pub fn uniques_at_most(&self) -> u64 {
+        self.remembered.at_most() + u64::from(self.keys_held)
     }
 }
 
@@ -140,6 +152,22 @@ pub(super) fn sender_hash(hasher: &impl BuildHasher, customer: u64, kind: Subjec
 }
 
 impl Accounts {
+    /// Has the processor fetch what leads to a transaction's accounts.
+    pub fn fetch_index(&self, hashes: &Hashes) {
+        self.customers.fetch_index(hashes.customer);
+        self.senders.fetch_index(hashes.user);
+        self.senders.fetch_index(hashes.login);
+    }
+
+    /// Has it fetch the accounts themselves, all at once: with a million, each is in memory that no cache holds, and one after
+    /// the other they would take longer than all else.
+    pub fn fetch(&self, hashes: &Hashes) {
+        self.fetch_index(hashes);
+        self.customers.fetch_value(hashes.customer);
+        self.senders.fetch_value(hashes.user);
+        self.senders.fetch_value(hashes.login);
+    }
+
     pub fn find(&mut self, parties: &Parties, hashes: &Hashes) -> Holders {
         let customer = self.customers.find(hashes.customer, |customer| same(&customer.name, &parties.customer));
         if let Some(customer) = customer {
@@ -204,28 +232,55 @@ impl Accounts {
             customer,
             held: 0,
             keys_held: 0,
+            unread: 0,
             kind,
         };
         self.senders.insert(hash, sender)
     }
 
-    /// Holds a recipient on a sender's account.
-    pub fn hold(&mut self, sender: Position, key: RecipientKey, now: Moment) {
-        let account = &mut self.senders[sender];
-        if self.held.hold(sender, key, || account.remembered.take(key, now).unwrap_or(0)) {
+    /// Holds a recipient on a sender's account. Whether it was seen before is not looked up: far from the limit nobody asks.
+    pub fn hold(&mut self, sender: Position, key: RecipientKey) {
+        if self.held.hold(sender, key) {
+            let account = &mut self.senders[sender];
             account.keys_held += 1;
+            account.unread += 1;
         }
     }
 
     /// Gives a held recipient back, as seen at the second `seen`; 0: it was not.
     pub fn let_go(&mut self, sender: Position, key: RecipientKey, seen: u32, now: Moment) {
         let account = &mut self.senders[sender];
-        if let Some(held) = self.held.let_go(sender, key, seen) {
-            account.keys_held -= 1;
-            if held.last_seen > 0 {
-                account.remembered.put(key, held.last_seen, now);
-            }
+        let read = || account.remembered.take(key, now).unwrap_or(0);
+        let Some(LetGo { was_read, last_seen }) = self.held.let_go(sender, key, seen, read) else { return };
+        account.unread -= u32::from(was_read);
+        match last_seen {
+            None => return,
+            // It is among the remembered still, if it ever was.
+            Some(None) => account.unread -= 1,
+            Some(Some(0)) => {}
+            Some(Some(at)) => account.remembered.put(key, at, now),
         }
+        account.keys_held -= 1;
+    }
+
+    /// Looks up all that is held on an account among the remembered: from then on each is in one place only.
+    pub fn read_held(&mut self, sender: Position, now: Moment) {
+        let account = &mut self.senders[sender];
+        if std::mem::take(&mut account.unread) == 0 {
+            return;
+        }
+        for held in self.held.of_mut(sender) {
+            held.last_seen.get_or_insert_with(|| account.remembered.take(held.key, now).unwrap_or(0));
+        }
+    }
+
+    /// Forgets what is counted for a sender. What is held stays held.
+    pub fn forget_sender(&mut self, sender: Position) {
+        let account = &mut self.senders[sender];
+        account.messages.clear();
+        account.remembered.clear();
+        account.unread = 0;
+        self.held.of_mut(sender).for_each(|held| held.last_seen = Some(0));
     }
 
     /// Whose account is there, if it has such a limit, and how much of it is used.
@@ -242,7 +297,7 @@ impl Accounts {
             let sender = self.senders.get_mut(position).filter(|sender| sender.kind == kind)?;
             let used = match limit {
                 LimitName::UserMessages | LimitName::LoginMessages => sender.messages.total(now),
-                // Those that are held at the moment are left out.
+                // Of those that are held at the moment some are left out.
                 _ => sender.remembered.count(now),
             };
             (&self.customers[sender.customer].name, &sender.name, used)

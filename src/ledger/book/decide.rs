@@ -1,4 +1,7 @@
 //! Whether it fits: all limits of a transaction at once.
+//!
+//! What lets through most of them is a look at the account itself: the most that can be counted there, what has expired
+//! included. Only near a limit is anything looked at that lies elsewhere in memory.
 
 use super::accounts::{Accounts, Holder, Holders};
 use super::keys::KeySet;
@@ -65,8 +68,11 @@ impl Accounts {
             Holder::At(position) => Some(&mut self.senders[position]),
             _ => None,
         };
-        let used = sender.as_mut().map_or(0, |sender| sender.messages.total(now));
         let reserved = sender.as_ref().map_or(0, |sender| u64::from(sender.held));
+        if sender.as_ref().map_or(0, |sender| sender.messages.at_most()) + reserved < max {
+            return None;
+        }
+        let used = sender.as_mut().map_or(0, |sender| sender.messages.total(now));
         if used + reserved < max {
             return None;
         }
@@ -89,6 +95,16 @@ impl Accounts {
         let mine = mine.map_or(0, Reservation::recipients);
         let own = mine + more;
         let mut customer = customer.map(|position| &mut self.customers[position]);
+        let most = customer.as_ref().map_or(0, |customer| {
+            let counted = match limit {
+                LimitName::CustomerPeak => customer.ten_minutes.at_most(),
+                _ => customer.day.at_most(),
+            };
+            counted + customer.held
+        });
+        if most + more <= max {
+            return None;
+        }
         let (used, held) = customer.as_mut().map_or((0, 0), |customer| {
             let used = match limit {
                 LimitName::CustomerPeak => customer.ten_minutes.total(now),
@@ -124,6 +140,10 @@ impl Accounts {
             }
             Holder::At(position) => position,
         };
+        if self.senders[position].uniques_at_most() + keys.len() as u64 <= max {
+            return None;
+        }
+        self.read_held(position, now);
         let sender = &mut self.senders[position];
         let counted = sender.remembered.count(now) + u64::from(sender.keys_held);
         if counted + keys.len() as u64 <= max {
@@ -162,10 +182,9 @@ impl Accounts {
         let mut seen_and_held = Vec::new();
         let mut reserved = 0;
         for held in self.held.of(position).filter(|held| !is_own(held.key)) {
-            if held.last_seen > 0 && sender.remembered.counts(held.last_seen, now) {
-                seen_and_held.push(held.last_seen);
-            } else {
-                reserved += 1;
+            match held.last_seen {
+                Some(at) if at > 0 && sender.remembered.counts(at, now) => seen_and_held.push(at),
+                _ => reserved += 1,
             }
         }
         let used = sender.remembered.count(now) - known.len() as u64 + seen_and_held.len() as u64;
@@ -199,6 +218,10 @@ impl Accounts {
                     sender.messages.total(now) + u64::from(sender.held)
                 }
                 (LimitName::UserUniques | LimitName::LoginUniques, Holder::At(position)) => {
+                    if self.senders[position].uniques_at_most() < from {
+                        continue;
+                    }
+                    self.read_held(position, now);
                     let sender = &mut self.senders[position];
                     sender.remembered.count(now) + u64::from(sender.keys_held)
                 }
@@ -214,11 +237,12 @@ impl Accounts {
     /// How many different recipients were seen within the window, and how many more are held only; and when at most
     /// `allowed` will be left of the former.
     pub fn uniques_usage(&mut self, position: Position, allowed: u64, now: Moment) -> (u64, u64, Moment) {
+        self.read_held(position, now);
         let sender = &mut self.senders[position];
         let seen: Vec<u32> = self
             .held
             .of(position)
-            .map(|held| held.last_seen)
+            .filter_map(|held| held.last_seen)
             .filter(|&at| at > 0 && sender.remembered.counts(at, now))
             .collect();
         let used = sender.remembered.count(now) + seen.len() as u64;

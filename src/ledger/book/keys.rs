@@ -65,8 +65,7 @@ impl FromIterator<RecipientKey> for KeySet {
     }
 }
 
-/// Which recipients are held on which accounts, and by how many transactions. A recipient that is held is not counted
-/// as remembered: it is in one place or the other.
+/// Which recipients are held on which accounts, and by how many transactions.
 #[derive(Debug, Default)]
 pub(super) struct HeldKeys(HashTable<HeldKey>);
 
@@ -75,8 +74,18 @@ pub(super) struct HeldKey {
     pub key: RecipientKey,
     pub account: Position,
     pub holders: u32,
-    /// The second when it was last seen before it was held; 0 is never.
-    pub last_seen: u32,
+    /// The second when it was last seen before it was held; 0 is never. It is not counted as remembered then: it is in one
+    /// place or the other. `None`: nobody has looked yet, and if it was seen, it is still counted as remembered.
+    pub last_seen: Option<u32>,
+}
+
+/// What became of a recipient that was let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LetGo {
+    /// It was looked for among the remembered just now.
+    pub was_read: bool,
+    /// Nobody holds it any more, and this was known of it.
+    pub last_seen: Option<Option<u32>>,
 }
 
 impl HeldKeys {
@@ -84,8 +93,8 @@ impl HeldKeys {
         self.0.find(hash(account, key), |held| held.is(account, key)).is_some()
     }
 
-    /// Holds it once more. If nobody held it before, `last_seen` tells when it was last seen; true in that case.
-    pub fn hold(&mut self, account: Position, key: RecipientKey, last_seen: impl FnOnce() -> u32) -> bool {
+    /// Holds it once more; true if nobody held it before.
+    pub fn hold(&mut self, account: Position, key: RecipientKey) -> bool {
         let rehash = |held: &HeldKey| hash(held.account, held.key);
         match self.0.entry(hash(account, key), |held| held.is(account, key), rehash) {
             Entry::Occupied(mut held) => {
@@ -93,19 +102,30 @@ impl HeldKeys {
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(HeldKey { key, account, holders: 1, last_seen: last_seen() });
+                place.insert(HeldKey { key, account, holders: 1, last_seen: None });
                 true
             }
         }
     }
 
-    /// Holds it once less, as seen at the second `seen` if that is later than before. Returns it when nobody holds it any more.
-    pub fn let_go(&mut self, account: Position, key: RecipientKey, seen: u32) -> Option<HeldKey> {
+    /// Holds it once less, as seen at the second `seen` if that is later than before; 0: it was not. `read` tells when it was
+    /// seen before, if that is asked. `None`: it was not held.
+    pub fn let_go(
+        &mut self,
+        account: Position,
+        key: RecipientKey,
+        seen: u32,
+        read: impl FnOnce() -> u32,
+    ) -> Option<LetGo> {
         let mut entry = self.0.find_entry(hash(account, key), |held| held.is(account, key)).ok()?;
         let held = entry.get_mut();
-        held.last_seen = held.last_seen.max(seen);
+        let was_read = seen > 0 && held.last_seen.is_none();
+        if seen > 0 {
+            held.last_seen = Some(held.last_seen.unwrap_or_else(read).max(seen));
+        }
         held.holders -= 1;
-        (held.holders == 0).then(|| entry.remove().0)
+        let last_seen = (held.holders == 0).then(|| entry.remove().0.last_seen);
+        Some(LetGo { was_read, last_seen })
     }
 
     /// All that is held on one account. Looks through all that is open.
@@ -113,8 +133,9 @@ impl HeldKeys {
         self.0.iter().filter(move |held| held.account == account)
     }
 
-    pub fn forget_last_seen(&mut self, account: Position) {
-        self.0.iter_mut().filter(|held| held.account == account).for_each(|held| held.last_seen = 0);
+    /// As [`HeldKeys::of`].
+    pub fn of_mut(&mut self, account: Position) -> impl Iterator<Item = &mut HeldKey> {
+        self.0.iter_mut().filter(move |held| held.account == account)
     }
 }
 
@@ -145,12 +166,15 @@ mod tests {
     fn a_key_is_let_go_when_the_last_holder_lets_go() {
         let mut held = HeldKeys::default();
         let key = RecipientKey(7);
-        assert!(held.hold(1, key, || 5));
-        assert!(!held.hold(1, key, || panic!("it is held already")));
-        assert!(held.hold(2, key, || 0));
-        assert!(held.let_go(1, key, 9).is_none());
-        let last = held.let_go(1, key, 0).unwrap();
-        assert_eq!(last.last_seen, 9);
+        assert!(held.hold(1, key));
+        assert!(!held.hold(1, key));
+        assert!(held.hold(2, key));
+        assert_eq!(held.let_go(1, key, 9, || 5), Some(LetGo { was_read: true, last_seen: None }));
+        let last = held.let_go(1, key, 0, || panic!("it is known already"));
+        assert_eq!(last, Some(LetGo { was_read: false, last_seen: Some(Some(9)) }));
         assert!(!held.contains(1, key) && held.contains(2, key));
+        let unread = held.let_go(2, key, 0, || panic!("nobody asks"));
+        assert_eq!(unread, Some(LetGo { was_read: false, last_seen: Some(None) }));
+        assert_eq!(held.let_go(2, key, 9, || 0), None);
     }
 }

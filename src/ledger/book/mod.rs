@@ -7,6 +7,7 @@ mod accounts;
 mod decide;
 mod keys;
 mod load;
+mod prefetch;
 mod reservation;
 mod shard;
 mod slab;
@@ -15,7 +16,7 @@ pub(super) use self::load::{Loaded, Place};
 
 use self::accounts::{Accounts, Hashes, sender_hash};
 use self::shard::{Asker, Committing, Rules, Shard};
-use super::{Answer, Kept, LimitUsage, Parties, RecipientKey, ReservationId, Size, Subject, SubjectKind};
+use super::{Answer, Foreseen, Kept, LimitUsage, Parties, RecipientKey, ReservationId, Size, Subject, SubjectKind};
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName};
 use hashbrown::DefaultHashBuilder;
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// So many that two customers seldom wait for each other, and that no table grows long at a time.
-const SHARDS: usize = 256;
+const SHARDS: usize = 128;
 
 /// What [`Book::sweep`] looks at: so many shards, so many rounds in each at most, so many accounts in a round.
 const SWEPT_SHARDS: usize = 4;
@@ -98,6 +99,16 @@ impl Book {
         }
     }
 
+    /// Has the processor fetch what a transaction will ask for.
+    pub fn foresee(&self, parties: &Parties, when: Foreseen) {
+        let hashes = Hashes::of(&self.hasher, parties);
+        let shard = self.shard(hashes.customer).1.lock();
+        match when {
+            Foreseen::Soon => shard.accounts.fetch_index(&hashes),
+            Foreseen::Next => shard.accounts.fetch(&hashes),
+        }
+    }
+
     pub fn reserve(
         &self,
         now: Moment,
@@ -108,6 +119,7 @@ impl Book {
     ) -> Answer {
         let asker = self.asker(parties, limits);
         let (now, _, mut shard) = self.enter(now, asker.hashes.customer);
+        shard.accounts.fetch(&asker.hashes);
         let answer = shard.reserve(now, id, &asker, key, &self.rules());
         self.note_dropped(&mut shard);
         answer
@@ -141,6 +153,7 @@ impl Book {
     ) -> Answer {
         let asker = self.asker(parties, limits);
         let (now, place, mut shard) = self.enter(now, asker.hashes.customer);
+        shard.accounts.fetch(&asker.hashes);
         let how = Committing { counting, shard: place, numbers: &self.next_number };
         let (answer, entry) = shard.commit(now, id, &asker, kept, &how, &self.rules());
         if let Some(entry) = entry {
@@ -215,11 +228,7 @@ impl Book {
                 accounts.customers[customer].day.clear();
                 accounts.customers[customer].ten_minutes.clear();
             }
-            Some((sender, _)) => {
-                accounts.senders[sender].messages.clear();
-                accounts.senders[sender].remembered.clear();
-                accounts.held.forget_last_seen(sender);
-            }
+            Some((sender, _)) => accounts.forget_sender(sender),
             None => {}
         }
     }

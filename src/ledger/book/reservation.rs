@@ -42,17 +42,17 @@ impl Reservation {
     }
 
     /// Holds one more recipient.
-    pub fn add(&mut self, accounts: &mut Accounts, key: RecipientKey, now: Moment) {
+    pub fn add(&mut self, accounts: &mut Accounts, key: RecipientKey) {
         if self.keys.insert(key) {
             accounts.customers[self.customer].held += 1;
-            self.senders().for_each(|sender| accounts.hold(sender, key, now));
+            self.senders().for_each(|sender| accounts.hold(sender, key));
         }
     }
 
     /// Holds exactly these from now on.
     pub fn become_exactly(&mut self, accounts: &mut Accounts, keys: KeySet, unnamed: u32, now: Moment) {
         for &key in keys.as_slice() {
-            self.add(accounts, key, now);
+            self.add(accounts, key);
         }
         for &key in self.keys.as_slice() {
             if !keys.contains(key) {
@@ -75,10 +75,15 @@ impl Reservation {
     pub fn count(self, accounts: &mut Accounts, at: u32, now: Moment) {
         let customer = &mut accounts.customers[self.customer];
         let recipients = self.recipients().min(u32::MAX.into()) as u32;
+        // Decisions far from the limit leave what has expired where it is.
+        customer.day.expire(now);
+        customer.ten_minutes.expire(now);
         customer.day.push(at, recipients);
         customer.ten_minutes.push(at, recipients);
         for sender in self.senders() {
-            accounts.senders[sender].messages.push(at, 1);
+            let messages = &mut accounts.senders[sender].messages;
+            messages.expire(now);
+            messages.push(at, 1);
         }
         self.end(accounts, at, now);
     }

@@ -69,10 +69,10 @@ impl Shard {
             return answer;
         }
         match mine {
-            Some(mine) => mine.add(&mut self.accounts, key, now),
+            Some(mine) => mine.add(&mut self.accounts, key),
             None => {
                 let mut reservation = self.start(now, holders, asker);
-                reservation.add(&mut self.accounts, key, now);
+                reservation.add(&mut self.accounts, key);
                 self.open.insert(id, reservation);
                 self.note_deadline(now, id, rules.timeout);
                 self.sweep_after_opening(holders, now, rules);
