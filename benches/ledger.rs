@@ -7,11 +7,12 @@
 //!
 //! The store is made in `$TMPDIR`, or `/var/tmp`: it has to be on a real disk for `commit` to mean anything.
 
+use mimalloc::MiMalloc;
 use relaykeeper::clock::{ManualClock, Moment};
 use relaykeeper::config::Sync;
 use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Kept, Ledger, Parties, RecipientKey};
-use std::alloc::{GlobalAlloc, Layout, System};
+use relaykeeper::ledger::{Foreseen, Kept, Ledger, Parties, RecipientKey};
+use std::alloc::{GlobalAlloc, Layout};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
@@ -30,8 +31,13 @@ fn main() {
     let benches: [(&str, fn()); 5] =
         [("decision", decision), ("memory", memory), ("tail", tail), ("commit", commit), ("restart", restart)];
     for (name, bench) in benches {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+        if wanted == [name] {
             bench();
+        } else if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            // Each in a process of its own, which has nothing in memory yet.
+            let program = std::env::current_exe().expect("this program has a path");
+            let ended = std::process::Command::new(program).arg(name).status().expect("it can be started again");
+            assert!(ended.success(), "{name}: {ended}");
             println!();
         }
     }
@@ -39,32 +45,58 @@ fn main() {
 
 /// One decision with all limits, by how many users there are.
 fn decision() {
+    println!("decision (medians of 2,000 rounds of 100): every limit set, {REMEMBERED} remembered recipients a user,");
+    println!("users at random, one thread; all in nanoseconds");
     println!(
-        "decision (the median of 2,000 rounds of 100): every limit set, {REMEMBERED} remembered recipients a user, users at random, one thread"
+        "  reserve alone: nothing is known of the accounts before. reserve: they are foreseen, as the daemon does, in two"
     );
-    println!("{:>10} {:>12} {:>12} {:>12}", "users", "reserve ns", "commit ns", "release ns");
+    println!(
+        "  steps with other work between, which are counted. access: to memory as large as the ledger's, one after the other"
+    );
+    println!(
+        "{:>10} {:>14} {:>8} {:>8} {:>8} {:>8}",
+        "users", "reserve alone", "reserve", "commit", "release", "access"
+    );
     let mut first = None;
     for users in [1_000, 10_000, 100_000, 1_000_000] {
         let (clock, ledger) = in_memory();
         let parties = directory(users);
         fill(&ledger, &clock, &parties);
-        let [reserve, commit, release] = time_decisions(&ledger, &parties);
-        println!("{users:>10} {reserve:>12.0} {commit:>12.0} {release:>12.0}");
-        let first = *first.get_or_insert(reserve);
+        let Costs { alone, foreseen, commit, release } = time_decisions(&ledger, &parties);
+        let access = time_access(users * BYTES_PER_USER);
+        println!("{users:>10} {alone:>14.0} {foreseen:>8.0} {commit:>8.0} {release:>8.0} {access:>8.0}");
+        let (first_alone, first_foreseen) = *first.get_or_insert((alone, foreseen));
         if users == 1_000_000 {
-            println!("a reservation at 1,000,000 users takes {:.2} times what it takes at 1,000", reserve / first);
+            println!(
+                "a reservation at 1,000,000 users takes {:.2} times what it takes at 1,000; alone {:.2} times",
+                foreseen / first_foreseen,
+                alone / first_alone
+            );
         }
     }
 }
 
-fn time_decisions(ledger: &Ledger, parties: &[Parties]) -> [f64; 3] {
+/// The medians of some rounds, in nanoseconds for each call.
+struct Costs {
+    alone: f64,
+    foreseen: f64,
+    commit: f64,
+    release: f64,
+}
+
+/// About what [`memory`] says.
+const BYTES_PER_USER: usize = 700;
+
+fn time_decisions(ledger: &Ledger, parties: &[Parties]) -> Costs {
     const ROUNDS: usize = 2_000;
     const AT_ONCE: usize = 100;
+    /// So many other decisions are made between the steps of one.
+    const BETWEEN: usize = 4;
     let limits = limits();
     let mut random = Random(7);
-    let mut spent: [Vec<Duration>; 3] = Default::default();
+    let mut spent: [Vec<Duration>; 4] = Default::default();
     block_on(async {
-        for _ in 0..ROUNDS {
+        for round in 0..2 * ROUNDS {
             let asked: Vec<_> = (0..AT_ONCE)
                 .map(|n| {
                     let user = random.below(parties.len());
@@ -78,32 +110,67 @@ fn time_decisions(ledger: &Ledger, parties: &[Parties]) -> [f64; 3] {
             let names =
                 asked.iter().map(|(_, parties, _)| bytes(&Some(parties.customer.clone())) + bytes(&parties.user));
             std::hint::black_box(names.sum::<usize>());
+            let foresees = round % 2 == 1;
             let began = Instant::now();
-            for (id, parties, key) in &asked {
-                assert!(ledger.reserve(*id, parties, &limits, *key).await.is_ok_and(|answer| answer.fits()));
+            for n in 0..AT_ONCE + 2 * BETWEEN {
+                if foresees {
+                    for (ahead, when) in [(n, Foreseen::Soon), (n.wrapping_sub(BETWEEN), Foreseen::Next)] {
+                        asked.get(ahead).iter().for_each(|(_, parties, _)| ledger.foresee(parties, when));
+                    }
+                }
+                if let Some((id, parties, key)) = asked.get(n.wrapping_sub(2 * BETWEEN)) {
+                    assert!(ledger.reserve(*id, parties, &limits, *key).await.is_ok_and(|answer| answer.fits()));
+                }
             }
-            spent[0].push(began.elapsed());
+            spent[usize::from(foresees)].push(began.elapsed());
             let (committed, released) = asked.split_at(AT_ONCE / 2);
             let began = Instant::now();
             for (id, parties, key) in committed {
                 let kept = Kept { named: &[*key], unnamed: 0 };
                 assert!(ledger.commit(*id, parties, &limits, kept).await.is_ok_and(|answer| answer.fits()));
             }
-            spent[1].push(began.elapsed());
+            spent[2].push(began.elapsed());
             let began = Instant::now();
             for (id, parties, _) in released {
                 ledger.release(*id, parties);
             }
-            spent[2].push(began.elapsed());
+            spent[3].push(began.elapsed());
         }
     });
     // The median round: what else the machine does in a few of them does not matter.
     let each = |spent: &mut Vec<Duration>, calls: usize| {
         spent.sort_unstable();
-        spent[ROUNDS / 2].as_nanos() as f64 / calls as f64
+        spent[spent.len() / 2].as_nanos() as f64 / calls as f64
     };
-    let [reserve, commit, release] = &mut spent;
-    [each(reserve, AT_ONCE), each(commit, AT_ONCE / 2), each(release, AT_ONCE / 2)]
+    let [alone, foreseen, commit, release] = &mut spent;
+    Costs {
+        alone: each(alone, AT_ONCE),
+        foreseen: each(foreseen, AT_ONCE),
+        commit: each(commit, AT_ONCE / 2),
+        release: each(release, AT_ONCE / 2),
+    }
+}
+
+/// How long it takes to read what can be found only by reading something else first.
+fn time_access(bytes: usize) -> f64 {
+    const STEPS: usize = 1_000_000;
+    let lines = bytes / 64;
+    let mut random = Random(1);
+    // One round through all of it, in a random order (Sattolo).
+    let mut order: Vec<u32> = (0..lines as u32).collect();
+    (1..lines).rev().for_each(|n| order.swap(n, random.below(n)));
+    let mut memory = vec![[0u32; 16]; lines];
+    for (n, &line) in order.iter().enumerate() {
+        memory[line as usize][0] = order[(n + 1) % lines];
+    }
+    let mut at = 0;
+    let began = Instant::now();
+    for _ in 0..STEPS {
+        at = memory[at as usize][0];
+    }
+    let spent = began.elapsed();
+    std::hint::black_box(at);
+    spent.as_nanos() as f64 / STEPS as f64
 }
 
 fn bytes(name: &Option<Arc<str>>) -> usize {
@@ -112,7 +179,7 @@ fn bytes(name: &Option<Arc<str>>) -> usize {
 
 /// What a remembered recipient takes, all in: names, windows, tables, what malloc adds.
 fn memory() {
-    println!("memory, all in, names included; as malloc hands it out, and as the kernel sees it");
+    println!("memory, all in, names included; as the kernel sees it, and what of it was asked of the allocator");
     let (live, resident) = (live_bytes(), resident_bytes());
     let (clock, ledger) = in_memory();
     let users = 1_000_000;
@@ -120,10 +187,10 @@ fn memory() {
     let (live, resident) = (live_bytes() - live, resident_bytes() - resident);
     let remembered = (users * REMEMBERED) as f64;
     println!(
-        "{users} users, {REMEMBERED} each: {:.1} bytes a recipient ({:.1} resident), {:.0} a user",
-        live as f64 / remembered,
+        "{users} users, {REMEMBERED} each: {:.1} bytes a recipient ({:.1} asked for), {:.0} a user",
         resident as f64 / remembered,
-        live as f64 / users as f64
+        live as f64 / remembered,
+        resident as f64 / users as f64
     );
     drop(ledger);
     for recipients in [1_000, 10_000, 100_000] {
@@ -149,10 +216,13 @@ fn memory() {
 
 /// How long decisions take while everything expires at the pace at which it comes.
 fn tail() {
-    println!("tail: a day passes in the run, so that all that is remembered expires; 2 threads");
+    println!("tail: a day passes in the run, so that all that is remembered expires; 2 threads; in nanoseconds");
     println!(
-        "{:>10} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12}",
-        "users", "decisions", "p50 ns", "p99", "p99.9", "p99.99", "max", "p99.9/p50"
+        "undisturbed: without those in which the kernel gave the processor to somebody else (getrusage(2), RUSAGE_THREAD)"
+    );
+    println!(
+        "{:>10} {:>12} {:>10} {:>7} {:>7} {:>8} {:>8} {:>9} {:>10}",
+        "users", "", "decisions", "p50", "p99", "p99.9", "p99.99", "max", "p99.9/p50"
     );
     for users in [1_000, 1_000_000] {
         let (clock, ledger) = in_memory();
@@ -160,7 +230,7 @@ fn tail() {
         let now = fill(&ledger, &clock, &parties);
         let messages = 2_000_000;
         let passed = AtomicU64::new(0);
-        let mut times: Vec<u32> = std::thread::scope(|scope| {
+        let mut times: Vec<(u32, bool)> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..2)
                 .map(|thread| {
                     let (ledger, parties, clock, passed) = (&ledger, &parties, &clock, &passed);
@@ -175,9 +245,11 @@ fn tail() {
                                 let parties = &parties[random.below(parties.len())];
                                 let key = RecipientKey(random.next());
                                 let id = ledger.new_reservation();
+                                let switches = context_switches();
                                 let began = Instant::now();
                                 let answer = ledger.reserve(id, parties, &limits, key).await;
-                                times.push(began.elapsed().as_nanos() as u32);
+                                let spent = began.elapsed().as_nanos() as u32;
+                                times.push((spent, context_switches() != switches));
                                 assert!(answer.is_ok_and(|answer| answer.fits()));
                                 let kept = Kept { named: &[key], unnamed: 0 };
                                 assert!(ledger.commit(id, parties, &limits, kept).await.is_ok());
@@ -190,18 +262,27 @@ fn tail() {
             threads.into_iter().flat_map(|thread| thread.join().expect("the load runs")).collect()
         });
         times.sort_unstable();
-        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-        println!(
-            "{users:>10} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12.1}",
-            times.len(),
-            at(0.5),
-            at(0.99),
-            at(0.999),
-            at(0.9999),
-            at(1.0),
-            f64::from(at(0.999)) / f64::from(at(0.5))
-        );
+        for (what, with_disturbed) in [("all", true), ("undisturbed", false)] {
+            times.retain(|(_, disturbed)| with_disturbed || !disturbed);
+            let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].0;
+            println!(
+                "{users:>10} {what:>12} {:>10} {:>7} {:>7} {:>8} {:>8} {:>9} {:>10.1}",
+                times.len(),
+                at(0.5),
+                at(0.99),
+                at(0.999),
+                at(0.9999),
+                at(1.0),
+                f64::from(at(0.999)) / f64::from(at(0.5))
+            );
+        }
     }
+}
+
+/// How often this thread had to leave the processor, or left it to wait.
+fn context_switches() -> i64 {
+    let used = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_THREAD).expect("getrusage(2) works");
+    used.voluntary_context_switches() + used.involuntary_context_switches()
 }
 
 /// Commits on disk, by how many sessions wait for them.
@@ -340,8 +421,14 @@ fn party(user: usize) -> Parties {
     }
 }
 
+/// Users of one customer share its name, as in the directory.
 fn directory(users: usize) -> Vec<Parties> {
-    (0..users).map(party).collect()
+    let mut parties: Vec<Parties> = (0..users).map(party).collect();
+    for of_customer in parties.chunks_mut(USERS_PER_CUSTOMER) {
+        let name = of_customer[0].customer.clone();
+        of_customer.iter_mut().for_each(|parties| parties.customer = name.clone());
+    }
+    parties
 }
 
 /// Each user sends single messages to [`REMEMBERED`] recipients, spread over most of a day.
@@ -416,32 +503,26 @@ impl Drop for Folder {
     }
 }
 
-/// Counts what glibc's malloc takes for what is asked: 8 bytes more, in steps of 16, at least 32.
+/// The program's own allocator, which also counts what is asked of it.
 struct Counting;
 
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
-impl Counting {
-    fn taken(size: usize) -> isize {
-        (size + 8).next_multiple_of(16).max(32) as isize
-    }
-}
-
-// SAFETY: everything is handed on to the system's allocator as it is.
+// SAFETY: everything is handed on to the allocator as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(Counting::taken(layout.size()), Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
+        LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(Counting::taken(layout.size()), Ordering::Relaxed);
-        unsafe { System.dealloc(place, layout) }
+        LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        unsafe { MiMalloc.dealloc(place, layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LIVE.fetch_add(Counting::taken(size) - Counting::taken(layout.size()), Ordering::Relaxed);
-        unsafe { System.realloc(place, layout, size) }
+        LIVE.fetch_add(size as isize - layout.size() as isize, Ordering::Relaxed);
+        unsafe { MiMalloc.realloc(place, layout, size) }
     }
 }
 
