@@ -1,8 +1,9 @@
 //! The store as the ledger sees it: loading, ready, or in trouble.
 
 use super::file::StoreFile;
+use super::job::{Job, Outcome, What};
 use super::load;
-use super::queue::{Job, Outcome, Queue, What};
+use super::queue::Queue;
 use super::writer::Writer;
 use crate::clock::Clock;
 use crate::config::Sync;
@@ -15,6 +16,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
+
+/// More messages than so many waiting for the disk, and callers wait before they add to them.
+const ROOM: usize = 65_536;
 
 /// How long a request waits for the store to be loaded, or for room in the queue.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,7 +37,7 @@ pub(in crate::ledger) struct Journal {
 /// What callers and the thread share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub queue: Queue,
+    pub queue: Queue<Job>,
     pub sync: Sync,
     /// Everything is in the books: the way is free.
     ready: AtomicBool,
@@ -217,7 +221,7 @@ pub(in crate::ledger) fn unavailable(reason: &str) -> LedgerError {
 impl Shared {
     fn new(sync: Sync) -> Shared {
         Shared {
-            queue: Queue::default(),
+            queue: Queue::new(ROOM),
             sync,
             ready: AtomicBool::new(false),
             changed: Notify::new(),

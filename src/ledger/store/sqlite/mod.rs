@@ -7,9 +7,11 @@
 //! ```
 
 mod file;
+mod job;
 mod journal;
 mod load;
 mod queue;
+mod sync;
 mod writer;
 
 pub(in crate::ledger) use file::StoreFile;

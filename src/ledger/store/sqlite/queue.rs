@@ -1,50 +1,32 @@
 //! Where accepted messages wait for the writer.
+//!
+//! `tests/handover.rs` takes this file with another `sync` beside it, and tries in what orders threads can get here.
 
-use crate::ledger::Subject;
-use crate::ledger::book::Entry;
-use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
+use super::sync::{Condvar, Mutex, Notify};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, oneshot};
-
-/// More than so many waiting, and callers wait before they add to them.
-const ROOM: usize = 65_536;
 
 /// So many are worth a transaction of their own.
 pub(super) const ENOUGH: usize = 4096;
 
-/// What the writer is to write.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub what: What,
-    /// Told the outcome. Whoever hung up waits no longer, and has told nobody that the message was accepted.
-    pub waiter: Option<oneshot::Sender<Outcome>>,
+/// What can be queued.
+pub(super) trait Awaited {
+    /// Somebody waits for it to be done.
+    fn is_awaited(&self) -> bool;
 }
 
-/// Written, or why not.
-pub(super) type Outcome = Result<(), Arc<str>>;
-
 #[derive(Debug)]
-pub(super) enum What {
-    Message(Entry),
-    Reset {
-        subject: Subject,
-        why: String,
-        /// The account's number, if the books have forgotten its counts already; else the writer has them forget.
-        done: Option<Option<u64>>,
-    },
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+pub(super) struct Queue<J> {
+    waiting: Mutex<Waiting<J>>,
+    /// For the writer.
     wake: Condvar,
+    /// More than so many waiting, and callers wait before they add to them.
+    most: usize,
     room: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    jobs: Vec<Job>,
+#[derive(Debug)]
+struct Waiting<J> {
+    jobs: Vec<J>,
     /// Somebody waits for one of them.
     awaited: bool,
     closing: bool,
@@ -60,15 +42,21 @@ pub(super) struct Patience {
     pub enough: usize,
 }
 
-impl Queue {
+impl<J: Awaited> Queue<J> {
+    /// `most`: when so many wait there is no room for more.
+    pub fn new(most: usize) -> Queue<J> {
+        let waiting = Waiting { jobs: Vec::new(), awaited: false, closing: false };
+        Queue { waiting: Mutex::new(waiting), wake: Condvar::new(), most, room: Notify::new() }
+    }
+
     /// Whether it was taken: not if the store is being closed.
     #[must_use]
-    pub fn push(&self, job: Job) -> bool {
+    pub fn push(&self, job: J) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.closing {
             return false;
         }
-        let first_awaited = job.waiter.is_some() && !waiting.awaited;
+        let first_awaited = job.is_awaited() && !waiting.awaited;
         waiting.awaited |= first_awaited;
         waiting.jobs.push(job);
         // What the writer may sleep for: the first job, the first that is awaited, enough of them.
@@ -92,11 +80,11 @@ impl Queue {
     }
 
     pub fn has_room(&self) -> bool {
-        self.waiting.lock().jobs.len() < ROOM
+        self.waiting.lock().jobs.len() < self.most
     }
 
     /// Moves what waits to the end of `jobs`, and tells whether the store is being closed.
-    pub fn take(&self, jobs: &mut Vec<Job>, patience: Patience) -> bool {
+    pub fn take(&self, jobs: &mut Vec<J>, patience: Patience) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.jobs.is_empty() && !waiting.closing {
             self.wake.wait_for(&mut waiting, patience.idle);
@@ -110,7 +98,7 @@ impl Queue {
             }
         }
         waiting.awaited = false;
-        let was_full = waiting.jobs.len() >= ROOM;
+        let was_full = waiting.jobs.len() >= self.most;
         jobs.append(&mut waiting.jobs);
         let closing = waiting.closing;
         drop(waiting);

@@ -1,8 +1,9 @@
 //! The one writer: takes all that waits, writes it in one transaction, and tells everybody.
 
 use super::file::{CHECKPOINT_PAGES, StoreFile, in_words};
+use super::job::{Job, What};
 use super::journal::Shared;
-use super::queue::{ENOUGH, Job, Patience, What};
+use super::queue::{ENOUGH, Patience};
 use crate::clock::{Clock, Moment};
 use crate::config::Sync;
 use crate::ledger::SubjectKind;
