@@ -29,11 +29,32 @@ fn killed_a_hundred_times_nothing_accepted_is_uncounted() {
 
 fn kill_and_balance(times: u64) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // By user: how many messages were sent, and how many were accepted.
-    let (mut sent, mut accepted) = (BTreeMap::<usize, u64>::new(), BTreeMap::<usize, u64>::new());
+    let mut books = Books::default();
     for round in 0..times {
-        let mut worker = worker("crash::send_until_killed", folder.path());
-        let output = BufReader::new(worker.stdout.take().expect("the worker's output"));
+        Worker::start(folder.path()).end_at_random(round, &mut books, || {});
+        books.balance(folder.path());
+    }
+    books.assert_load(times);
+}
+
+/// By user: how many messages were sent, and how many were accepted.
+#[derive(Default)]
+pub struct Books {
+    sent: BTreeMap<usize, u64>,
+    accepted: BTreeMap<usize, u64>,
+}
+
+/// A process that sends as fast as it can.
+pub struct Worker(Child);
+
+impl Worker {
+    pub fn start(folder: &Path) -> Worker {
+        Worker(worker_by(Command::new("env"), "crash::send_until_killed", folder))
+    }
+
+    /// Lets it send for a while, then has `strike` happen, and kills it.
+    pub fn end_at_random(mut self, round: u64, books: &mut Books, strike: impl FnOnce()) {
+        let output = BufReader::new(self.0.stdout.take().expect("the worker's output"));
         let (first_accepted, has_accepted) = mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -41,9 +62,9 @@ fn kill_and_balance(times: u64) {
                     let Some((what, user)) = line.split_once(' ') else { continue };
                     let Ok(user) = user.parse() else { continue };
                     match what {
-                        "sent" => *sent.entry(user).or_default() += 1,
+                        "sent" => *books.sent.entry(user).or_default() += 1,
                         "accepted" => {
-                            *accepted.entry(user).or_default() += 1;
+                            *books.accepted.entry(user).or_default() += 1;
                             // Only the first is waited for.
                             let _ = first_accepted.send(());
                         }
@@ -53,43 +74,44 @@ fn kill_and_balance(times: u64) {
             });
             has_accepted.recv_timeout(Duration::from_secs(60)).expect("something is accepted");
             // The random moment is the point here: nothing is awaited.
-            let seed = (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(worker.id());
+            let seed = (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(self.0.id());
             std::thread::sleep(Duration::from_micros(seed % 400_000));
-            worker.kill().expect("the worker is there");
+            strike();
+            self.0.kill().expect("the worker is there");
         });
-        worker.wait().expect("the worker ended");
-        balance(folder.path(), &sent, &accepted);
+        self.0.wait().expect("the worker ended");
     }
-    assert!(accepted.values().sum::<u64>() > times * 10, "the load was one: {accepted:?}");
 }
 
-fn balance(folder: &Path, sent: &BTreeMap<usize, u64>, accepted: &BTreeMap<usize, u64>) {
-    runtime().block_on(async {
-        let ledger = Ledger::open(folder, Sync::Full, RESERVATION_TIMEOUT).expect("the store opens after a crash");
-        let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
-        let mut recipients = 0;
-        for (&user, &sent) in sent {
-            let accepted = accepted.get(&user).copied().unwrap_or(0);
-            let subject = Subject { kind: SubjectKind::User, customer: "acme".into(), name: name(user).into() };
+impl Books {
+    /// Whatever was accepted is counted, and nothing is that was never sent.
+    pub fn balance(&self, folder: &Path) {
+        runtime().block_on(async {
+            let ledger = Ledger::open(folder, Sync::Full, RESERVATION_TIMEOUT).expect("the store opens after a crash");
+            let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
+            let mut recipients = 0;
+            for (&user, &sent) in &self.sent {
+                let accepted = self.accepted.get(&user).copied().unwrap_or(0);
+                let subject = Subject { kind: SubjectKind::User, customer: "acme".into(), name: name(user).into() };
+                let usage = ledger.usage(&subject, &unlimited).await.expect("the store loads after a crash");
+                let (messages, uniques) = (usage[0].used, usage[1].used);
+                assert!(accepted <= messages && messages <= sent, "{user}: {accepted} <= {messages} <= {sent}");
+                assert_eq!(uniques, 2 * messages, "a message is there with all its recipients, or not at all");
+                recipients += uniques;
+            }
+            let subject = Subject { kind: SubjectKind::Customer, customer: "acme".into(), name: "acme".into() };
             let usage = ledger.usage(&subject, &unlimited).await.expect("the store loads after a crash");
-            let (messages, uniques) = (usage[0].used, usage[1].used);
-            assert!(accepted <= messages && messages <= sent, "{user}: {accepted} <= {messages} <= {sent}");
-            assert_eq!(uniques, 2 * messages, "a message is there with all its recipients, or not at all");
-            recipients += uniques;
-        }
-        let subject = Subject { kind: SubjectKind::Customer, customer: "acme".into(), name: "acme".into() };
-        let usage = ledger.usage(&subject, &unlimited).await.expect("the store loads after a crash");
-        assert_eq!(usage[0].used, recipients, "the customer's count is the sum of its users'");
-        ledger.close().await;
-    });
+            assert_eq!(usage[0].used, recipients, "the customer's count is the sum of its users'");
+            ledger.close().await;
+        });
+    }
+
+    pub fn assert_load(&self, rounds: u64) {
+        assert!(self.accepted.values().sum::<u64>() > rounds * 10, "the load was one: {:?}", self.accepted);
+    }
 }
 
-/// Runs one of the ignored tests of this program as a process of its own.
-fn worker(test: &str, folder: &Path) -> Child {
-    worker_by(Command::new("env"), test, folder)
-}
-
-/// The same, by a command that runs its further arguments.
+/// Runs one of the ignored tests of this program as a process of its own, by a command that runs its further arguments.
 pub fn worker_by(mut command: Command, test: &str, folder: &Path) -> Child {
     command
         .arg(std::env::current_exe().expect("this program has a path"))

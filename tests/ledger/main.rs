@@ -2,10 +2,13 @@
 
 mod contract;
 mod crash;
+mod disk;
 #[cfg(feature = "test-clock")]
 mod failover;
+mod interleavings;
 #[cfg(feature = "test-clock")]
 mod load;
+mod loading;
 mod model;
 #[cfg(feature = "test-clock")]
 #[path = "../common/redis.rs"]

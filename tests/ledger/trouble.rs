@@ -18,24 +18,24 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-fn open(folder: &Path) -> Result<Ledger, String> {
+pub fn open(folder: &Path) -> Result<Ledger, String> {
     Ledger::open(folder, Sync::Full, RESERVATION_TIMEOUT).map_err(|error| error.to_string())
 }
 
-fn file(folder: &Path) -> PathBuf {
+pub fn file(folder: &Path) -> PathBuf {
     folder.join("ledger.db")
 }
 
-fn parties() -> Parties {
+pub fn parties() -> Parties {
     Parties { customer: "acme".into(), user: Some("ann@acme.example".into()), login: None }
 }
 
-fn unlimited() -> CustomerLimits {
+pub fn unlimited() -> CustomerLimits {
     CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED)
 }
 
 /// A message to `recipients` others than any before.
-async fn send(ledger: &Ledger, n: u64, recipients: u64) -> Result<(), LedgerError> {
+pub async fn send(ledger: &Ledger, n: u64, recipients: u64) -> Result<(), LedgerError> {
     let key = |nth: u64| RecipientKey((n * 1_000_003 + nth).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let named: Vec<RecipientKey> = (0..recipients).map(key).collect();
     let id = ledger.new_reservation();
@@ -46,14 +46,14 @@ async fn send(ledger: &Ledger, n: u64, recipients: u64) -> Result<(), LedgerErro
 }
 
 /// Messages and recipients of the one user, used and reserved.
-async fn usage(ledger: &Ledger) -> Result<[(u64, u64); 2], LedgerError> {
+pub async fn usage(ledger: &Ledger) -> Result<[(u64, u64); 2], LedgerError> {
     let subject = Subject { kind: SubjectKind::User, customer: "acme".into(), name: "ann@acme.example".into() };
     let usage = ledger.usage(&subject, &unlimited()).await?;
     Ok([0, 1].map(|nth: usize| (usage[nth].used, usage[nth].reserved)))
 }
 
 /// Polls until it holds.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < deadline, "{what}");

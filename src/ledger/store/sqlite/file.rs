@@ -3,10 +3,10 @@
 use crate::clock::{Anchor, Moment};
 use crate::ledger::OpenError;
 use nix::fcntl::{Flock, FlockArg};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, ffi};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,6 +88,22 @@ impl StoreFile {
     /// A further connection that reads only.
     pub fn reader(&self) -> rusqlite::Result<Connection> {
         connect_read_only(&self.path, self.immutable)
+    }
+
+    /// Finds out whether the file system takes anything at all, before SQLite does: it shares `ledger.db-shm` with other
+    /// programs as mapped memory, and to write there is no error on a file system that has become read-only, but a signal that
+    /// ends the process (SIGBUS, mmap(2)).
+    pub fn check_writable(&self) -> rusqlite::Result<()> {
+        let Some(lock) = &self.lock else { return Ok(()) };
+        let written = lock.write_at(std::process::id().to_string().as_bytes(), 0);
+        written.map(drop).map_err(|error| {
+            let code = match error.kind() {
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => ffi::SQLITE_READONLY,
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ffi::SQLITE_FULL,
+                _ => ffi::SQLITE_IOERR,
+            };
+            rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(error.to_string()))
+        })
     }
 
     /// Opens the file anew after trouble with it.

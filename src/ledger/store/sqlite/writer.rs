@@ -161,6 +161,7 @@ impl Writer {
 
     /// All of them, or none.
     fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<()> {
+        self.file.check_writable()?;
         if self.must_reconnect {
             self.file.reconnect()?;
             self.must_reconnect = false;
@@ -190,6 +191,7 @@ impl Writer {
     }
 
     fn write_anchor_only(&mut self) -> rusqlite::Result<()> {
+        self.file.check_writable()?;
         write_anchor(&self.file.connection, &*self.clock)
     }
 
@@ -199,6 +201,9 @@ impl Writer {
             return;
         }
         self.kept_house = Some(Instant::now());
+        if self.file.check_writable().is_err() {
+            return;
+        }
         if self.swept.is_none_or(|last| last.elapsed() >= IDLE) {
             let dropped = self.book.sweep(self.clock.now());
             if !dropped.is_empty() {
