@@ -197,6 +197,7 @@ pub struct MtaSetup {
 pub struct Mta {
     /// Listens on 127.0.0.1 and ::1.
     pub port: u16,
+    dir: PathBuf,
     log: PathBuf,
     queue: Command,
     flush: Command,
@@ -244,7 +245,7 @@ impl Mta {
         queue.arg("mailq").arg(&dir).env("RELAYKEEPER_TESTS", bed());
         let mut flush = Command::new(script(name));
         flush.arg("flush").arg(&dir).env("RELAYKEEPER_TESTS", bed());
-        Mta { port: port.number, log: dir.join(log), queue, flush, empty_queue, _process: process, _port: port }
+        Mta { port: port.number, log: dir.join(log), dir, queue, flush, empty_queue, _process: process, _port: port }
     }
 
     /// The mail log so far.
@@ -262,6 +263,19 @@ impl Mta {
         eventually(&format!("a line with {words:?} in the mail log"), || {
             self.log().lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
         })
+    }
+
+    /// SIGKILL to all its processes: those that work in its folder.
+    pub fn kill(&mut self) {
+        eventually("the MTA is dead", || {
+            let all = fs::read_dir("/proc").unwrap().flatten();
+            let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<libc::pid_t>().ok());
+            let of_mta = pids.filter(|pid| {
+                fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder.starts_with(&self.dir))
+            });
+            let killed = of_mta.filter(|pid| unsafe { libc::kill(*pid, libc::SIGKILL) } == 0).count();
+            (killed == 0).then_some(())
+        });
     }
 
     /// Awaits that nothing is left to deliver.

@@ -98,6 +98,15 @@ fn lost_in_the_middle_of_data(front: Front) {
 }
 on!(lost_in_the_middle_of_data: every_front);
 
+fn mta_killed(front: Front) {
+    let mut relay = Setup::with_customers().start(front);
+    let client = with_open_transaction(&relay);
+    relay.mta.kill();
+    assert_given_back(&mut relay);
+    client.vanish();
+}
+on!(mta_killed: every_front);
+
 /// A client that says nothing more: the MTA's own time limit ends it.
 fn silent_client(front: Front) {
     let setup = Setup::with_customers().postfix("smtpd_timeout = 1s\n").sendmail("define(`confTO_COMMAND', `1s')dnl");

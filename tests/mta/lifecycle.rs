@@ -166,6 +166,37 @@ fn bad_main_file(front: Front) {
 }
 on!(bad_main_file: postfix_both, sendmail_milter);
 
+/// Limits that are lowered, raised or taken away find every count where it was.
+fn limits_change_by_reload(front: Front) {
+    let relay = Setup::with_customers().start(front);
+    let mut client = acme_client(&relay);
+    let reload = |limit: &str| {
+        let acme = crate::customers::ACME.replace("licenses = 250", &format!("licenses = 250\n{limit}"));
+        relay.daemon.write_customer("acme", &relay.front.local(&acme));
+        relay.daemon.cli_text(&["reload"]);
+    };
+    let limit = "messages_per_day";
+    for _ in 0..2 {
+        relay.deliver(&mut client, "ann@acme.example", &["one@dest.example"]);
+    }
+    reload("limits.user.messages_per_day = 2");
+    relay.daemon.await_counts("ann@acme.example", limit, 2, 0);
+    let sent = client.send("ann@acme.example", &["one@dest.example"]);
+    relay.assert_refused(&sent, "450 4.4.5", "Daily SMTP relay limit exceeded for user");
+    reload("limits.user.messages_per_day = 3");
+    relay.deliver(&mut client, "ann@acme.example", &["one@dest.example"]);
+    let sent = client.send("ann@acme.example", &["one@dest.example"]);
+    relay.assert_refused(&sent, "450 4.4.5", "Daily SMTP relay limit exceeded for user");
+    reload("");
+    relay.deliver(&mut client, "ann@acme.example", &["one@dest.example"]);
+    assert_eq!(relay.daemon.quota("ann@acme.example", limit).used, 4);
+    reload("limits.user.messages_per_day = 4");
+    let sent = client.send("ann@acme.example", &["one@dest.example"]);
+    relay.assert_refused(&sent, "450 4.4.5", "Daily SMTP relay limit exceeded for user");
+    client.quit();
+}
+on!(limits_change_by_reload: postfix_both, sendmail_milter);
+
 /// Nobody's session is dropped by a reload, and a transaction keeps the configuration that it began with.
 fn reload_in_mid_transaction(front: Front) {
     let relay = Setup::with_customers().start(front);
