@@ -38,6 +38,7 @@ enum Store {
     Memory,
     Embedded(Journal),
     /// Decides by itself; nothing is in the books.
+    /// What waits for it is boxed: its futures are large, and would make those of the other stores large too.
     Shared(SharedStore),
 }
 
@@ -199,7 +200,7 @@ impl Ledger {
         recipient: RecipientKey,
     ) -> Result<Answer, LedgerError> {
         if let Store::Shared(store) = &self.inner.store {
-            return store.reserve(id, parties, limits, recipient).await;
+            return Box::pin(store.reserve(id, parties, limits, recipient)).await;
         }
         self.ready().await?;
         Ok(self.inner.book.reserve(self.now(), id, parties, limits, recipient))
@@ -217,7 +218,7 @@ impl Ledger {
         recipients: &[RecipientKey],
     ) -> Result<Answer, LedgerError> {
         if let Store::Shared(store) = &self.inner.store {
-            return store.look(except, parties, limits, recipients).await;
+            return Box::pin(store.look(except, parties, limits, recipients)).await;
         }
         self.ready().await?;
         Ok(self.inner.book.look(self.now(), except, parties, limits, recipients))
@@ -265,7 +266,7 @@ impl Ledger {
         let book = &self.inner.book;
         let journal = match &self.inner.store {
             Store::Memory => return Ok(book.commit(self.now(), id, parties, limits, kept, Counting::Only, |_| {})),
-            Store::Shared(store) => return store.commit(id, parties, limits, kept).await,
+            Store::Shared(store) => return Box::pin(store.commit(id, parties, limits, kept)).await,
             Store::Embedded(journal) => journal,
         };
         journal.ready().await?;
@@ -301,7 +302,7 @@ impl Ledger {
     /// As [`Ledger::reserve`].
     pub async fn usage(&self, subject: &Subject, limits: &CustomerLimits) -> Result<Vec<LimitUsage>, LedgerError> {
         if let Store::Shared(store) = &self.inner.store {
-            return store.usage(subject, limits).await;
+            return Box::pin(store.usage(subject, limits)).await;
         }
         self.ready().await?;
         Ok(self.inner.book.usage(self.now(), subject, limits))
@@ -314,7 +315,7 @@ impl Ledger {
     /// As [`Ledger::reserve`].
     pub async fn top(&self, limit: LimitName, most: usize) -> Result<Vec<(Subject, u64)>, LedgerError> {
         if let Store::Shared(store) = &self.inner.store {
-            return store.top(limit, most).await;
+            return Box::pin(store.top(limit, most)).await;
         }
         self.ready().await?;
         Ok(self.inner.book.top(self.now(), limit, most))
@@ -344,7 +345,7 @@ impl Ledger {
                 book.reset(subject, |_| {});
                 return Ok(());
             }
-            Store::Shared(store) => return store.reset(subject).await,
+            Store::Shared(store) => return Box::pin(store.reset(subject)).await,
             Store::Embedded(journal) => journal,
         };
         journal.ready().await?;
@@ -393,7 +394,7 @@ impl Ledger {
         match &self.inner.store {
             Store::Memory => Ok(()),
             Store::Embedded(journal) => journal.ready().await,
-            Store::Shared(store) => store.ready().await,
+            Store::Shared(store) => Box::pin(store.ready()).await,
         }
     }
 
@@ -402,7 +403,7 @@ impl Ledger {
         match &self.inner.store {
             Store::Memory => {}
             Store::Embedded(journal) => journal.close().await,
-            Store::Shared(store) => store.close().await,
+            Store::Shared(store) => Box::pin(store.close()).await,
         }
     }
 }
