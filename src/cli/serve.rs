@@ -60,6 +60,7 @@ fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> 
             }
             // Whether it can be asked or not: mail that is refused anyway need not wait for that.
             let _ = ledger.ready().await;
+            tokio::spawn(daemon::tell_of_advice(ledger.clone(), log.clone()));
             tokio::spawn(daemon::tell_of_outages(ledger, *on_outage, log));
         }
         let (reload, requests) = mpsc::channel(1);

@@ -5,7 +5,7 @@ mod outages;
 mod sockets;
 
 pub use files::raise_open_files_limit;
-pub use outages::tell_of_outages;
+pub use outages::{tell_of_advice, tell_of_outages};
 pub use sockets::Sockets;
 
 use crate::administration::Actor;

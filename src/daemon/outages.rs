@@ -1,4 +1,4 @@
-//! A line when the shared store goes away, and one when it is back.
+//! A line when the shared store goes away, and one when it is back; and one if its servers are not set up well.
 
 use crate::config::OnOutage;
 use crate::ledger::Ledger;
@@ -32,5 +32,19 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
             }
         }
         log.info(format_args!("the store is back, after {} s", (since.elapsed() - CALM).as_secs()));
+    }
+}
+
+/// Warns of what an administrator should change at the servers, once each time it is found.
+pub async fn tell_of_advice(ledger: Ledger, log: Logger) {
+    let Some(mut advice) = ledger.advice() else { return };
+    drop(ledger);
+    loop {
+        if let Some(advice) = &*advice.borrow_and_update() {
+            log.warn(advice);
+        }
+        if advice.changed().await.is_err() {
+            return;
+        }
     }
 }

@@ -334,6 +334,14 @@ impl Ledger {
         }
     }
 
+    /// What an administrator should change at the servers of a store that is shared, and changes of that.
+    pub fn advice(&self) -> Option<watch::Receiver<Option<Arc<str>>>> {
+        match &self.inner.store {
+            Store::Shared(store) => Some(store.advice()),
+            _ => None,
+        }
+    }
+
     /// Forgets what is counted for a subject: of a customer the customer's own counts, not those of its users.
     ///
     /// # Errors

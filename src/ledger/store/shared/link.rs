@@ -6,7 +6,7 @@
 
 use super::question::Question;
 use super::scripts::{self, Script, TELLS_TIME};
-use super::server::{Connection, Servers, in_words};
+use super::server::{Connection, Servers, in_words, is_unknown_command};
 use super::shared_store::ServerTime;
 use arc_swap::ArcSwap;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
@@ -21,9 +21,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 const DEADLINE: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 pub(super) const TRY: Duration = Duration::from_secs(1);
-/// How long a new connection may take, greeting included; a part of it for what can be done without.
+/// How long a new connection may take, greeting included; and what of that can be done without.
 const CONNECT: Duration = Duration::from_secs(4);
-const LOAD_SCRIPTS: Duration = Duration::from_millis(500);
+const PREPARE: Duration = Duration::from_millis(500);
 /// Between two attempts to connect, and between two attempts to ask: first and longest.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
@@ -58,6 +58,8 @@ struct Shared {
     /// What is wrong, for people.
     trouble: watch::Sender<Option<Trouble>>,
     has_trouble: AtomicBool,
+    /// What an administrator should change.
+    advice: watch::Sender<Option<Arc<str>>>,
     /// Until the store told its own: ours, which becomes the store's if it is the first.
     hash_key: ArcSwap<[u8; 16]>,
 }
@@ -82,6 +84,7 @@ impl Link {
             connections: AtomicU64::new(0),
             trouble: watch::Sender::new(None),
             has_trouble: AtomicBool::new(false),
+            advice: watch::Sender::new(None),
             hash_key: ArcSwap::from_pointee(hash_key),
         };
         Link { shared: Arc::new(shared), task: OnceLock::new() }
@@ -123,6 +126,11 @@ impl Link {
     /// What is wrong, and changes of it.
     pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
         self.shared.trouble.subscribe()
+    }
+
+    /// What an administrator should change at the servers, and changes of it.
+    pub fn advice(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.shared.advice.subscribe()
     }
 
     pub fn is_connecting(&self) -> bool {
@@ -212,6 +220,14 @@ impl Shared {
         });
     }
 
+    fn note_advice(&self, advice: Option<Arc<str>>) {
+        self.advice.send_if_modified(|before| {
+            let is_news = *before != advice;
+            *before = advice;
+            is_news
+        });
+    }
+
     /// A connection on which a question failed.
     fn failed(&self, id: u64, connection: &Connection, failure: &Failure) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
@@ -253,12 +269,26 @@ impl Shared {
         let hash_key =
             hash_key.ok_or_else(|| format!("{key}: another version of relaykeeper, or another program, uses it"))?;
         self.hash_key.store(Arc::new(hash_key));
+        // Of no script: a server that runs scripts says that it does not know this one.
+        let none = redis::cmd("EVALSHA").arg("0".repeat(40)).arg(1).arg(&key).to_owned();
+        if let Err(error) = connection.ask(&none).await
+            && is_unknown_command(&error)
+        {
+            return Err("the server runs no scripts: it does not know EVALSHA".to_owned());
+        }
         // Questions then arrive in the order in which they were asked. A server that does not know a script, or does not let
         // us load it, is told the script with the question.
-        let _ = timeout(LOAD_SCRIPTS, async {
+        let _ = timeout(PREPARE, async {
             for script in scripts::all() {
                 let _ = connection.ask_all(script.load()).await;
             }
+            let evicts = connection.evicts().await;
+            let advice = evicts.map(|policy| {
+                format!(
+                    "the store may forget counts when its memory is full (maxmemory-policy {policy}): set noeviction"
+                )
+            });
+            self.note_advice(advice.map(Into::into));
         })
         .await;
         Ok(connection)

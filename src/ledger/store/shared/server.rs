@@ -30,7 +30,12 @@ pub(super) struct Servers(Vec<ConnectionInfo>);
 struct Hello {
     mode: String,
     is_master: bool,
+    server: String,
+    version: String,
 }
+
+/// The oldest Redis that is known to do; any Valkey does.
+const OLDEST_REDIS: u32 = 7;
 
 impl Connection {
     pub async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
@@ -48,6 +53,23 @@ impl Connection {
             Connection::Single(_) => self.ask(&command).await,
             Connection::Cluster(connection) => connection.clone().route_command(command, everywhere).await,
         }
+    }
+
+    /// What the masters evict when their memory is used up, if it is anything: `maxmemory-policy`. `None` also if the user
+    /// may not ask.
+    pub async fn evicts(&self) -> Option<String> {
+        let mut command = redis::cmd("INFO");
+        command.arg("memory");
+        let answers = match self.ask_all(command).await.ok()? {
+            Value::Map(of_each) => of_each.into_iter().map(|(_, answer)| answer).collect(),
+            answer => vec![answer],
+        };
+        let policy_of = |answer: &Value| {
+            let text = text(answer)?;
+            let policy = text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"))?.trim();
+            (policy != "noeviction").then(|| policy.to_owned())
+        };
+        answers.iter().find_map(policy_of)
     }
 
     pub fn is_cluster(&self) -> bool {
@@ -83,6 +105,9 @@ impl Servers {
         while let Some(Ok((greeted, info))) = greetings.join_next().await {
             let connected = match greeted {
                 Ok((connection, hello)) => self.connect_by(&info, connection, &hello).await,
+                Err(error) if is_unknown_command(&error) => {
+                    Err(format!("it is too old: it must be Redis {OLDEST_REDIS}.0 or newer, or Valkey"))
+                }
                 Err(error) => Err(in_words(&error)),
             };
             match connected {
@@ -99,11 +124,13 @@ impl Servers {
         connection: MultiplexedConnection,
         hello: &Hello,
     ) -> Result<Connection, String> {
+        hello.check()?;
         match &*hello.mode {
             "cluster" => self.connect_to_cluster().await.map(Connection::Cluster).map_err(|error| in_words(&error)),
             "sentinel" => {
                 let master = master_of(&connection, info).await?;
                 let (connection, hello) = greet(&master).await.map_err(|error| in_words(&error))?;
+                hello.check()?;
                 match hello.is_master {
                     true => Ok(Connection::Single(connection)),
                     false => Err(format!("{} is no master yet", master.addr())),
@@ -148,10 +175,13 @@ async fn greet(info: &ConnectionInfo) -> RedisResult<(MultiplexedConnection, Hel
 
 impl Hello {
     fn read(answer: &Value) -> Hello {
-        let mut hello = Hello { mode: "standalone".to_owned(), is_master: true };
+        let mut hello =
+            Hello { mode: "standalone".to_owned(), is_master: true, server: String::new(), version: String::new() };
         let mut note = |name: &Value, value: &Value| match (text(name).as_deref(), text(value)) {
             (Some("mode"), Some(mode)) => hello.mode = mode,
             (Some("role"), Some(role)) => hello.is_master = role == "master",
+            (Some("server"), Some(server)) => hello.server = server,
+            (Some("version"), Some(version)) => hello.version = version,
             _ => {}
         };
         match answer {
@@ -160,6 +190,18 @@ impl Hello {
             _ => {}
         }
         hello
+    }
+
+    /// # Errors
+    /// It is too old.
+    fn check(&self) -> Result<(), String> {
+        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        match major {
+            Some(major) if self.server == "redis" && major < OLDEST_REDIS => {
+                Err(format!("Redis {} is too old: it must be Redis {OLDEST_REDIS}.0 or newer, or Valkey", self.version))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -213,9 +255,14 @@ fn without_login(info: &ConnectionInfo) -> ConnectionInfo {
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
         _ => None,
     }
+}
+
+/// The server does not know the command, or is configured not to.
+pub(super) fn is_unknown_command(error: &RedisError) -> bool {
+    error.detail().is_some_and(|words| words.starts_with("unknown command"))
 }
 
 /// On one line.

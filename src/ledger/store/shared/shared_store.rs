@@ -182,6 +182,11 @@ impl SharedStore {
         self.0.link.trouble()
     }
 
+    /// What an administrator should change at the servers, and changes of it.
+    pub fn advice(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.0.link.advice()
+    }
+
     pub fn readiness(&self) -> Readiness {
         let trouble = self.0.link.trouble().borrow().clone();
         let (waiting, lost) = (self.0.backlog.len(), self.0.backlog.lost());
