@@ -15,6 +15,8 @@ mod model;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod redis;
 #[cfg(feature = "test-clock")]
+mod shared_memory;
+#[cfg(feature = "test-clock")]
 mod shared_servers;
 mod stores;
 mod trouble;

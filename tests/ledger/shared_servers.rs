@@ -1,10 +1,14 @@
 //! Servers as operators set them up: users of few rights, Sentinel, memory that is used up.
 
+use crate::crash::{folder_of_worker, worker_by};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
 use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
 use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, RecipientKey, Subject, SubjectKind};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
 
 const MANUAL: &str = include_str!("../../man/relaykeeper.toml.5");
 
@@ -109,4 +113,116 @@ fn a_server_without_memory_counts_nothing_and_says_so() {
         servers.cli(0, &["config", "set", "maxmemory", "0"]);
         use_all(&ledger).await.unwrap();
     });
+}
+
+#[test]
+fn a_server_that_evicts_is_warned_about() {
+    let servers = Servers::start(Flavour::Valkey, Kind::Cluster, &[]);
+    servers.cli(2, &["config", "set", "maxmemory-policy", "volatile-lru"]);
+    runtime().block_on(async {
+        let ledger = open(&servers.urls());
+        ledger.ready().await.unwrap();
+        assert_eq!(
+            ledger.advice().unwrap().borrow().as_deref(),
+            Some("the store may forget counts when its memory is full (maxmemory-policy volatile-lru): set noeviction")
+        );
+        servers.cli(2, &["config", "set", "maxmemory-policy", "noeviction"]);
+        let ledger = open(&servers.urls());
+        ledger.ready().await.unwrap();
+        assert_eq!(ledger.advice().unwrap().borrow().as_deref(), None);
+    });
+}
+
+/// Why the servers cannot be used.
+fn why_not(urls: &[String]) -> String {
+    let Err(LedgerError::Unavailable(why)) = runtime().block_on(open(urls).ready()) else { panic!("they can be") };
+    why.to_string()
+}
+
+#[test]
+fn a_server_without_scripts_says_so_in_one_line() {
+    let servers = Servers::start(Flavour::Redis, Kind::Single, &["--rename-command", "EVALSHA", ""]);
+    assert_eq!(why_not(&servers.urls()), "the server runs no scripts: it does not know EVALSHA");
+}
+
+#[test]
+fn a_server_that_is_too_old_says_so_in_one_line() {
+    let hello = |version: &str| {
+        let words = ["server", "redis", "version", version, "mode", "standalone", "role", "master"];
+        let strings: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        format!("*{}\r\n{strings}", words.len())
+    };
+    let answers = [
+        (hello("6.2.14"), "Redis 6.2.14 is too old: it must be Redis 7.0 or newer, or Valkey"),
+        (
+            "-ERR unknown command `HELLO`, with args beginning with: \r\n".to_owned(),
+            "it is too old: it must be Redis 7.0 or newer, or Valkey",
+        ),
+    ];
+    for (answer, expected) in answers {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().map_while(Result::ok) {
+                let answer = answer.clone();
+                std::thread::spawn(move || {
+                    let mut question = [0; 4096];
+                    while client.read(&mut question).is_ok_and(|size| size > 0) {
+                        if client.write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(why_not(&[format!("redis://{address}")]), format!("{address}: {expected}"));
+    }
+}
+
+#[test]
+fn tls_checks_who_the_server_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Command::new("sh").current_dir(folder.path()).arg("-ec").arg(CERTIFICATES).output().unwrap();
+    assert!(certificates.status.success(), "{}", String::from_utf8_lossy(&certificates.stderr));
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let _servers = Servers::start(
+        Flavour::Redis,
+        Kind::Single,
+        &[
+            &["--tls-port", &port, "--tls-auth-clients", "no"][..],
+            &["--tls-cert-file", &file("server.pem"), "--tls-key-file", &file("server.key")],
+            &["--tls-ca-cert-file", &file("ca.pem")],
+        ]
+        .concat(),
+    );
+    std::fs::write(folder.path().join("url"), format!("rediss://127.0.0.1:{port}")).unwrap();
+    for (authority, expected) in [("ca.pem", "it works"), ("other.pem", "invalid peer certificate: UnknownIssuer")] {
+        let mut command = Command::new("env");
+        command.env("SSL_CERT_FILE", file(authority));
+        let worker = worker_by(command, "shared_servers::worker_that_uses_tls", folder.path());
+        let output = worker.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(expected), "{authority}: {text}");
+    }
+}
+
+/// An authority, a server's certificate by it, and another authority.
+const CERTIFICATES: &str = "
+    for name in ca other; do
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=$name -keyout $name.key -out $name.pem
+    done
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=store -keyout server.key -out server.csr
+    printf 'subjectAltName=IP:127.0.0.1\n' >extensions
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.pem";
+
+#[test]
+#[ignore = "the process that the one above starts"]
+fn worker_that_uses_tls() {
+    let Some(folder) = folder_of_worker() else { return };
+    let url = std::fs::read_to_string(folder.join("url")).unwrap();
+    match runtime().block_on(use_all(&open(&[url]))) {
+        Ok(()) => println!("it works"),
+        Err(error) => println!("{error:?}"),
+    }
 }

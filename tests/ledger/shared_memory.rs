@@ -1,0 +1,95 @@
+//! What the shared store takes, as `docs/redis.md` tells it: run with `--nocapture` to see the table.
+
+use crate::redis::{Flavour, Kind, Servers};
+use crate::stores::{RESERVATION_TIMEOUT, START, runtime};
+use relaykeeper::clock::ManualClock;
+use relaykeeper::config::OnOutage;
+use relaykeeper::directory::{CustomerLimits, Limit};
+use relaykeeper::ledger::{Kept, Ledger, Parties, RecipientKey};
+use std::sync::Arc;
+use std::time::Duration;
+
+const SPREAD_OVER: u64 = 80_000_000;
+
+fn open(servers: &Servers, prefix: &str) -> (Arc<ManualClock>, Ledger) {
+    let clock = Arc::new(ManualClock::at(START));
+    let opened =
+        Ledger::open_shared_with_clock(&servers.urls(), prefix, OnOutage::Defer, RESERVATION_TIMEOUT, clock.clone());
+    (clock, opened.unwrap())
+}
+
+/// Messages of one user to a new recipient each, spread over most of a day.
+async fn send(ledger: &Ledger, clock: &ManualClock, customer: &str, user: &str, messages: u64, to_each: u64) {
+    let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
+    let parties = Parties { customer: customer.into(), user: Some(user.into()), login: None };
+    for n in 0..messages {
+        clock.set(START.plus(Duration::from_millis(n * SPREAD_OVER / messages)));
+        let named: Vec<_> = (0..to_each).map(|nth| ledger.recipient_key(&format!("{n}.{nth}@dest.example"))).collect();
+        let id = ledger.new_reservation();
+        let kept = Kept { named: &named, unnamed: 0 };
+        assert!(ledger.commit(id, &parties, &unlimited, kept).await.unwrap().fits());
+    }
+}
+
+fn usage(servers: &Servers, key: &str) -> u64 {
+    servers.cli(0, &["memory", "usage", key, "samples", "0"]).parse().expect("it is there")
+}
+
+#[test]
+fn a_user_and_a_recipient_take_what_the_documentation_says() {
+    for flavour in [Flavour::Redis, Flavour::Valkey] {
+        let servers = Servers::start(flavour, Kind::Single, &[]);
+        let mut sizes = Vec::new();
+        println!("{flavour:?}: messages x recipients: bytes of the customer, of the user, of the user's recipients");
+        for (messages, to_each) in [(1, 1), (20, 1), (100, 1), (1000, 1), (1000, 10)] {
+            let (customer, user) = (format!("customer{messages}x{to_each}"), "ann@customer.example");
+            runtime().block_on(async {
+                let (clock, ledger) = open(&servers, "rk:");
+                send(&ledger, &clock, &customer, user, messages, to_each).await;
+            });
+            let of = |what: &str| usage(&servers, &format!("rk:{{{customer}}}:{what}"));
+            let [of_customer, of_user, of_recipients] = [of("c"), of(&format!("u:{user}")), of(&format!("ur:{user}"))];
+            println!("{messages:>6} x {to_each:<3} {of_customer:>8} {of_user:>8} {of_recipients:>8}");
+            sizes.push((messages * to_each, of_customer, of_user, of_recipients));
+        }
+        // Windows are bounded, however much was sent; recipients are what grows.
+        let (recipients, of_customer, of_user, of_recipients) = sizes[4];
+        assert!(of_customer < 5_000 && of_user < 6_000, "{of_customer} {of_user}");
+        assert!(of_recipients < 27 * recipients, "{of_recipients}");
+        let (_, of_customer, of_user, of_recipients) = sizes[0];
+        assert!(of_customer + of_user + of_recipients < 900, "{of_customer} {of_user} {of_recipients}");
+    }
+}
+
+#[test]
+fn many_users_take_what_the_documentation_says() {
+    const USERS: u64 = 1000;
+    for options in [&[][..], &["--hash-max-listpack-value", "2048"]] {
+        let servers = Servers::start(Flavour::Redis, Kind::Single, options);
+        let used = || -> u64 {
+            let text = servers.cli(0, &["info", "memory"]);
+            text.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
+        };
+        let each = runtime().block_on(async {
+            let (clock, ledger) = open(&servers, "rk:");
+            ledger.ready().await.unwrap();
+            let before = used();
+            let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
+            for n in 0..20u64 {
+                for user in 0..USERS {
+                    clock.set(START.plus(Duration::from_millis((n * USERS + user) * SPREAD_OVER / (20 * USERS))));
+                    let customer = format!("customer{}", user / 10);
+                    let name = format!("user{user}@{customer}.example");
+                    let parties = Parties { customer: customer.into(), user: Some(name.into()), login: None };
+                    let recipient = RecipientKey((user * 100 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                    let kept = Kept { named: &[recipient], unnamed: 0 };
+                    let id = ledger.new_reservation();
+                    assert!(ledger.commit(id, &parties, &unlimited, kept).await.unwrap().fits());
+                }
+            }
+            (used() - before) / USERS
+        });
+        println!("{options:?}: {each} bytes a user with 20 messages to 20 recipients, a tenth of a customer included");
+        assert!(each < 2_500, "{each}");
+    }
+}
