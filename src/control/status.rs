@@ -39,7 +39,7 @@ pub struct Decisions {
     pub exempt: u64,
     /// By reason.
     pub refused: BTreeMap<String, u64>,
-    /// Recipients that only shadow let through, by reason.
+    /// Recipients, sizes of messages and SMTP sessions that only shadow let through, by reason.
     pub would_have_refused: BTreeMap<String, u64>,
 }
 

@@ -64,7 +64,7 @@ impl Connection {
                 recipients: None,
                 reference,
             };
-            self.engine.tally.count_refusal(&verdict);
+            self.engine.tally.count_session(&verdict);
             log::decided(&self.engine, &self.engine.snapshot(), &told);
             self.refused = verdict.refusal().map(|refusal| refusal.reply(reference));
         }

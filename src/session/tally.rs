@@ -1,6 +1,6 @@
 //! How many decisions of each kind, since the start.
 
-use crate::policy::{Outcome, Verdict};
+use crate::policy::{Outcome, Refusal, Verdict};
 use crate::report::Logger;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -20,13 +20,8 @@ pub struct Tally {
 impl Tally {
     /// Counts a verdict; `at_end`: on a whole message.
     pub fn count(&self, verdict: &Verdict, at_end: bool) {
-        // What a recipient was let through in spite of is in shadow at the end of its message, too.
-        if !at_end && !verdict.shadow.is_empty() {
-            let mut counts = self.would_have_refused.lock();
-            for refusal in &verdict.shadow {
-                *counts.entry(refusal.key()).or_default() += 1;
-            }
-        }
+        // What a recipient was let through in spite of is in shadow at the end of its message, too; sizes are known then.
+        self.count_shadow(verdict, |refusal| !at_end || matches!(refusal, Refusal::Size(_)));
         let counter = match &verdict.outcome {
             Outcome::Refuse(_) => return self.count_refusal(verdict),
             Outcome::Exempt(_) => &self.exempt,
@@ -36,8 +31,24 @@ impl Tally {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a verdict on what is neither recipient nor message, if it refuses.
-    pub fn count_refusal(&self, verdict: &Verdict) {
+    /// Counts a verdict on a whole SMTP session, if it refuses or shadow alone lets it pass.
+    pub fn count_session(&self, verdict: &Verdict) {
+        self.count_shadow(verdict, |_| true);
+        self.count_refusal(verdict);
+    }
+
+    /// Something that is refused anyway is none that shadow let through.
+    fn count_shadow(&self, verdict: &Verdict, is_new: impl Fn(&Refusal) -> bool) {
+        if !verdict.passes() || verdict.shadow.is_empty() {
+            return;
+        }
+        let mut counts = self.would_have_refused.lock();
+        for refusal in verdict.shadow.iter().filter(|refusal| is_new(refusal)) {
+            *counts.entry(refusal.key()).or_default() += 1;
+        }
+    }
+
+    fn count_refusal(&self, verdict: &Verdict) {
         if let Some(refusal) = verdict.refusal() {
             *self.refusals.lock().entry(refusal.key()).or_default() += 1;
         }

@@ -4,6 +4,8 @@ use crate::common::installation::{Installation, Milter, Running};
 use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::smtpd::{Mail, Smtpd};
 use crate::{ACME, main_file};
+use relaykeeper::report::decisions;
+use relaykeeper::session::Recorded;
 use std::time::Duration;
 
 const LIMITS: &str = "[limits]\n\
@@ -140,6 +142,30 @@ async fn in_shadow_it_is_only_logged() {
     let lines = running.log_lines();
     assert_eq!(lines.iter().filter(|line| line.contains("verdict=accept") && line.contains("shadow=")).count(), 2);
     assert!(running.engine.tally.refusals().is_empty());
+    let shadow = running.engine.tally.would_have_refused();
+    assert!(shadow.values().all(|&number| number == 2) && shadow.len() == 2, "{shadow:?}");
+}
+
+#[tokio::test]
+async fn the_reference_of_a_refused_session_leads_to_the_decision() {
+    let running = limited();
+    let folder = tempfile::tempdir().unwrap();
+    running.engine.record_decisions(folder.path()).unwrap();
+    let milter = running.start_milter();
+    for _ in 0..2 {
+        greet(&milter, client("203.0.113.1", "localhost")).await;
+    }
+    let answer = greet(&milter, client("203.0.113.1", "localhost")).await;
+    let reference = answer.reply().rsplit_once('[').unwrap().1.trim_end_matches(']').parse().unwrap();
+    running.engine.decisions().unwrap().flush(Duration::from_secs(30));
+    let text = decisions::find(folder.path(), reference).unwrap().expect("it is recorded");
+    let recorded: Recorded = serde_json::from_str(&text).unwrap();
+    assert_eq!(recorded.reply.as_deref(), Some(answer.reply()));
+    assert_eq!(
+        (recorded.client.as_deref(), &*recorded.helo, recorded.sender),
+        (Some("203.0.113.1"), "localhost", None)
+    );
+    assert_eq!(recorded.steps.len(), 1);
 }
 
 /// Requests about one SMTP session, in whatever state Postfix asks.

@@ -162,4 +162,5 @@ async fn in_shadow_it_is_only_logged() {
         shadows.iter().any(|line| line.contains("recipients=1 ") && line.contains("shadow=attachments-size")),
         "{shadows:?}"
     );
+    assert!(running.engine.tally.would_have_refused()["attachments-size"] == 1);
 }
