@@ -3,7 +3,7 @@
 use super::{DONE, NO, reload_report};
 use crate::administration::{Actor, Administration, Instruction, Reading};
 use crate::audit::Action;
-use crate::config::{self, Loaded, OnOutage, Settings, Store};
+use crate::config::{self, Loaded, Settings, Store};
 use crate::control::{ControlService, Reload};
 use crate::daemon::{self, Sockets, raise_open_files_limit};
 use crate::ledger::Ledger;
@@ -53,11 +53,6 @@ fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> 
         announce(&engine, &loaded, path);
         if let Store::Redis { on_outage, .. } = &settings.store {
             let (ledger, log) = (engine.ledger.clone(), log.clone());
-            if *on_outage == OnOutage::Local {
-                log.warn(
-                    "store.on_outage = \"local\" is not part of this version: while the store is away mail is deferred",
-                );
-            }
             // Whether it can be asked or not: mail that is refused anyway need not wait for that.
             let _ = ledger.ready().await;
             tokio::spawn(daemon::tell_of_advice(ledger.clone(), log.clone()));
@@ -84,8 +79,8 @@ fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> 
 fn open_ledger(settings: &Settings) -> Result<Ledger, Box<dyn std::error::Error>> {
     match &settings.store {
         Store::Embedded { path, sync } => Ok(Ledger::open(path, *sync, settings.relay.reservation_timeout)?),
-        Store::Redis { urls, on_outage, .. } => {
-            Ok(Ledger::open_shared(urls, *on_outage, settings.relay.reservation_timeout)?)
+        Store::Redis { urls, on_outage, path } => {
+            Ok(Ledger::open_shared_with_folder(urls, *on_outage, path, settings.relay.reservation_timeout)?)
         }
     }
 }

@@ -3,20 +3,71 @@
 use crate::config::OnOutage;
 use crate::ledger::Ledger;
 use crate::report::Logger;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 /// The store is back when nothing has gone wrong for so long: a cluster of which a part is away makes one line of it.
 const CALM: Duration = Duration::from_secs(2);
 
-/// Writes the lines, for as long as there is a ledger. Does nothing for a store that is not shared.
+/// What is wrong with the store.
+type Outage = watch::Receiver<Option<Arc<str>>>;
+
+/// Writes the lines, for as long as the daemon runs. Does nothing for a store that is not shared.
 pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
     let Some(mut outage) = ledger.outage() else { return };
+    let Some((mut waiting, _)) = ledger.counted_here() else {
+        drop(ledger);
+        return tell(outage, on_outage, log).await;
+    };
+    let merged = || ledger.counted_here().map_or(0, |(_, merged)| merged);
+    loop {
+        // Also what an earlier daemon counted and could not merge any more.
+        let before = merged();
+        let is_away = tokio::select! {
+            away = outage.wait_for(Option::is_some) => away.map(|why| why.clone()),
+            left = waiting.wait_for(|waiting| *waiting > 0) => left.map(|_| None),
+        };
+        let Ok(why) = is_away else { return };
+        let since = why.as_ref().map(|_| Instant::now());
+        if let Some(why) = why {
+            log.error(format_args!(
+                "the store is away: {why}; mail is decided by the last known counts, and counted here"
+            ));
+        }
+        loop {
+            let back = async {
+                outage.wait_for(Option::is_none).await?;
+                waiting.wait_for(|waiting| *waiting == 0).await
+            };
+            if back.await.is_err() {
+                return;
+            }
+            match timeout(CALM, outage.wait_for(Option::is_some)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return,
+                Err(_) => break,
+            }
+        }
+        let number = merged() - before;
+        match since {
+            Some(since) => {
+                let seconds = since.elapsed().saturating_sub(CALM).as_secs();
+                log.info(format_args!(
+                    "the store is back, after {seconds} s: {number} messages counted here are merged"
+                ));
+            }
+            None => log.info(format_args!("{number} messages counted here while the store was away are merged")),
+        }
+    }
+}
+
+async fn tell(mut outage: Outage, on_outage: OnOutage, log: Logger) {
     let meanwhile = match on_outage {
         OnOutage::Accept => "mail passes, and is counted when the store is back",
         _ => "mail that counts is deferred",
     };
-    drop(ledger);
     loop {
         let Ok(why) = outage.wait_for(Option::is_some).await.map(|why| why.clone()) else { return };
         let since = Instant::now();

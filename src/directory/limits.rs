@@ -202,6 +202,19 @@ impl CustomerLimits {
         }
     }
 
+    /// What is left of each limit when so much of it is used; people are told from the same point on.
+    pub fn lowered(&self, used: impl Fn(LimitName) -> u64) -> CustomerLimits {
+        let mut left = self.clone();
+        for name in LimitName::ALL {
+            let (used, place) = (used(name), name as usize);
+            left.counted[place].max = left.counted[place].max.map(|max| max.saturating_sub(used));
+            if left.warned_from[place] < u64::MAX {
+                left.warned_from[place] = left.warned_from[place].saturating_sub(used);
+            }
+        }
+        left
+    }
+
     pub fn counted(&self, name: LimitName) -> &Limit {
         &self.counted[name as usize]
     }

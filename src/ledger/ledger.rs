@@ -132,15 +132,30 @@ impl Ledger {
     /// when it is asked for the first time, or at [`Ledger::ready`].
     ///
     /// # Errors
-    /// A URL that cannot be read.
+    /// A URL that cannot be read; [`config::OnOutage::Local`] needs a folder.
     pub fn open_shared(
         urls: &[String],
         on_outage: config::OnOutage,
         reservation_timeout: Duration,
     ) -> Result<Ledger, OpenError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start(None));
-        let store = SharedStore::open(urls, None, on_outage, reservation_timeout, clock.clone(), ServerTime::Server)?;
-        Ok(Ledger::with(Arc::new(Book::new(reservation_timeout)), clock, [0; 16], Store::Shared(store)))
+        let store = SharedStore::open(urls, None, on_outage, None, reservation_timeout, ServerTime::Server)?;
+        Ok(Ledger::sharing(store, reservation_timeout))
+    }
+
+    /// As [`Ledger::open_shared`]; with [`config::OnOutage::Local`] what is counted while the store is away is kept in a
+    /// folder.
+    ///
+    /// # Errors
+    /// A URL that cannot be read; of the folder, if it is needed, as [`Ledger::open`].
+    pub fn open_shared_with_folder(
+        urls: &[String],
+        on_outage: config::OnOutage,
+        folder: &Path,
+        reservation_timeout: Duration,
+    ) -> Result<Ledger, OpenError> {
+        let folder = Some(folder);
+        let store = SharedStore::open(urls, None, on_outage, folder, reservation_timeout, ServerTime::Server)?;
+        Ok(Ledger::sharing(store, reservation_timeout))
     }
 
     /// As [`Ledger::open_shared`], on a clock that a test moves, and with keys that begin with `prefix`.
@@ -155,9 +170,30 @@ impl Ledger {
         reservation_timeout: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Ledger, OpenError> {
-        let time = ServerTime::Told(clock.clone());
-        let store = SharedStore::open(urls, Some(prefix), on_outage, reservation_timeout, clock.clone(), time)?;
-        Ok(Ledger::with(Arc::new(Book::new(reservation_timeout)), clock, [0; 16], Store::Shared(store)))
+        let time = ServerTime::Told(clock);
+        let store = SharedStore::open(urls, Some(prefix), on_outage, None, reservation_timeout, time)?;
+        Ok(Ledger::sharing(store, reservation_timeout))
+    }
+
+    /// As [`Ledger::open_shared_with_folder`] and [`config::OnOutage::Local`], on a clock that a test moves.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_shared_with_folder`].
+    #[cfg(feature = "test-clock")]
+    pub fn open_shared_or_local_with_clock(
+        urls: &[String],
+        folder: &Path,
+        reservation_timeout: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Ledger, OpenError> {
+        let (folder, time) = (Some(folder), ServerTime::Told(clock));
+        let store = SharedStore::open(urls, None, config::OnOutage::Local, folder, reservation_timeout, time)?;
+        Ok(Ledger::sharing(store, reservation_timeout))
+    }
+
+    fn sharing(store: SharedStore, reservation_timeout: Duration) -> Ledger {
+        let (book, clock) = (Arc::new(Book::new(reservation_timeout)), store.clock());
+        Ledger::with(book, clock, [0; 16], Store::Shared(store))
     }
 
     fn with(book: Arc<Book>, clock: Arc<dyn Clock>, hash_key: [u8; 16], store: Store) -> Ledger {
@@ -338,6 +374,15 @@ impl Ledger {
     pub fn advice(&self) -> Option<watch::Receiver<Option<Arc<str>>>> {
         match &self.inner.store {
             Store::Shared(store) => Some(store.advice()),
+            _ => None,
+        }
+    }
+
+    /// Where a shared store may be away: how many messages were counted here that are to be merged, and changes of that; and
+    /// how many were merged since the start.
+    pub fn counted_here(&self) -> Option<(watch::Receiver<u64>, u64)> {
+        match &self.inner.store {
+            Store::Shared(store) => store.counted_here(),
             _ => None,
         }
     }

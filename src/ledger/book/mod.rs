@@ -11,6 +11,7 @@ mod prefetch;
 mod reservation;
 mod shard;
 mod slab;
+mod take;
 
 pub(super) use self::load::{Loaded, Place};
 

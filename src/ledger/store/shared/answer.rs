@@ -5,22 +5,32 @@ use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName};
 use crate::ledger::{Answer, LimitUsage, Near, Standing, SubjectKind};
 use redis::Value;
+use smallvec::SmallVec;
 
 /// What is added to a limit's number where it is told how much of it is taken.
 const TAKEN: usize = 10;
 
+/// A decision, and how much of some limits is used.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub answer: Answer,
+    pub used: SmallVec<[(LimitName, u64); LimitName::COUNT]>,
+}
+
 /// The time, or the time and how things stand with the limits that refuse.
-pub(super) fn decision(value: Value, limits: &CustomerLimits) -> Option<Answer> {
+pub(super) fn decision(value: Value, limits: &CustomerLimits) -> Option<Decision> {
     let numbers = integers(value)?;
     let (&at, standings) = numbers.split_first()?;
-    let mut answer = Answer::fitting(moment(at)?);
+    let (mut answer, mut told) = (Answer::fitting(moment(at)?), SmallVec::new());
     for standing in standings.chunks(5) {
         let &[number, used, reserved, own, fits_at] = standing else { return None };
         let place = usize::try_from(number.unsigned_abs()).ok()?.checked_sub(1)?;
         let limit = *LimitName::ALL.get(place % TAKEN)?;
         let max = limits.counted(limit).max?;
         if place >= TAKEN {
-            let taken = u64::try_from(used).ok()?;
+            // What is taken stands where otherwise what is used does.
+            let (taken, used) = (u64::try_from(used).ok()?, u64::try_from(reserved).ok()?);
+            told.push((limit, used));
             if taken >= limits.warned_from(limit) {
                 answer.near.push(Near { limit, max, taken });
             }
@@ -36,7 +46,7 @@ pub(super) fn decision(value: Value, limits: &CustomerLimits) -> Option<Answer> 
         };
         if number < 0 { answer.shadow_over.push(standing) } else { answer.over.push(standing) }
     }
-    Some(answer)
+    Some(Decision { answer, used: told })
 }
 
 pub(super) fn usage(value: Value, kind: SubjectKind, limits: &CustomerLimits) -> Option<Vec<LimitUsage>> {

@@ -118,6 +118,12 @@ impl Link {
         let _ = state.wait_for(|state| matches!(state, State::Up(..))).await;
     }
 
+    /// Whether the servers are known to be away, so that nothing is asked.
+    pub fn is_away(&self) -> bool {
+        self.start();
+        matches!(*self.shared.state.borrow(), State::Away(_))
+    }
+
     /// For commands other than scripts.
     pub async fn connected(&self) -> Result<Connection, Trouble> {
         self.connection(Instant::now() + DEADLINE).await.map(|(_, connection)| connection)

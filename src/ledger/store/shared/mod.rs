@@ -15,6 +15,7 @@ mod backlog;
 mod link;
 mod names;
 mod nonces;
+mod outage;
 mod question;
 mod scripts;
 mod server;

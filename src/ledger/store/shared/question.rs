@@ -8,8 +8,8 @@ use std::time::Duration;
 /// "No limit", and the greatest number that is told: six bytes.
 const MOST: u64 = (1 << 48) - 1;
 
-/// Asks to be told how much of each limit is taken.
-const WARN: u8 = 4;
+/// Asks to be told how much of each limit is used and taken.
+const TELL: u8 = 4;
 
 /// Names this daemon, from its start to its end: nobody else draws the same six bytes.
 pub(super) type Daemon = [u8; 6];
@@ -29,6 +29,8 @@ pub(super) struct Accepted {
     pub nonce: u64,
     /// The smallest nonce of this daemon that may be sent again.
     pub unsettled: u64,
+    /// The answer tells how much of each limit is used and taken.
+    pub tells: bool,
 }
 
 impl Question {
@@ -58,8 +60,8 @@ impl Question {
         accepted: Accepted,
     ) -> Question {
         let mut question = Question::recipients(prefix, id, parties, limits, timeout, kept.named);
-        if limits.warn() {
-            question.arguments[0][0] |= WARN;
+        if accepted.tells {
+            question.arguments[0][0] |= TELL;
         }
         let mut message = kept.unnamed.to_be_bytes().to_vec();
         for number in [accepted.age.as_millis() as u64, accepted.nonce, accepted.unsettled] {

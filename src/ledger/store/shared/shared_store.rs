@@ -5,10 +5,11 @@ use super::backlog::{Backlog, Passed};
 use super::link::{Link, Trouble};
 use super::names::PREFIX;
 use super::nonces::Nonces;
+use super::outage::{Attempt, Local, Merger, Opened, merge};
 use super::question::{Accepted, Daemon, Question, transaction};
 use super::server::{Servers, in_words};
 use super::{scripts, top};
-use crate::clock::Clock;
+use crate::clock::{Anchor, Clock, SystemClock};
 use crate::config::OnOutage;
 use crate::directory::{CustomerLimits, Limit, LimitName};
 use crate::ledger::{
@@ -16,10 +17,12 @@ use crate::ledger::{
 };
 use redis::Value;
 use std::future::Future;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 /// How long a stop waits for what passed while the store was away.
 const LAST_COUNTS: Duration = Duration::from_secs(3);
@@ -30,14 +33,28 @@ pub(in crate::ledger) struct SharedStore(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    link: Link,
+    link: Arc<Link>,
     prefix: String,
     daemon: Daemon,
-    nonces: Nonces,
+    nonces: Arc<Nonces>,
     reservation_timeout: Duration,
     on_outage: OnOutage,
     backlog: Backlog,
     clock: Arc<dyn Clock>,
+    /// Decides while the store is away (`on_outage = "local"`).
+    local: Option<Arc<Local>>,
+    merging: OnceLock<AbortHandle>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(merging) = self.merging.get() {
+            merging.abort();
+        }
+        if let Some(local) = &self.local {
+            local.close();
+        }
+    }
 }
 
 /// Whose clock the scripts go by.
@@ -62,24 +79,39 @@ impl ServerTime {
 }
 
 impl SharedStore {
-    /// Names the servers; they are connected to when the first question is asked. `prefix` is before all keys.
+    /// Names the servers; they are connected to when the first question is asked. `prefix` is before all keys. With
+    /// `on_outage = "local"` what is counted while they are away is kept in `folder`.
     ///
     /// # Errors
-    /// A URL that cannot be read.
+    /// A URL that cannot be read; the folder, or what is in it, cannot be used.
     pub fn open(
         urls: &[String],
         prefix: Option<&str>,
         on_outage: OnOutage,
+        folder: Option<&Path>,
         reservation_timeout: Duration,
-        clock: Arc<dyn Clock>,
         time: ServerTime,
     ) -> Result<SharedStore, OpenError> {
         let unreadable = |error| OpenError(format!("store.urls: {}", in_words(&error)));
         let prefix = prefix.unwrap_or(PREFIX).to_owned();
+        let servers = Servers::new(urls).map_err(unreadable)?;
         let [hash_key, daemon] = random()?;
-        let link = Link::new(Servers::new(urls).map_err(unreadable)?, prefix.clone(), time, hash_key);
         let [daemon @ .., _, _, _, _, _, _, _, _, _, _] = daemon;
-        let (nonces, backlog) = (Nonces::default(), Backlog::default());
+        let (nonces, backlog) = (Arc::<Nonces>::default(), Backlog::default());
+        let clock = |anchor: Option<&Anchor>| match &time {
+            ServerTime::Server => Arc::new(SystemClock::start(anchor)) as Arc<dyn Clock>,
+            ServerTime::Told(clock) => clock.clone(),
+        };
+        let (local, clock, hash_key) = match on_outage {
+            OnOutage::Local => {
+                let folder = folder.ok_or_else(|| OpenError("on_outage = \"local\" needs a folder".to_owned()))?;
+                let opened = Local::open(folder, reservation_timeout, daemon, nonces.clone(), clock)?;
+                let Opened { local, clock, hash_key } = opened;
+                (Some(local), clock, hash_key)
+            }
+            OnOutage::Defer | OnOutage::Accept => (None, clock(None), hash_key),
+        };
+        let link = Arc::new(Link::new(servers, prefix.clone(), time, hash_key));
         Ok(SharedStore(Arc::new(Inner {
             link,
             prefix,
@@ -89,6 +121,8 @@ impl SharedStore {
             on_outage,
             backlog,
             clock,
+            local,
+            merging: OnceLock::new(),
         })))
     }
 
@@ -105,8 +139,20 @@ impl SharedStore {
         recipient: RecipientKey,
     ) -> Result<Answer, LedgerError> {
         let question = self.0.about_recipients(id, parties, limits, &[recipient]);
-        let answer = self.0.link.ask(&scripts::RESERVE, &question).await;
-        self.0.decision(answer, limits)
+        let Some(local) = self.0.local() else {
+            let answer = self.0.link.ask(&scripts::RESERVE, &question).await;
+            return self.0.decision(answer, limits);
+        };
+        if !self.0.decides_here(local, parties)
+            && let Ok(value) = self.0.link.ask(&scripts::RESERVE, &question).await
+        {
+            let answer = noted(value, local, parties, limits)?;
+            if answer.fits() {
+                local.is_held(id, parties, recipient);
+            }
+            return Ok(answer);
+        }
+        Ok(local.reserve(id, parties, limits, recipient))
     }
 
     pub async fn look(
@@ -119,8 +165,16 @@ impl SharedStore {
         // Reservations are numbered from 1.
         let id = except.unwrap_or(ReservationId(0));
         let question = self.0.about_recipients(id, parties, limits, &different(recipients));
-        let answer = self.0.link.ask(&scripts::LOOK, &question).await;
-        self.0.decision(answer, limits)
+        let Some(local) = self.0.local() else {
+            let answer = self.0.link.ask(&scripts::LOOK, &question).await;
+            return self.0.decision(answer, limits);
+        };
+        if !self.0.decides_here(local, parties)
+            && let Ok(value) = self.0.link.ask(&scripts::LOOK, &question).await
+        {
+            return noted(value, local, parties, limits);
+        }
+        Ok(local.look(except, parties, limits, recipients))
     }
 
     pub async fn commit(
@@ -131,6 +185,9 @@ impl SharedStore {
         kept: Kept<'_>,
     ) -> Result<Answer, LedgerError> {
         let named = different(kept.named);
+        if let Some(local) = self.0.local() {
+            return self.commit_or_count_here(local, id, parties, limits, Kept { named: &named, ..kept }).await;
+        }
         let nonce = self.0.nonces.take();
         let message = Message { parties, named: &named, unnamed: kept.unnamed };
         let answer = self.0.count(id, limits, message, nonce.number(), Duration::ZERO).await;
@@ -142,12 +199,44 @@ impl SharedStore {
         self.0.decision(answer, limits)
     }
 
+    async fn commit_or_count_here(
+        &self,
+        local: &Local,
+        id: ReservationId,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        kept: Kept<'_>,
+    ) -> Result<Answer, LedgerError> {
+        let mut attempt = Attempt { transaction: transaction(self.0.daemon, id), nonce: None };
+        if !self.0.decides_here(local, parties) {
+            let nonce = self.0.nonces.take();
+            let message = Message { parties, named: kept.named, unnamed: kept.unnamed };
+            if let Ok(value) = self.0.count(id, limits, message, nonce.number(), Duration::ZERO).await {
+                local.release(id, parties);
+                return noted(value, local, parties, limits);
+            }
+            // Whether it is counted there is not known; under the same number it is counted once.
+            attempt.nonce = Some(nonce.keep());
+        }
+        local.commit(id, parties, limits, kept, attempt).await
+    }
+
     /// On its way when this returns, before whatever is asked next. If it never arrives, the reservation ends by itself.
     pub fn release(&self, id: ReservationId, parties: &Parties) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let inner = self.0.clone();
-        let question = Question::release(&inner.prefix, transaction(inner.daemon, id), parties);
-        let mut release = Box::pin(async move { drop(inner.link.ask(&scripts::RELEASE, &question).await) });
+        if let Some(local) = &inner.local {
+            local.release(id, parties);
+        }
+        let (transaction, parties) = (transaction(inner.daemon, id), parties.clone());
+        let question = Question::release(&inner.prefix, transaction, &parties);
+        let mut release = Box::pin(async move {
+            if inner.link.ask(&scripts::RELEASE, &question).await.is_err()
+                && let Some(local) = &inner.local
+            {
+                local.release_later(transaction, &parties);
+            }
+        });
         // Asked as far as it goes without waiting: into the connection's queue.
         if release.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             runtime.spawn(release);
@@ -156,13 +245,32 @@ impl SharedStore {
 
     pub async fn usage(&self, subject: &Subject, limits: &CustomerLimits) -> Result<Vec<LimitUsage>, LedgerError> {
         let question = Question::usage(&self.0.prefix, subject, limits);
-        let value = self.0.link.ask(&scripts::USAGE, &question).await.map_err(LedgerError::Unavailable)?;
+        let local = self.0.local();
+        if let Some(local) = local
+            && (local.decides(&subject.customer) || self.0.link.is_away())
+        {
+            return Ok(local.usage(subject, limits));
+        }
+        let value = match (self.0.link.ask(&scripts::USAGE, &question).await, local) {
+            (Ok(value), _) => value,
+            (Err(_), Some(local)) => return Ok(local.usage(subject, limits)),
+            (Err(why), None) => return Err(LedgerError::Unavailable(why)),
+        };
         answer::usage(value, subject.kind, limits).ok_or_else(makes_no_sense)
     }
 
     pub async fn reset(&self, subject: &Subject) -> Result<(), LedgerError> {
+        let local = self.0.local();
+        if local.is_some_and(|local| local.decides(&subject.customer)) {
+            let why = "what was counted while it was away is not merged yet; try again then";
+            return Err(LedgerError::Unavailable(why.into()));
+        }
         let question = Question::reset(&self.0.prefix, subject);
-        self.0.link.ask(&scripts::RESET, &question).await.map(drop).map_err(LedgerError::Unavailable)
+        self.0.link.ask(&scripts::RESET, &question).await.map_err(LedgerError::Unavailable)?;
+        if let Some(local) = local {
+            local.forget(subject);
+        }
+        Ok(())
     }
 
     pub async fn top(&self, limit: LimitName, most: usize) -> Result<Vec<(Subject, u64)>, LedgerError> {
@@ -174,6 +282,7 @@ impl SharedStore {
     /// # Errors
     /// It is away.
     pub async fn ready(&self) -> Result<(), LedgerError> {
+        self.0.local();
         self.0.link.ready().await.map_err(LedgerError::Unavailable)
     }
 
@@ -187,10 +296,27 @@ impl SharedStore {
         self.0.link.advice()
     }
 
+    /// How many messages that were counted here are to be merged, and changes of that; and how many were merged. `None`
+    /// where nothing is counted here.
+    pub fn counted_here(&self) -> Option<(watch::Receiver<u64>, u64)> {
+        self.0.local.as_ref().map(|local| (local.waiting(), local.merged()))
+    }
+
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.0.clock.clone()
+    }
+
     pub fn readiness(&self) -> Readiness {
         let trouble = self.0.link.trouble().borrow().clone();
         let (waiting, lost) = (self.0.backlog.len(), self.0.backlog.lost());
+        let here = self.0.local.as_ref().map(|local| *local.waiting().borrow());
         match trouble {
+            Some(why) if let Some(waiting) = here => Readiness::Degraded(
+                format!("{why}; decided by the last known counts and by {waiting} messages counted here since").into(),
+            ),
+            None if let Some(waiting @ 1..) = here => {
+                Readiness::Degraded(format!("{waiting} messages that were counted here are still to be merged").into())
+            }
             Some(why) if self.0.on_outage == OnOutage::Accept => {
                 Readiness::Degraded(format!("{why}; {waiting} messages passed that are still to be counted").into())
             }
@@ -203,6 +329,9 @@ impl SharedStore {
 
     /// Waits a while for what is still to be counted.
     pub async fn close(&self) {
+        if let Some(local) = &self.0.local {
+            local.close();
+        }
         let _ = tokio::time::timeout(LAST_COUNTS, async {
             while self.0.backlog.len() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -221,7 +350,34 @@ struct Message<'a> {
     unnamed: u32,
 }
 
+/// An answer of the store, of which is remembered how much is used.
+fn noted(value: Value, local: &Local, parties: &Parties, limits: &CustomerLimits) -> Result<Answer, LedgerError> {
+    let decision = answer::decision(value, limits).ok_or_else(makes_no_sense)?;
+    local.note(parties, &decision.answer, &decision.used);
+    Ok(decision.answer)
+}
+
 impl Inner {
+    /// What decides while the store is away, and merges when it is back.
+    fn local(&self) -> Option<&Local> {
+        let local = self.local.as_ref()?;
+        self.merging.get_or_init(|| {
+            let merger = Merger {
+                local: local.clone(),
+                link: self.link.clone(),
+                prefix: self.prefix.clone(),
+                reservation_timeout: self.reservation_timeout,
+            };
+            tokio::spawn(merge(merger)).abort_handle()
+        });
+        Some(local)
+    }
+
+    /// The store is away, or does not know all that was counted here.
+    fn decides_here(&self, local: &Local, parties: &Parties) -> bool {
+        local.decides(&parties.customer) || self.link.is_away()
+    }
+
     fn about_recipients(
         &self,
         id: ReservationId,
@@ -242,7 +398,8 @@ impl Inner {
         age: Duration,
     ) -> Result<Value, Trouble> {
         let (daemon, kept) = (self.daemon, Kept { named: message.named, unnamed: message.unnamed });
-        let accepted = Accepted { age, nonce, unsettled: self.nonces.unsettled() };
+        let tells = limits.warn() || self.local.is_some();
+        let accepted = Accepted { age, nonce, unsettled: self.nonces.unsettled(), tells };
         let (id, timeout) = (transaction(daemon, id), self.reservation_timeout);
         let question = Question::commit(&self.prefix, id, daemon, message.parties, limits, timeout, kept, accepted);
         self.link.ask(&scripts::COMMIT, &question).await
@@ -251,7 +408,7 @@ impl Inner {
     /// What the server answered, or what the operator wants while it is away.
     fn decision(&self, answer: Result<Value, Trouble>, limits: &CustomerLimits) -> Result<Answer, LedgerError> {
         match answer {
-            Ok(value) => answer::decision(value, limits).ok_or_else(makes_no_sense),
+            Ok(value) => answer::decision(value, limits).map(|decision| decision.answer).ok_or_else(makes_no_sense),
             Err(_) if self.on_outage == OnOutage::Accept => Ok(Answer::fitting(self.clock.now())),
             Err(why) => Err(LedgerError::Unavailable(why)),
         }

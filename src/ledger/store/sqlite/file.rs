@@ -42,13 +42,7 @@ pub(in crate::ledger) struct StoreFile {
 impl StoreFile {
     /// Opens the store in a folder for the one daemon that writes it; makes it if there is none.
     pub fn open(folder: &Path) -> Result<StoreFile, OpenError> {
-        check_folder(folder)?;
-        let lock = lock(folder)?;
-        let path = folder.join(FILE_NAME);
-        // SQLite would make it readable for everybody that the umask lets.
-        let made = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
-        made.map_err(|error| OpenError(format!("{}: cannot be written: {error}", path.display())))?;
-        let mut connection = connect(&path).map_err(|error| explain(&path, error))?;
+        let (lock, path, mut connection) = open_alone(folder, FILE_NAME)?;
         migrate(&mut connection, &path)?;
         let (hash_key, anchor) = read_store_row(&mut connection).map_err(|error| explain(&path, error))?;
         make_room(&wal_of(&path));
@@ -123,6 +117,21 @@ impl StoreFile {
     }
 }
 
+/// Opens a database in a folder for the one daemon that writes it; an empty one if there is none.
+pub(in crate::ledger) fn open_alone(
+    folder: &Path,
+    name: &str,
+) -> Result<(Flock<File>, PathBuf, Connection), OpenError> {
+    check_folder(folder)?;
+    let lock = lock(folder)?;
+    let path = folder.join(name);
+    // SQLite would make it readable for everybody that the umask lets.
+    let made = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
+    made.map_err(|error| OpenError(format!("{}: cannot be written: {error}", path.display())))?;
+    let connection = connect(&path).map_err(|error| explain(&path, error))?;
+    Ok((lock, path, connection))
+}
+
 fn check_folder(folder: &Path) -> Result<(), OpenError> {
     match folder.metadata() {
         Ok(found) if found.is_dir() => Ok(()),
@@ -155,7 +164,7 @@ fn lock(folder: &Path) -> Result<Flock<File>, OpenError> {
     }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(in crate::ledger) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
@@ -276,7 +285,7 @@ fn read_store_row(connection: &mut Connection) -> rusqlite::Result<([u8; 16], Op
 }
 
 /// From the kernel (random(4)); what stands in for it where that cannot be read is random too, but not as secret.
-fn random_key() -> [u8; 16] {
+pub(in crate::ledger) fn random_key() -> [u8; 16] {
     let mut key = [0; 16];
     if File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut key)).is_err() {
         use std::hash::BuildHasher;
@@ -287,12 +296,12 @@ fn random_key() -> [u8; 16] {
     key
 }
 
-fn explain(path: &Path, error: rusqlite::Error) -> OpenError {
+pub(in crate::ledger) fn explain(path: &Path, error: rusqlite::Error) -> OpenError {
     OpenError(format!("{}: {}", path.display(), in_words(&error)))
 }
 
 /// What is wrong, in an administrator's words.
-pub(super) fn in_words(error: &rusqlite::Error) -> String {
+pub(in crate::ledger) fn in_words(error: &rusqlite::Error) -> String {
     let advice = match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             "; the file is damaged: restore it, or move it away to count from nothing"

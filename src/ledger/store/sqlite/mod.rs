@@ -14,5 +14,6 @@ mod queue;
 mod sync;
 mod writer;
 
-pub(in crate::ledger) use file::StoreFile;
+pub(in crate::ledger) use file::{StoreFile, connect, explain, in_words, open_alone, random_key};
 pub(in crate::ledger) use journal::{Journal, Recorded, outcome, unavailable};
+pub(in crate::ledger) use writer::write_anchor;

@@ -264,7 +264,8 @@ fn write_accounts(account: &mut CachedStatement<'_>, entry: &Entry) -> rusqlite:
     entry.login.iter().try_for_each(|line| write(line, SubjectKind::Login))
 }
 
-fn write_anchor(connection: &Connection, clock: &dyn Clock) -> rusqlite::Result<()> {
+/// Marks where the time line stands.
+pub(in crate::ledger) fn write_anchor(connection: &Connection, clock: &dyn Clock) -> rusqlite::Result<()> {
     let anchor = clock.anchor();
     connection
         .prepare_cached("UPDATE store SET moment_ms = ?1, boot_id = ?2, since_boot_ms = ?3")?

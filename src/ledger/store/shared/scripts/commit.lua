@@ -13,7 +13,11 @@ local before = c.got['D' .. daemon]
 if before then
   for place = 5, #before, 6 do
     local other = read('>I6', before, place)
-    if other == nonce then return now end
+    if other == nonce then
+      local again = { now }
+      if p.who >= 4 then tell_taken(again, p, c, open_senders(p.who, id, {})) end
+      return again
+    end
     if other >= unsettled then counted = counted .. sub(before, place, place + 5) end
   end
 end

@@ -92,18 +92,18 @@ local function decide(p, c, senders, keys, more)
   return answer
 end
 
--- How much of each limit is counted and held, as {limit + 10, how much, 0, 0, 0}, flat.
+-- How much of each limit is counted and held, and how much is counted, as {limit + 10, how much, how much, 0, 0}, flat.
 local function tell_taken(answer, p, c, senders)
-  local function tell(limit, taken)
+  local function tell(limit, used, held)
     if p.max[limit] == FOREVER then return end
     local n = #answer
-    answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4], answer[n + 5] = limit + 10, taken, 0, 0, 0
+    answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4], answer[n + 5] = limit + 10, used + held, used, 0, 0
   end
   for _, sender in ipairs(senders) do
     local limit, a = sender[1], sender[2]
-    tell(limit, a.messages.total + a.open)
-    tell(limit + 1, a.times.total + a.fresh)
+    tell(limit, a.messages.total, a.open)
+    tell(limit + 1, a.times.total, a.fresh)
   end
-  tell(5, c.ten_minutes.total + c.held)
-  tell(6, c.day.total + c.held)
+  tell(5, c.ten_minutes.total, c.held)
+  tell(6, c.day.total, c.held)
 end

@@ -108,15 +108,15 @@ local function usual_commit()
 
   if who < 4 then return now end
   local answer = { now }
-  local function tell(limit, max, taken)
+  local function tell(limit, max, used, held_now)
     if max == 281474976710655 then return end
     local last = #answer
-    answer[last + 1], answer[last + 2], answer[last + 3], answer[last + 4], answer[last + 5] = limit + 10, taken, 0, 0, 0
+    answer[last + 1], answer[last + 2], answer[last + 3], answer[last + 4], answer[last + 5] = limit + 10, used + held_now, used, 0, 0
   end
-  tell(1, messages_max, messages + open)
-  tell(2, uniques_max, uniques + fresh)
-  tell(5, peak_max, peak + held)
-  tell(6, day_max, day + held)
+  tell(1, messages_max, messages, open)
+  tell(2, uniques_max, uniques, fresh)
+  tell(5, peak_max, peak, held)
+  tell(6, day_max, day, held)
   return #answer == 1 and now or answer
 end
 

@@ -1,0 +1,151 @@
+//! Telling the store, when it is back, what was counted here.
+
+use super::super::link::Link;
+use super::super::question::{Accepted, Question};
+use super::super::scripts;
+use super::file::Message;
+use super::local::Local;
+use crate::directory::{CustomerLimits, Limit};
+use crate::ledger::Kept;
+use hashbrown::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// So many messages are on their way at once.
+const AT_ONCE: usize = 256;
+
+/// How often what is known is written; a crash of this machine and of the store at the same time loses what is younger.
+const KEEP_KNOWN: Duration = Duration::from_secs(20);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What merges: for as long as the daemon runs.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Merger {
+    pub local: Arc<Local>,
+    pub link: Arc<Link>,
+    pub prefix: String,
+    pub reservation_timeout: Duration,
+}
+
+/// Merges whenever there is something to merge and the store is there.
+pub(in super::super) async fn merge(merger: Merger) {
+    let (local, link) = (&merger.local, &merger.link);
+    let mut trouble = link.trouble();
+    let mut tick = interval(KEEP_KNOWN);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut knows_key = false;
+    loop {
+        let has_work = local.has_work() || !knows_key;
+        let is_up = tokio::select! {
+            () = link.up(), if has_work => true,
+            () = local.work.notified(), if !has_work => false,
+            _ = trouble.changed() => false,
+            _ = tick.tick() => false,
+        };
+        local.keep_known();
+        if is_up {
+            knows_key = true;
+            local.keep_hash_key(*link.hash_key());
+            if !merger.merge_all().await {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Merger {
+    /// False: something is left.
+    async fn merge_all(&self) -> bool {
+        self.local.finish_idle();
+        let mut is_all = true;
+        let mut failed: HashSet<Arc<str>> = HashSet::new();
+        let mut after = 0;
+        loop {
+            let Ok(messages) = self.local.journal.read(after, AT_ONCE).await else { return false };
+            let Some(last) = messages.last() else { break };
+            after = last.id;
+            let messages = messages.into_iter().filter(|message| !failed.contains(&message.parties.customer));
+            let (merged, not_merged) = self.send(messages.collect()).await;
+            is_all &= not_merged.is_empty();
+            failed.extend(not_merged);
+            if merged.is_empty() {
+                // In a cluster others may be well, but not so many in vain.
+                if failed.len() > AT_ONCE {
+                    break;
+                }
+                continue;
+            }
+            // Before the store is told that these are not sent again.
+            if self.local.journal.merged(merged.iter().map(|message| message.id).collect()).await.is_err() {
+                return false;
+            }
+            self.local.are_merged(&merged);
+        }
+        is_all && self.release().await && !self.local.has_work()
+    }
+
+    /// Those that the store has counted, and the customers of the others.
+    async fn send(&self, messages: Vec<Message>) -> (Vec<Message>, Vec<Arc<str>>) {
+        // All before this are merged, and never sent again.
+        let mut first: HashMap<Arc<str>, u64> = HashMap::new();
+        let mut sending = JoinSet::new();
+        for message in messages {
+            let unsettled = *first.entry(message.parties.customer.clone()).or_insert(message.id);
+            let merger = self.clone();
+            sending.spawn(async move { (merger.count(&message, unsettled).await, message) });
+        }
+        let (mut merged, mut failed) = (Vec::new(), Vec::new());
+        while let Some(sent) = sending.join_next().await {
+            match sent {
+                Ok((true, message)) => merged.push(message),
+                Ok((false, message)) => failed.push(message.parties.customer),
+                Err(_) => {}
+            }
+        }
+        (merged, failed)
+    }
+
+    async fn count(&self, message: &Message, unsettled: u64) -> bool {
+        let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
+        let now = self.local.now();
+        let age = now.since(crate::clock::Moment::from_seconds(message.at.into()));
+        let [a, b, c, d, e, f, ..] = message.transaction;
+        let (daemon, nonce, unsettled) = match message.nonce {
+            // Others under that name may come again, too.
+            Some(nonce) => ([a, b, c, d, e, f], nonce, 0),
+            None => (self.local.merges_as, message.id, unsettled),
+        };
+        let named = message.keys.len() as u64;
+        let unnamed = message.recipients.saturating_sub(named).min(u32::MAX.into()) as u32;
+        let question = Question::commit(
+            &self.prefix,
+            message.transaction,
+            daemon,
+            &message.parties,
+            &unlimited,
+            self.reservation_timeout,
+            Kept { named: &message.keys, unnamed },
+            Accepted { age, nonce, unsettled, tells: false },
+        );
+        self.link.ask(&scripts::COMMIT, &question).await.is_ok()
+    }
+
+    /// What the store holds for transactions that ended meanwhile.
+    async fn release(&self) -> bool {
+        let mut releases = self.local.take_releases().into_iter();
+        for (transaction, parties) in releases.by_ref() {
+            let question = Question::release(&self.prefix, transaction, &parties);
+            if self.link.ask(&scripts::RELEASE, &question).await.is_err() {
+                self.local.release_later(transaction, &parties);
+                break;
+            }
+        }
+        let is_all = releases.len() == 0;
+        releases.for_each(|(transaction, parties)| self.local.release_later(transaction, &parties));
+        is_all
+    }
+}
