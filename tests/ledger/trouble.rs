@@ -181,19 +181,24 @@ fn a_log_with_a_torn_end_loses_nothing_that_was_accepted() {
     });
 }
 
-#[test]
-fn a_full_disk_refuses_counts_and_recovers() {
+/// Has a worker meet a full disk; what it accepted must be counted afterwards.
+fn check_on_a_full_disk(worker: &str) {
     let folder = folder();
     // Files may not grow beyond some 600 KB, until the worker is allowed more. What is over fails, as on a full disk.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; ulimit -S -f 1200; exec \"$0\" \"$@\""]);
-    let mut worker = worker_by(command, "trouble::worker_with_a_full_disk", folder.path());
+    let mut worker = worker_by(command, worker, folder.path());
     assert!(worker.wait().unwrap().success());
     runtime().block_on(async {
         let accepted: u64 = std::fs::read_to_string(folder.path().join("accepted")).unwrap().parse().unwrap();
         let ledger = open(folder.path()).unwrap();
         assert_eq!(usage(&ledger).await.unwrap(), [(accepted, 0), (accepted * 100, 0)]);
     });
+}
+
+#[test]
+fn a_full_disk_refuses_counts_and_recovers() {
+    check_on_a_full_disk("trouble::worker_with_a_full_disk");
 }
 
 #[test]
@@ -238,16 +243,7 @@ fn worker_with_a_full_disk() {
 
 #[test]
 fn with_sync_normal_a_full_disk_refuses_too_and_nothing_accepted_is_lost() {
-    let folder = folder();
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -S -f 1200; exec \"$0\" \"$@\""]);
-    let mut worker = worker_by(command, "trouble::worker_with_a_full_disk_and_sync_normal", folder.path());
-    assert!(worker.wait().unwrap().success());
-    runtime().block_on(async {
-        let accepted: u64 = std::fs::read_to_string(folder.path().join("accepted")).unwrap().parse().unwrap();
-        let ledger = open(folder.path()).unwrap();
-        assert_eq!(usage(&ledger).await.unwrap(), [(accepted, 0), (accepted * 100, 0)]);
-    });
+    check_on_a_full_disk("trouble::worker_with_a_full_disk_and_sync_normal");
 }
 
 #[test]
