@@ -21,4 +21,6 @@ mod shared_memory;
 #[cfg(feature = "test-clock")]
 mod shared_servers;
 mod stores;
+#[cfg(feature = "test-clock")]
+mod together;
 mod trouble;

@@ -4,12 +4,13 @@
 //! away: questions fail at once, while a task of its own tries again and again. What a question changes may be asked for
 //! twice (see the module above), so it is asked again whenever it is not known what became of it.
 
+use super::lane::Lane;
 use super::question::Question;
-use super::scripts::{self, Script, TELLS_TIME};
+use super::scripts::{self, Asked, Script};
 use super::server::{Connection, Servers, in_words, is_unknown_command};
 use super::shared_store::ServerTime;
 use arc_swap::ArcSwap;
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -67,7 +68,7 @@ struct Shared {
 #[derive(Clone)]
 enum State {
     Connecting,
-    Up(u64, Connection),
+    Up(u64, Arc<Lane>),
     Away(Trouble),
 }
 
@@ -94,13 +95,8 @@ impl Link {
     ///
     /// # Errors
     /// The servers are away, or refuse. Whether the script ran is not known then.
-    pub async fn ask(&self, script: &Script, question: &Question) -> Result<Value, Trouble> {
-        let mut arguments = std::borrow::Cow::Borrowed(&question.arguments);
-        if TELLS_TIME {
-            arguments.to_mut().push(self.shared.time.as_argument());
-        }
-        let command = script.by_digest(&question.keys, &arguments);
-        self.retrying(&command, || script.in_full(&question.keys, &arguments)).await
+    pub async fn ask(&self, script: &'static Script, question: Question) -> Result<Value, Trouble> {
+        self.retrying(&Arc::new(Asked { script, question })).await
     }
 
     /// Waits until the servers can be asked.
@@ -126,7 +122,7 @@ impl Link {
 
     /// For commands other than scripts.
     pub async fn connected(&self) -> Result<Connection, Trouble> {
-        self.connection(Instant::now() + DEADLINE).await.map(|(_, connection)| connection)
+        self.connection(Instant::now() + DEADLINE).await.map(|(_, lane)| lane.connection().clone())
     }
 
     /// What is wrong, and changes of it.
@@ -147,17 +143,12 @@ impl Link {
         self.shared.hash_key.load_full()
     }
 
-    async fn retrying(&self, command: &Cmd, in_full: impl Fn() -> Cmd) -> Result<Value, Trouble> {
+    async fn retrying(&self, asked: &Arc<Asked>) -> Result<Value, Trouble> {
         let deadline = Instant::now() + DEADLINE;
         let mut pause = ASK_AGAIN.0;
         loop {
-            let (id, connection) = self.connection(deadline).await?;
-            let mut answer = within_try(deadline, connection.ask(command)).await;
-            if let Err(Failure::Error(error)) = &answer
-                && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-            {
-                answer = within_try(deadline, connection.ask(&in_full())).await;
-            }
+            let (id, lane) = self.connection(deadline).await?;
+            let answer = within_try(deadline, lane.ask(asked)).await;
             let failure = match answer {
                 Ok(value) => {
                     self.shared.works();
@@ -169,20 +160,20 @@ impl Link {
             if failure.is_final() || Instant::now() + pause >= deadline {
                 self.shared.note_trouble(Some(why.clone()));
                 if !failure.is_final() {
-                    self.shared.failed(id, &connection, &failure);
+                    self.shared.failed(id, lane.connection(), &failure);
                 }
                 return Err(why);
             }
-            self.shared.failed(id, &connection, &failure);
+            self.shared.failed(id, lane.connection(), &failure);
             sleep(pause).await;
             pause = (pause * 2).min(ASK_AGAIN.1);
         }
     }
 
-    async fn connection(&self, deadline: Instant) -> Result<(u64, Connection), Trouble> {
+    async fn connection(&self, deadline: Instant) -> Result<(u64, Arc<Lane>), Trouble> {
         self.start();
         match &*self.shared.state.borrow() {
-            State::Up(id, connection) => return Ok((*id, connection.clone())),
+            State::Up(id, lane) => return Ok((*id, lane.clone())),
             State::Away(why) => return Err(why.clone()),
             State::Connecting => {}
         }
@@ -190,7 +181,7 @@ impl Link {
         let known = timeout_at(deadline, state.wait_for(|state| !matches!(state, State::Connecting))).await;
         let Ok(Ok(state)) = known else { return Err("no connection to the servers".into()) };
         match &*state {
-            State::Up(id, connection) => Ok((*id, connection.clone())),
+            State::Up(id, lane) => Ok((*id, lane.clone())),
             State::Away(why) => Err(why.clone()),
             State::Connecting => Err("no connection to the servers".into()),
         }
@@ -285,8 +276,8 @@ impl Shared {
         // Questions then arrive in the order in which they were asked. A server that does not know a script, or does not let
         // us load it, is told the script with the question.
         let _ = timeout(PREPARE, async {
-            for script in scripts::all() {
-                let _ = connection.ask_all(script.load()).await;
+            for load in scripts::load() {
+                let _ = connection.ask_all(load).await;
             }
             let evicts = connection.evicts().await;
             let advice = evicts.map(|policy| {
@@ -303,7 +294,8 @@ impl Shared {
     fn up(&self, connection: Connection) {
         let id = self.connections.fetch_add(1, Ordering::Relaxed);
         self.failures.store(0, Ordering::Relaxed);
-        self.state.send_replace(State::Up(id, connection));
+        let lane = Lane::new(connection, self.time.clone());
+        self.state.send_replace(State::Up(id, Arc::new(lane)));
     }
 
     /// Returns when the connection is broken.

@@ -12,6 +12,7 @@
 
 mod answer;
 mod backlog;
+mod lane;
 mod link;
 mod names;
 mod nonces;

@@ -1,79 +1,152 @@
 //! The scripts, as they are sent.
 
+use super::question::Question;
 use redis::Cmd;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-/// A script and the digest that the server knows it by.
+/// What a question asks for.
 #[derive(Debug)]
 pub(super) struct Script {
+    program: &'static LazyLock<Program>,
+    /// Under which letter a program that answers several questions at once knows it.
+    letter: Option<u8>,
+}
+
+/// A text and the digest that the server knows it by.
+#[derive(Debug)]
+struct Program {
     text: String,
     digest: String,
 }
-
-/// Whether the test's clock is told to the server.
-pub(super) const TELLS_TIME: bool = cfg!(feature = "test-clock");
 
 #[cfg(not(feature = "test-clock"))]
 const CLOCK: &str = include_str!("scripts/clock.lua");
 #[cfg(feature = "test-clock")]
 const CLOCK: &str = include_str!("scripts/clock_of_tests.lua");
 
-const USUAL: &str = include_str!("scripts/usual.lua");
-const USUAL_RESERVE: &str = include_str!("scripts/usual_reserve.lua");
-const USUAL_COMMIT: &str = include_str!("scripts/usual_commit.lua");
 const WINDOW: &str = include_str!("scripts/window.lua");
 const ACCOUNTS: &str = include_str!("scripts/accounts.lua");
-const RECIPIENTS: &str = include_str!("scripts/recipients.lua");
-const DECIDE: &str = include_str!("scripts/decide.lua");
-const HOLD: &str = include_str!("scripts/hold.lua");
 
-macro_rules! script {
-    ($name:ident, $file:literal, $($part:expr),*) => {
-        pub(super) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(&[CLOCK, $($part,)* include_str!($file)]));
+macro_rules! program {
+    ($name:ident, $($part:expr),*) => {
+        static $name: LazyLock<Program> = LazyLock::new(|| Program::new(&[CLOCK, $($part,)*]));
     };
 }
 
-script!(RESERVE, "scripts/reserve.lua", USUAL, USUAL_RESERVE, WINDOW, ACCOUNTS, RECIPIENTS, DECIDE, HOLD);
-script!(LOOK, "scripts/look.lua", WINDOW, ACCOUNTS, RECIPIENTS, DECIDE);
-script!(COMMIT, "scripts/commit.lua", USUAL, USUAL_COMMIT, WINDOW, ACCOUNTS, RECIPIENTS, DECIDE, HOLD);
-script!(RELEASE, "scripts/release.lua", WINDOW, ACCOUNTS, RECIPIENTS, DECIDE, HOLD);
-script!(USAGE, "scripts/usage.lua", WINDOW, ACCOUNTS);
-script!(RESET, "scripts/reset.lua", WINDOW, ACCOUNTS);
-script!(TOP, "scripts/top.lua", WINDOW);
+program!(
+    DECIDING,
+    include_str!("scripts/usual.lua"),
+    include_str!("scripts/usual_reserve.lua"),
+    include_str!("scripts/usual_commit.lua"),
+    "local function in_general()\n",
+    WINDOW,
+    ACCOUNTS,
+    include_str!("scripts/recipients.lua"),
+    include_str!("scripts/decide.lua"),
+    include_str!("scripts/hold.lua"),
+    include_str!("scripts/reserve.lua"),
+    include_str!("scripts/look.lua"),
+    include_str!("scripts/commit.lua"),
+    include_str!("scripts/release.lua"),
+    "return { r = reserve, l = look, c = commit, x = release_all }\nend\n",
+    include_str!("scripts/answer.lua")
+);
+program!(TELLING_USAGE, WINDOW, ACCOUNTS, include_str!("scripts/usage.lua"));
+program!(RESETTING, WINDOW, ACCOUNTS, include_str!("scripts/reset.lua"));
+program!(RANKING, WINDOW, include_str!("scripts/top.lua"));
 
-/// All of them.
-pub(super) fn all() -> [&'static Script; 7] {
-    [&RESERVE, &LOOK, &COMMIT, &RELEASE, &USAGE, &RESET, &TOP]
+pub(super) static RESERVE: Script = Script { program: &DECIDING, letter: Some(b'r') };
+pub(super) static LOOK: Script = Script { program: &DECIDING, letter: Some(b'l') };
+pub(super) static COMMIT: Script = Script { program: &DECIDING, letter: Some(b'c') };
+pub(super) static RELEASE: Script = Script { program: &DECIDING, letter: Some(b'x') };
+pub(super) static USAGE: Script = Script { program: &TELLING_USAGE, letter: None };
+pub(super) static RESET: Script = Script { program: &RESETTING, letter: None };
+pub(super) static TOP: Script = Script { program: &RANKING, letter: None };
+
+/// One call: a script that answers one question, or several questions that one program answers.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub questions: &'a [&'a Arc<Asked>],
+    /// The test's clock.
+    pub time: Option<Vec<u8>>,
 }
 
-impl Script {
-    fn new(parts: &[&str]) -> Script {
+/// A question, and of which script.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub script: &'static Script,
+    pub question: Question,
+}
+
+/// Makes a server know all of them.
+pub(super) fn load() -> impl Iterator<Item = Cmd> {
+    [&DECIDING, &TELLING_USAGE, &RESETTING, &RANKING].into_iter().map(|program| {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(&program.text);
+        command
+    })
+}
+
+impl Program {
+    fn new(parts: &[&str]) -> Program {
         let text = parts.concat();
         let digest = redis::Script::new(&text).get_hash().to_owned();
-        Script { text, digest }
+        Program { text, digest }
+    }
+}
+
+impl Asked {
+    /// Whether others can be asked in the same call.
+    pub fn shares(&self) -> bool {
+        self.script.letter.is_some()
     }
 
-    /// Makes a server know it.
-    pub fn load(&self) -> Cmd {
-        let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(&self.text);
-        command
+    /// How much of a call it is.
+    pub fn size(&self) -> usize {
+        let of = |parts: &[Vec<u8>]| parts.iter().map(Vec::len).sum::<usize>();
+        of(&self.question.arguments) + self.question.keys.iter().map(String::len).sum::<usize>()
     }
+}
 
+impl Call<'_> {
     /// By its digest: what nearly every server knows.
-    pub fn by_digest(&self, keys: &[String], arguments: &[Vec<u8>]) -> Cmd {
-        command("EVALSHA", self.digest.as_bytes(), keys, arguments)
+    pub fn by_digest(&self) -> Cmd {
+        self.command("EVALSHA", |program| &program.digest)
     }
 
     /// In full, for a server that does not know it.
-    pub fn in_full(&self, keys: &[String], arguments: &[Vec<u8>]) -> Cmd {
-        command("EVAL", self.text.as_bytes(), keys, arguments)
+    pub fn in_full(&self) -> Cmd {
+        self.command("EVAL", |program| &program.text)
     }
-}
 
-fn command(name: &str, script: &[u8], keys: &[String], arguments: &[Vec<u8>]) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
-    command
+    fn command(&self, name: &str, text: impl Fn(&Program) -> &str) -> Cmd {
+        let size: usize = self.questions.iter().map(|asked| asked.size() + 128).sum();
+        let arguments: usize = self.questions.iter().map(|asked| asked.question.arguments.len() + 4).sum();
+        let mut command = Cmd::with_capacity(arguments + 5, size + 256);
+        let Some(first) = self.questions.first() else { return command };
+        command.arg(name).arg(text(first.script.program));
+        command.arg(self.questions.iter().map(|asked| asked.question.keys.len()).sum::<usize>());
+        for asked in self.questions {
+            command.arg(&asked.question.keys);
+        }
+        for asked in self.questions {
+            command.arg(&asked.question.arguments);
+        }
+        if first.shares() {
+            command.arg(self.contents());
+        }
+        command.arg(&self.time);
+        command
+    }
+
+    /// Of each question three bytes: its letter, how many keys it has, how many arguments.
+    fn contents(&self) -> Vec<u8> {
+        let mut contents = Vec::with_capacity(3 * self.questions.len());
+        for asked in self.questions {
+            let of = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
+            contents.push(asked.script.letter.unwrap_or_default());
+            contents.extend([of(asked.question.keys.len()), of(asked.question.arguments.len())]);
+        }
+        contents
+    }
 }

@@ -39,11 +39,15 @@ const OLDEST_REDIS: u32 = 7;
 
 impl Connection {
     pub async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
-        let answer = match self {
+        self.send(command).await.and_then(Value::extract_error)
+    }
+
+    /// Errors of the server may be in the answer.
+    pub async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        match self {
             Connection::Single(connection) => connection.clone().send_packed_command(command).await,
             Connection::Cluster(connection) => connection.clone().req_packed_command(command).await,
-        };
-        answer.and_then(Value::extract_error)
+        }
     }
 
     /// Asks every master.

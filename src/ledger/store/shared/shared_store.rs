@@ -68,13 +68,16 @@ pub(in crate::ledger) enum ServerTime {
 }
 
 impl ServerTime {
-    /// What the scripts take in tests.
-    pub fn as_argument(&self) -> Vec<u8> {
-        match self {
+    /// What the scripts take in tests: their last argument.
+    pub fn as_told(&self) -> Option<Vec<u8>> {
+        if !cfg!(feature = "test-clock") {
+            return None;
+        }
+        let told = match self {
             ServerTime::Server => format!("+{}", crate::clock::test_shift_ms()),
             ServerTime::Told(clock) => format!("={}", clock.now().0),
-        }
-        .into_bytes()
+        };
+        Some(told.into_bytes())
     }
 }
 
@@ -140,11 +143,11 @@ impl SharedStore {
     ) -> Result<Answer, LedgerError> {
         let question = self.0.about_recipients(id, parties, limits, &[recipient]);
         let Some(local) = self.0.local() else {
-            let answer = self.0.link.ask(&scripts::RESERVE, &question).await;
+            let answer = self.0.link.ask(&scripts::RESERVE, question).await;
             return self.0.decision(answer, limits);
         };
         if !self.0.decides_here(local, parties)
-            && let Ok(value) = self.0.link.ask(&scripts::RESERVE, &question).await
+            && let Ok(value) = self.0.link.ask(&scripts::RESERVE, question).await
         {
             let answer = noted(value, local, parties, limits)?;
             if answer.fits() {
@@ -166,11 +169,11 @@ impl SharedStore {
         let id = except.unwrap_or(ReservationId(0));
         let question = self.0.about_recipients(id, parties, limits, &different(recipients));
         let Some(local) = self.0.local() else {
-            let answer = self.0.link.ask(&scripts::LOOK, &question).await;
+            let answer = self.0.link.ask(&scripts::LOOK, question).await;
             return self.0.decision(answer, limits);
         };
         if !self.0.decides_here(local, parties)
-            && let Ok(value) = self.0.link.ask(&scripts::LOOK, &question).await
+            && let Ok(value) = self.0.link.ask(&scripts::LOOK, question).await
         {
             return noted(value, local, parties, limits);
         }
@@ -231,7 +234,7 @@ impl SharedStore {
         let (transaction, parties) = (transaction(inner.daemon, id), parties.clone());
         let question = Question::release(&inner.prefix, transaction, &parties);
         let mut release = Box::pin(async move {
-            if inner.link.ask(&scripts::RELEASE, &question).await.is_err()
+            if inner.link.ask(&scripts::RELEASE, question).await.is_err()
                 && let Some(local) = &inner.local
             {
                 local.release_later(transaction, &parties);
@@ -251,7 +254,7 @@ impl SharedStore {
         {
             return Ok(local.usage(subject, limits));
         }
-        let value = match (self.0.link.ask(&scripts::USAGE, &question).await, local) {
+        let value = match (self.0.link.ask(&scripts::USAGE, question).await, local) {
             (Ok(value), _) => value,
             (Err(_), Some(local)) => return Ok(local.usage(subject, limits)),
             (Err(why), None) => return Err(LedgerError::Unavailable(why)),
@@ -266,7 +269,7 @@ impl SharedStore {
             return Err(LedgerError::Unavailable(why.into()));
         }
         let question = Question::reset(&self.0.prefix, subject);
-        self.0.link.ask(&scripts::RESET, &question).await.map_err(LedgerError::Unavailable)?;
+        self.0.link.ask(&scripts::RESET, question).await.map_err(LedgerError::Unavailable)?;
         if let Some(local) = local {
             local.forget(subject);
         }
@@ -402,7 +405,7 @@ impl Inner {
         let accepted = Accepted { age, nonce, unsettled: self.nonces.unsettled(), tells };
         let (id, timeout) = (transaction(daemon, id), self.reservation_timeout);
         let question = Question::commit(&self.prefix, id, daemon, message.parties, limits, timeout, kept, accepted);
-        self.link.ask(&scripts::COMMIT, &question).await
+        self.link.ask(&scripts::COMMIT, question).await
     }
 
     /// What the server answered, or what the operator wants while it is away.

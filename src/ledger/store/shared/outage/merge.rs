@@ -131,7 +131,7 @@ impl Merger {
             Kept { named: &message.keys, unnamed },
             Accepted { age, nonce, unsettled, tells: false },
         );
-        self.link.ask(&scripts::COMMIT, &question).await.is_ok()
+        self.link.ask(&scripts::COMMIT, question).await.is_ok()
     }
 
     /// What the store holds for transactions that ended meanwhile.
@@ -139,7 +139,7 @@ impl Merger {
         let mut releases = self.local.take_releases().into_iter();
         for (transaction, parties) in releases.by_ref() {
             let question = Question::release(&self.prefix, transaction, &parties);
-            if self.link.ask(&scripts::RELEASE, &question).await.is_err() {
+            if self.link.ask(&scripts::RELEASE, question).await.is_err() {
                 self.local.release_later(transaction, &parties);
                 break;
             }

@@ -1,9 +1,11 @@
 -- Whether some recipients would fit, as one message. KEYS and ARGV as those of a reservation, with any number of
 -- recipients; what the transaction holds is taken as its own. Writes nothing.
-local p, id = parameters(), ARGV[2]
-local c = open_customer(KEYS[1], id)
-local keys = {}
-for _, key in ipairs(keys_in(ARGV[3])) do
-  if not (c.mine and c.mine.has[key]) then keys[#keys + 1] = key end
+local function look()
+  local p, id = parameters(), ARGV[2]
+  local c = open_customer(KEYS[1], id)
+  local keys = {}
+  for _, key in ipairs(keys_in(ARGV[3])) do
+    if not (c.mine and c.mine.has[key]) then keys[#keys + 1] = key end
+  end
+  return decide(p, c, open_senders(p.who, id, keys), keys, #keys)
 end
-return decide(p, c, open_senders(p.who, id, keys), keys, #keys)

@@ -1,9 +1,11 @@
 -- Gives back what a transaction holds. KEYS as those of a reservation. ARGV: 1 there is a user, + 2 there is a login; the
 -- transaction.
-local id = ARGV[2]
-local c = open_customer(KEYS[1], id)
-if not c.mine then return 0 end
-local senders = open_senders(tonumber(ARGV[1]), id, keys_in(c.mine.keys))
-release(c, senders, id)
-save_all(c, senders)
-return 1
+local function release_all()
+  local id = ARGV[2]
+  local c = open_customer(KEYS[1], id)
+  if not c.mine then return 0 end
+  local senders = open_senders(tonumber(ARGV[1]), id, keys_in(c.mine.keys))
+  release(c, senders, id)
+  save_all(c, senders)
+  return 1
+end

@@ -3,6 +3,8 @@
 --
 -- It reads what accounts.lua describes, and says nothing else than what that would say: windows that were not told yet to
 -- forget hold too much, never too little, so what fits into them fits.
+-- A question's own: those of the call belong to several.
+local KEYS, ARGV = KEYS, ARGV
 local call, read, write, sub, floor = redis.call, struct.unpack, struct.pack, string.sub, math.floor
 
 -- Whether a list of fixed-size entries has one that begins so.

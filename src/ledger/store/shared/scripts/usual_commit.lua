@@ -119,6 +119,3 @@ local function usual_commit()
   tell(6, day_max, day, held)
   return #answer == 1 and now or answer
 end
-
-local answer_of_usual = usual_commit()
-if answer_of_usual then return answer_of_usual end

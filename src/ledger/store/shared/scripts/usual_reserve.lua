@@ -42,6 +42,3 @@ local function usual_reservation()
   end
   return now
 end
-
-local answer_of_usual = usual_reservation()
-if answer_of_usual then return answer_of_usual end

@@ -1,0 +1,212 @@
+//! Questions share calls: while some are on their way, others gather, and go together when an answer comes.
+//!
+//! Most of what a call costs both sides is the call, not the question. A question that finds nothing under way goes at once,
+//! by itself, so one session waits for nobody. In a cluster each goes by itself: the keys of a call have to lie in one slot.
+
+use super::scripts::{Asked, Call};
+use super::server::Connection;
+use super::shared_store::ServerTime;
+use parking_lot::Mutex;
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::unconstrained;
+
+/// Calls that are under way at once: the server works on one while we read the answers of the other.
+const CALLS: usize = 2;
+/// So many that wait do not wait for an answer, if another call may be made.
+const WORTH_A_CALL: usize = 8;
+/// Questions in a call, and about how many bytes of them: while a call runs the server does nothing else.
+const MOST: usize = 32;
+const MOST_BYTES: usize = 16_384;
+
+/// The questions on one connection.
+pub(super) struct Lane {
+    connection: Connection,
+    time: ServerTime,
+    queue: Mutex<Queue>,
+}
+
+/// If any wait, then there is a call under way: its end sees to them.
+#[derive(Default)]
+struct Queue {
+    calls: usize,
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    asked: Arc<Asked>,
+    answer: oneshot::Sender<RedisResult<Value>>,
+}
+
+/// A call under way.
+struct Turn(Arc<Lane>);
+
+type Carried = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Lane {
+    pub fn new(connection: Connection, time: ServerTime) -> Lane {
+        Lane { connection, time, queue: Mutex::default() }
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What is asked first arrives first. An asker that is gone before its question was sent has not asked.
+    ///
+    /// # Errors
+    /// Of this question, or of the call that it shared with others.
+    pub async fn ask(self: &Arc<Lane>, asked: &Arc<Asked>) -> RedisResult<Value> {
+        if self.connection.is_cluster() {
+            return self.call(&[asked]).await.and_then(Value::extract_error);
+        }
+        let (_turn, answer) = match self.enter(asked) {
+            Place::Own(turn) => (turn, self.call(&[asked]).await),
+            Place::Shared(answer) => (None, answer.await.unwrap_or_else(|_| Err(unanswered()))),
+        };
+        answer.and_then(Value::extract_error)
+    }
+
+    fn enter(self: &Arc<Lane>, asked: &Arc<Asked>) -> Place {
+        let mut queue = self.queue.lock();
+        if !asked.shares() {
+            let mut carried = Vec::new();
+            while let Some(next) = self.send(&mut queue) {
+                carried.push(next);
+            }
+            drop(queue);
+            carried.into_iter().for_each(spawn);
+            return Place::Own(None);
+        }
+        if queue.calls == 0 {
+            queue.calls = 1;
+            return Place::Own(Some(Turn(self.clone())));
+        }
+        let (answer, receiver) = oneshot::channel();
+        queue.waiting.push_back(Waiting { asked: asked.clone(), answer });
+        let is_worth_it = queue.calls < CALLS && queue.waiting.len() >= WORTH_A_CALL;
+        let carried = if is_worth_it { self.send(&mut queue) } else { None };
+        drop(queue);
+        carried.into_iter().for_each(spawn);
+        Place::Shared(receiver)
+    }
+
+    /// Sends a call with the first that wait. What is returned brings the answers, and has to be spawned without the lock.
+    fn send(self: &Arc<Lane>, queue: &mut Queue) -> Option<Carried> {
+        let (mut together, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = queue.waiting.front() {
+            bytes += next.asked.size();
+            if together.len() == MOST || (bytes > MOST_BYTES && !together.is_empty()) {
+                break;
+            }
+            let next = queue.waiting.pop_front();
+            together.extend(next.filter(|next| !next.answer.is_closed()));
+        }
+        if together.is_empty() {
+            return None;
+        }
+        queue.calls += 1;
+        let mut carried: Carried = Box::pin(unconstrained(self.clone().carry(together)));
+        // Into the connection's queue, before whatever is asked next. This does not end it.
+        let _ = carried.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        Some(carried)
+    }
+
+    async fn carry(self: Arc<Lane>, together: Vec<Waiting>) {
+        let _turn = Turn(self.clone());
+        let answer = {
+            let questions: Vec<&Arc<Asked>> = together.iter().map(|waiting| &waiting.asked).collect();
+            let mut call = pin!(self.call(&questions));
+            let sent = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+            pause().await;
+            match sent {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => call.await,
+            }
+        };
+        hand_out(answer, together);
+    }
+
+    async fn call(&self, questions: &[&Arc<Asked>]) -> RedisResult<Value> {
+        let call = Call { questions, time: self.time.as_told() };
+        match self.connection.send(&call.by_digest()).await {
+            Err(error) if is_unknown_script(&error) => self.connection.send(&call.in_full()).await,
+            Ok(Value::ServerError(error)) if is_unknown_script(&error.clone().into()) => {
+                self.connection.send(&call.in_full()).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+/// How a question goes.
+enum Place {
+    /// By itself; a turn if others wait for it.
+    Own(Option<Turn>),
+    Shared(oneshot::Receiver<RedisResult<Value>>),
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let lane = &self.0;
+        let mut queue = lane.queue.lock();
+        queue.calls -= 1;
+        let goes = queue.calls == 0 || queue.waiting.len() >= WORTH_A_CALL;
+        let carried = if goes { lane.send(&mut queue) } else { None };
+        drop(queue);
+        carried.into_iter().for_each(spawn);
+    }
+}
+
+/// Where there is no runtime any more nobody waits either.
+fn spawn(carried: Carried) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(carried);
+    }
+}
+
+/// To each its own.
+fn hand_out(answer: RedisResult<Value>, together: Vec<Waiting>) {
+    let is_one = together.len() == 1;
+    let mut answers = match answer {
+        Ok(Value::Array(answers)) if !is_one && answers.len() == together.len() => answers.into_iter(),
+        other => {
+            for waiting in together {
+                let _ = waiting.answer.send(match &other {
+                    Ok(value) if is_one => Ok(value.clone()),
+                    Ok(Value::ServerError(error)) => Err(error.clone().into()),
+                    Ok(_) => Err(RedisError::from((
+                        ErrorKind::UnexpectedReturnType,
+                        "the answers are not as many as the questions",
+                    ))),
+                    Err(error) => Err(error.clone()),
+                });
+            }
+            return;
+        }
+    };
+    for waiting in together {
+        let _ = waiting.answer.send(answers.next().ok_or_else(unanswered));
+    }
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+fn unanswered() -> RedisError {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the connection was given up").into()
+}
+
+/// Is pending once.
+async fn pause() {
+    let mut is_over = false;
+    poll_fn(|_| if std::mem::replace(&mut is_over, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
