@@ -80,13 +80,18 @@ pub fn canonical_domain(text: &str) -> Cow<'_, str> {
 pub fn claims_of(domain: &str) -> impl Iterator<Item = &str> {
     // The suffix is looked up only when the name itself is not registered: most of the time it is.
     let mut suffix_length = None;
-    let mut next = Some(domain);
+    let mut last: Option<&str> = None;
     std::iter::from_fn(move || {
-        let name = next?;
-        next = name.split_once('.').map(|(_, parent)| parent).filter(|parent| {
-            let shortest = *suffix_length.get_or_insert_with(|| psl::suffix_str(domain).map_or(usize::MAX, str::len));
-            parent.len() > shortest
-        });
+        let name = match last {
+            None => domain,
+            Some(name) => {
+                let (_, parent) = name.split_once('.')?;
+                let shortest =
+                    *suffix_length.get_or_insert_with(|| psl::suffix_str(domain).map_or(usize::MAX, str::len));
+                Some(parent).filter(|parent| parent.len() > shortest)?
+            }
+        };
+        last = Some(name);
         Some(name)
     })
 }
