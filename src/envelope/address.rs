@@ -112,7 +112,7 @@ fn bare_path(text: &str) -> Result<&str, AddressError> {
     if text.len() > MAX_ADDRESS {
         return Err(AddressError::TooLong);
     }
-    if text.chars().any(char::is_control) {
+    if has_control_characters(text) {
         return Err(AddressError::ControlCharacters);
     }
     let text = text.trim();
@@ -123,9 +123,21 @@ fn bare_path(text: &str) -> Result<&str, AddressError> {
     })
 }
 
+fn has_control_characters(text: &str) -> bool {
+    if text.is_ascii() {
+        return text.bytes().any(|byte| byte.is_ascii_control());
+    }
+    text.chars().any(char::is_control)
+}
+
 /// Postfix's policy protocol gives local parts without quotes, milters get them as typed: here both are the same.
 fn push_local_part(out: &mut String, local: &str) {
     let quoted = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    if quoted.is_none() && local.is_ascii() {
+        let start = out.len();
+        out.push_str(local);
+        return out[start..].make_ascii_lowercase();
+    }
     let mut characters = quoted.unwrap_or(local).chars();
     while let Some(mut c) = characters.next() {
         if c == '\\' && quoted.is_some() {
