@@ -1,7 +1,7 @@
 //! The rules of a transaction that do not depend on its recipients: exemption, identification, setting, rewriting.
 
 use super::facts::{Facts, Rules};
-use super::identify::{IdentifiedBy, Unidentified, identify};
+use super::identify::{IdentifiedBy, Login, Unidentified, identify};
 use super::refusal::Refusal;
 use super::route::{Route, route};
 use super::setting::find_entrance;
@@ -9,7 +9,7 @@ use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
 use super::{sender, words};
 use crate::directory::{AllowedSenders, Customer, LimitName, User};
-use crate::envelope::{Address, Sender, canonical_login};
+use crate::envelope::{Address, Sender};
 use crate::ledger::Parties;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
     let customer = identified.customer;
     let sender = sender::standing(facts.sender, customer, rules);
     let user = sender.user.map(|user| user.address.clone());
-    let entrance = match find_entrance(facts, customer, identified.domain, &sender, rules, trace) {
+    let entrance = match find_entrance(facts, &identified, &sender, rules, trace) {
         Ok(entrance) => entrance,
         Err(refusal) => {
             let (customer, by) = (customer.name.clone(), identified.by);
@@ -93,8 +93,8 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
         customer: customer.clone(),
         identified_by: identified.by,
         setting: entrance.setting.name.clone(),
-        parties: Parties { customer: customer.name.clone(), user, login: counted_login(facts, customer) },
-        login_user: sender::login_user(facts, customer, rules).map(|user| user.address.clone()),
+        login_user: identified.login.as_ref().and_then(|login| login.user).map(|user| user.address.clone()),
+        parties: Parties { customer: customer.name.clone(), user, login: counted_login(identified.login, customer) },
         must_be_rewritten: rewrite_sender_to.is_some() && sender.of_another,
         rewrite_sender_to,
         archive_to,
@@ -142,11 +142,11 @@ pub fn is_exempt_client(client: Option<IpAddr>, login: &str, rules: &Rules) -> b
 }
 
 /// Logins are counted only where a limit asks for it: most are the same as their user.
-fn counted_login(facts: &Facts, customer: &Customer) -> Option<Arc<str>> {
+fn counted_login(login: Option<Login>, customer: &Customer) -> Option<Arc<str>> {
     let limited = [LimitName::LoginMessages, LimitName::LoginUniques]
         .iter()
         .any(|&name| customer.limits.counted(name).max.is_some());
-    (limited && facts.has_login()).then(|| canonical_login(facts.login).into())
+    login.filter(|_| limited).map(|login| login.name.into())
 }
 
 impl Admission {

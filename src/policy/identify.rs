@@ -3,7 +3,7 @@
 use super::facts::{Facts, Rules};
 use super::refusal::{LookedUp, Refusal, Via};
 use super::trace::Trace;
-use crate::directory::{Customer, Owner};
+use crate::directory::{Customer, Owner, User};
 use crate::envelope::{canonical_login, identifying_helo};
 use std::sync::Arc;
 
@@ -36,6 +36,17 @@ pub(super) struct Identified<'a> {
     pub by: IdentifiedBy,
     /// The registered domain that matched; where a bare login or the address matched, the customer's own choice.
     pub domain: &'a str,
+    /// Who logged in; a login identifies alone, so it is there whenever there is one.
+    pub login: Option<Login<'a>>,
+}
+
+/// The login that identified the customer.
+#[derive(Clone, Debug)]
+pub(super) struct Login<'a> {
+    /// In canonical form.
+    pub name: String,
+    /// The customer's user that it belongs to: by a `logins` entry, else by address or alias.
+    pub user: Option<&'a User>,
 }
 
 /// Nobody decides for this mail.
@@ -66,12 +77,14 @@ pub(super) fn identify<'a>(
 fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Result<Identified<'a>, Unidentified> {
     let login = canonical_login(facts.login);
     if let Some((customer, user)) = rules.directory.owner_of_login(&login) {
-        let address = customer.users.get(user).map_or("", |user| &user.address);
+        let user = customer.users.get(user);
+        let address = user.map_or("", |user| &user.address);
         trace.note(STEP, "login", || format!("the login {login} belongs to {address} of customer {}", customer.name));
         let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
         let domain =
             rules.directory.owner_of_domain(domain).map_or_else(|| first_domain(customer), |claim| claim.domain);
-        return Ok(Identified { customer, by: IdentifiedBy::Login, domain });
+        let login = Some(Login { name: login, user });
+        return Ok(Identified { customer, by: IdentifiedBy::Login, domain, login });
     }
     if rules.directory.is_unusable_login(&login) {
         trace.note(STEP, "refuse", || format!("the configuration of the customer that has the login {login} is bad"));
@@ -84,7 +97,8 @@ fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Resu
     match claim.map(|claim| (claim.owner, claim.domain)) {
         Some((Owner::Customer(customer), domain)) => {
             trace.note(STEP, "login", || format!("the login {login} lies in {domain} of customer {}", customer.name));
-            Ok(Identified { customer, by: IdentifiedBy::Login, domain })
+            let user = customer.users.find(&login);
+            Ok(Identified { customer, by: IdentifiedBy::Login, domain, login: Some(Login { name: login, user }) })
         }
         Some((Owner::Unusable, domain)) => Err(unusable(domain, trace).into()),
         None => Err(nobody(facts, rules, vec![looked_up], trace).into()),
@@ -121,7 +135,7 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
                     client(facts)
                 )
             });
-            return Ok(Identified { customer, by, domain });
+            return Ok(Identified { customer, by, domain, login: None });
         }
         trace.note(STEP, "no", || {
             format!(
@@ -161,7 +175,7 @@ fn by_address<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Op
         }
     };
     trace.note(STEP, "address", || format!("{} lies in the ranges of customer {} alone", client(facts), customer.name));
-    Some(Identified { customer, by: IdentifiedBy::Address, domain: first_domain(customer) })
+    Some(Identified { customer, by: IdentifiedBy::Address, domain: first_domain(customer), login: None })
 }
 
 /// Whether a client outside all ranges would get in with a login.

@@ -1,10 +1,11 @@
 //! Is the envelope sender one of the customer's? (relay service, sections 1 to 3)
 
-use super::facts::{Facts, Rules};
+use super::facts::Rules;
+use super::identify::Login;
 use super::sender_form::bare_spelling;
 use crate::config::SenderForm;
 use crate::directory::{Customer, Further, Owner, User};
-use crate::envelope::{Address, Sender, canonical_login};
+use crate::envelope::{Address, Sender};
 use std::sync::Arc;
 
 /// What the envelope sender is to the identified customer.
@@ -40,25 +41,11 @@ pub(super) fn find_further<'a>(address: &Address, rules: &Rules<'a>) -> Option<F
 }
 
 /// Whether the sender is the user that logged in, by address or alias. Without a login there is nothing to match.
-pub(super) fn matches_login(facts: &Facts, customer: &Customer, user: Option<&User>, rules: &Rules) -> bool {
-    if !facts.has_login() || *facts.sender == Sender::Empty {
-        return true;
-    }
-    match (login_user(facts, customer, rules), user) {
+pub(super) fn matches_login(sender: &Sender, user: Option<&User>, login: Option<&Login>) -> bool {
+    let Some(login) = login.filter(|_| *sender != Sender::Empty) else { return true };
+    match (login.user, user) {
         (Some(login_user), Some(user)) => std::ptr::eq(login_user, user),
         _ => false,
-    }
-}
-
-/// The customer's user that logged in: by a `logins` entry, else by address or alias.
-pub(super) fn login_user<'a>(facts: &Facts, customer: &'a Customer, rules: &Rules) -> Option<&'a User> {
-    if !facts.has_login() {
-        return None;
-    }
-    let login = canonical_login(facts.login);
-    match rules.directory.owner_of_login(&login) {
-        Some((owner, id)) if owner.name == customer.name => customer.users.get(id),
-        _ => customer.users.find(&login),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Does a setting of the customer admit the transaction? (relay service, section 1)
 
 use super::facts::{Facts, Rules};
+use super::identify::Identified;
 use super::refusal::Refusal;
 use super::sender::{Standing, matches_login};
 use super::trace::Trace;
-use crate::directory::{AllowedSenders, Customer, Setting};
+use crate::directory::{AllowedSenders, Setting};
 use crate::envelope::Sender;
 
 const STEP: &str = "setting";
@@ -31,12 +32,12 @@ pub(super) struct Entrance<'a> {
 /// The first setting that admits; else the reason of the one that failed latest (ties: file order).
 pub(super) fn find_entrance<'a>(
     facts: &Facts,
-    customer: &'a Customer,
-    domain: &str,
+    identified: &Identified<'a>,
     sender: &Standing,
     rules: &Rules,
     trace: &mut Trace,
 ) -> Result<Entrance<'a>, Refusal> {
+    let Identified { customer, domain, .. } = *identified;
     let mut nearest: Option<(Demand, &Setting)> = None;
     let mut nearest_shadow: Option<(Demand, &Setting)> = None;
     for setting in &customer.settings {
@@ -44,7 +45,7 @@ pub(super) fn find_entrance<'a>(
             trace.note(STEP, "off", || format!("\"{}\" is switched off", setting.name));
             continue;
         }
-        let Err(demand) = check(setting, facts, customer, sender, rules) else {
+        let Err(demand) = check(setting, facts, identified, sender, rules) else {
             trace.note(STEP, "admit", || format!("\"{}\" admits it", setting.name));
             return Ok(Entrance { setting, shadow: None });
         };
@@ -72,7 +73,7 @@ pub(super) fn find_entrance<'a>(
 fn check(
     setting: &Setting,
     facts: &Facts,
-    customer: &Customer,
+    identified: &Identified,
     sender: &Standing,
     rules: &Rules,
 ) -> Result<(), Demand> {
@@ -96,7 +97,8 @@ fn check(
     if !allowed {
         return Err(Demand::Sender);
     }
-    let matches = !rules.relay.sender_must_match_login || matches_login(facts, customer, sender.user, rules);
+    let login = identified.login.as_ref().filter(|_| rules.relay.sender_must_match_login);
+    let matches = matches_login(facts.sender, sender.user, login);
     if matches { Ok(()) } else { Err(Demand::Login) }
 }
 
