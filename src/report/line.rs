@@ -161,6 +161,13 @@ impl Form {
     }
 }
 
+/// Whether the bytes stand as they are in every form. Looks at all of them whatever comes, so that the processor takes
+/// many at once: nearly every value is such a word.
+fn is_plain_word(text: &str) -> bool {
+    let is_plain = |byte: u8| (byte > b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'=') & (byte != b'\\');
+    text.bytes().fold(true, |so_far, byte| so_far & is_plain(byte))
+}
+
 /// Printable ASCII but for these characters.
 const fn printable_except(special: &[u8]) -> [bool; 256] {
     let mut plain = [false; 256];
@@ -211,6 +218,9 @@ impl<'a> Value<'a> {
     }
 
     fn push(&mut self, mut rest: &str) {
+        if is_plain_word(rest) {
+            return self.text.push_str(rest);
+        }
         loop {
             let is_plain = self.form.plain();
             let plain = rest.bytes().position(|byte| !is_plain[usize::from(byte)]).unwrap_or(rest.len());
