@@ -235,6 +235,14 @@ pub struct ConnectionLimits {
     pub exempt: Vec<IpNet>,
 }
 
+impl ConnectionLimits {
+    /// Whether connections are limited at all; else nobody need count them.
+    pub fn limit_anything(&self) -> bool {
+        let limits = [&self.per_minute, &self.simultaneous, &self.generic_helo_per_minute];
+        limits.into_iter().any(|limit| limit.max != MaxRule::Unlimited)
+    }
+}
+
 /// `[mail]`: how relaykeeper sends its own mail.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mail {

@@ -84,7 +84,8 @@ impl MilterSession {
         self.abandon("new-mail", macros);
         let envelope =
             Envelope::new(self.client, &self.helo, &macros.tls, &macros.login, sender).declaring(declared_size);
-        let transaction = Transaction::begin(&self.engine, FrontEnd::Milter, envelope, self.rewriting);
+        let transaction =
+            Transaction::begin(&self.engine, self.engine.snapshot(), FrontEnd::Milter, envelope, self.rewriting);
         if let Some(open) = &self.open {
             open.holds(Some(transaction.reservation()));
         }

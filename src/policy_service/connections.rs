@@ -2,8 +2,8 @@
 //! Postfix asks about it: at CONNECT, HELO and MAIL, or with `smtpd_delay_reject` at each RCPT of each message.
 
 use super::request::Request;
-use crate::envelope::{Reply, parse_client};
-use crate::session::{Connection, Engine, FrontEnd, bounded};
+use crate::envelope::Reply;
+use crate::session::{Connection, Engine, FrontEnd, SmtpSession, bounded};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::net::IpAddr;
@@ -47,19 +47,18 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// What the client is to be told, if its session is one too many. A session that the milter sees is judged there.
-    pub fn judge(&self, request: &Request, engine: &Arc<Engine>) -> Option<Reply> {
+    /// What the client is to be told, if its session is one too many.
+    pub fn judge(&self, request: &Request, session: Option<SmtpSession>, engine: &Arc<Engine>) -> Option<Reply> {
+        if !engine.snapshot().settings.connection.limit_anything() {
+            return None;
+        }
         let stage = match request.protocol_state {
             "CONNECT" => Stage::Connect,
             "HELO" | "EHLO" => Stage::Helo,
             "MAIL" | "RCPT" => Stage::Mail,
             _ => return None,
         };
-        let session = request.session();
-        if session.is_some_and(|session| engine.sessions.find(&session).is_some()) {
-            return None;
-        }
-        let client = parse_client(request.client_address)?;
+        let client = request.client?;
         let name = match session {
             Some(session) => (client, session.port, session.server, None),
             // Before MAIL nothing tells sessions apart, and asking again would count again.

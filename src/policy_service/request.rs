@@ -3,6 +3,7 @@
 use crate::envelope::parse_client;
 use crate::session::SmtpSession;
 use std::fmt;
+use std::net::IpAddr;
 
 /// The longest request, in bytes. Postfix 3.7 sends about 800, and bounds each value by `line_length_limit` (2048).
 pub const MAX_REQUEST: usize = 32 * 1024;
@@ -14,7 +15,8 @@ pub const MAX_INSTANCE: usize = 128;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
     pub protocol_state: &'a str,
-    pub client_address: &'a str,
+    /// The client's address, if it is known.
+    pub client: Option<IpAddr>,
     pub client_port: &'a str,
     pub server_address: &'a str,
     pub helo_name: &'a str,
@@ -56,7 +58,7 @@ impl<'a> Request<'a> {
     /// Parses the lines of a request, without the empty one at its end.
     pub fn parse(text: &'a str) -> Result<Request<'a>, BadRequest> {
         let mut request = Request::default();
-        let mut kind = "";
+        let (mut kind, mut client) = ("", "");
         let mut rest = text;
         while !rest.is_empty() {
             let (line, next) = divide(rest, b'\n').unwrap_or((rest, ""));
@@ -65,7 +67,7 @@ impl<'a> Request<'a> {
             let place = match name {
                 "request" => &mut kind,
                 "protocol_state" => &mut request.protocol_state,
-                "client_address" => &mut request.client_address,
+                "client_address" => &mut client,
                 "client_port" => &mut request.client_port,
                 "server_address" => &mut request.server_address,
                 "helo_name" => &mut request.helo_name,
@@ -83,6 +85,7 @@ impl<'a> Request<'a> {
             };
             *place = value;
         }
+        request.client = parse_client(client);
         match kind {
             "smtpd_access_policy" => Ok(request),
             _ => Err(BadRequest::NotAPolicyRequest),
@@ -107,7 +110,7 @@ impl<'a> Request<'a> {
     /// The SMTP session, as the milter protocol names it, too.
     pub fn session(&self) -> Option<SmtpSession> {
         let port = self.client_port.parse().ok()?;
-        SmtpSession::new(parse_client(self.client_address), port, parse_client(self.server_address))
+        SmtpSession::new(self.client, port, parse_client(self.server_address))
     }
 
     /// The smtpd process, the first part of `pid.time.microseconds.count`.

@@ -5,7 +5,7 @@ use super::connections::Connections;
 use super::instances::{Instances, SharedSlot, Slot, State};
 use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
 use crate::config::OnRewrite;
-use crate::envelope::parse_client;
+use crate::ledger::ReservationId;
 use crate::listen::{Impatience, Patience, Peer, write_in_time};
 use crate::report::{OncePer, and_more};
 use crate::session::{Accepted, Engine, Envelope, FrontEnd, OpenCount, Rewriting, Transaction};
@@ -129,41 +129,48 @@ impl PolicyService {
     }
 
     async fn answer(&self, request: &Request<'_>, peer: Peer) -> Result<Answer, BadRequest> {
-        if let Some(reply) = self.connections.judge(request, &self.engine) {
+        let session = request.session();
+        let milter = session.and_then(|session| self.engine.sessions.find(&session));
+        // What the milter sees of a session is judged there.
+        if milter.is_none()
+            && let Some(reply) = self.connections.judge(request, session, &self.engine)
+        {
             return Ok(Answer::Refuse(reply));
         }
         match request.protocol_state {
-            "RCPT" => self.at_recipient(request, peer).await,
-            "MAIL" => Ok(self.at_mail(request)),
-            "END-OF-MESSAGE" => self.at_end(request, peer).await,
+            "RCPT" => self.at_recipient(request, peer, milter).await,
+            "MAIL" if milter.is_none() => Ok(self.at_mail(request)),
+            "END-OF-MESSAGE" => self.at_end(request, peer, milter.is_some()).await,
             _ => Ok(Answer::Dunno),
         }
     }
 
     /// Asked only where Postfix does not wait for RCPT (`smtpd_delay_reject = no`).
     fn at_mail(&self, request: &Request<'_>) -> Answer {
-        if self.milter_session(request).is_some() {
-            return Answer::Dunno;
-        }
         let transaction = self.begin(request, false);
         transaction.mail(known(request.queue_id)).map_or(Answer::Dunno, Answer::Refuse)
     }
 
-    async fn at_recipient(&self, request: &Request<'_>, peer: Peer) -> Result<Answer, BadRequest> {
+    /// `milter`: a milter session counts it, and has reserved this.
+    async fn at_recipient(
+        &self,
+        request: &Request<'_>,
+        peer: Peer,
+        milter: Option<Option<ReservationId>>,
+    ) -> Result<Answer, BadRequest> {
         let relay_context = request.policy_context == "relay";
-        let counted_elsewhere = self.milter_session(request);
         let slot = self.slot(request, peer)?;
         let mut slot = slot.lock().await;
-        let transaction = self.transaction(&mut slot, request, peer, counted_elsewhere.is_some()).await;
+        let transaction = self.transaction(&mut slot, request, peer, milter.is_some()).await;
         let queue_id = known(request.queue_id);
-        let decision = match counted_elsewhere {
+        let decision = match milter {
             Some(theirs) => transaction.recipient_counted_elsewhere(request.recipient, queue_id, theirs).await,
             None => transaction.recipient(request.recipient, queue_id).await,
         };
         Ok(Answer::to_recipient(decision, relay_context))
     }
 
-    async fn at_end(&self, request: &Request<'_>, peer: Peer) -> Result<Answer, BadRequest> {
+    async fn at_end(&self, request: &Request<'_>, peer: Peer, counted_elsewhere: bool) -> Result<Answer, BadRequest> {
         self.instances.saw_end(peer);
         let slot = self.slot(request, peer)?;
         let mut slot = slot.lock().await;
@@ -172,7 +179,6 @@ impl PolicyService {
         {
             return Ok(answer.clone());
         }
-        let counted_elsewhere = self.milter_session(request).is_some();
         let transaction = self.transaction(&mut slot, request, peer, counted_elsewhere).await;
         let answer = if counted_elsewhere {
             transaction.abandon("counted-by-milter", None);
@@ -219,28 +225,21 @@ impl PolicyService {
 
     fn begin(&self, request: &Request, counted_elsewhere: bool) -> Transaction {
         let envelope = Envelope::new(
-            parse_client(request.client_address),
+            request.client,
             request.helo_name,
             request.encryption_protocol,
             request.sasl_username,
             request.sender,
         )
         .declaring(request.size());
-        let rewriting = match self.engine.snapshot().settings.policy.on_rewrite {
+        let snapshot = self.engine.snapshot();
+        let rewriting = match snapshot.settings.policy.on_rewrite {
             OnRewrite::Continue | OnRewrite::Auto if counted_elsewhere => Rewriting::Possible,
             OnRewrite::Continue => Rewriting::Waived,
             OnRewrite::Auto | OnRewrite::Defer => Rewriting::Impossible { reject: false },
             OnRewrite::Reject => Rewriting::Impossible { reject: true },
         };
-        Transaction::begin(&self.engine, FrontEnd::Policy, envelope, rewriting)
-    }
-
-    /// Whether a milter session is open for the same SMTP session, and what it has reserved.
-    fn milter_session(&self, request: &Request) -> Option<Option<crate::ledger::ReservationId>> {
-        if self.engine.sessions.is_empty() {
-            return None;
-        }
-        self.engine.sessions.find(&request.session()?)
+        Transaction::begin(&self.engine, snapshot, FrontEnd::Policy, envelope, rewriting)
     }
 }
 

@@ -34,10 +34,13 @@ struct Limited {
 impl Connection {
     /// Counts a new session. `sees_end`: this one is dropped when the session ends. Clients of unknown address are not
     /// limited: they have nothing in common.
+    ///
+    /// Where no limit is set nothing is counted; one that is set later counts from then on.
     pub fn begin(engine: &Arc<Engine>, front_end: FrontEnd, client: Option<IpAddr>, sees_end: bool) -> Connection {
         let snapshot = engine.snapshot();
         let limits = &snapshot.settings.connection;
-        let client = client.filter(|&client| !is_exempt_connection(client, limits, &snapshot.rules()));
+        let is_limited = |client| limits.limit_anything() && !is_exempt_connection(client, limits, &snapshot.rules());
+        let client = client.filter(|&client| is_limited(client));
         let limited = client.map(|client| {
             let net = client_net(client, limits.ipv6_prefix);
             let counted = engine.connections.count(net, sees_end, engine.ledger.now());

@@ -4,6 +4,7 @@ use super::engine::{Engine, Snapshot};
 use super::envelope::{Envelope, FrontEnd};
 use super::log;
 use super::open_count::UnderWay;
+use crate::administration::Orders;
 use crate::config::OnFailure;
 use crate::directory::CustomerLimits;
 use crate::envelope::{Address, Reply};
@@ -78,8 +79,13 @@ pub enum Rewriting {
 }
 
 impl Transaction {
-    pub fn begin(engine: &Arc<Engine>, front_end: FrontEnd, envelope: Envelope, rewriting: Rewriting) -> Transaction {
-        let snapshot = engine.snapshot();
+    pub fn begin(
+        engine: &Arc<Engine>,
+        snapshot: Arc<Snapshot>,
+        front_end: FrontEnd,
+        envelope: Envelope,
+        rewriting: Rewriting,
+    ) -> Transaction {
         let admission = admission_of(&envelope, &snapshot, &mut Trace::off());
         if let Admission::Admitted(admitted) = &admission {
             engine.ledger.foresee(&admitted.parties, Foreseen::Soon);
@@ -178,11 +184,13 @@ impl Transaction {
     }
 
     /// Nobody will say how the message ended: counts it as if it had been accepted. No client waits for that.
-    pub async fn count_unended(mut self) {
+    pub async fn count_unended(&mut self) {
         let _under_way = self.under_way.take();
         self.open = false;
         let Admission::Admitted(admitted) = &self.admission else { return };
-        let (limits, kept) = (self.limits(admitted, &mut Trace::off()), Kept { named: &self.counted, unnamed: 0 });
+        let kept = Kept { named: &self.counted, unnamed: 0 };
+        let orders = self.engine.administration.orders();
+        let limits = self.limits(admitted, &orders, &mut Trace::off());
         let answer = self.engine.ledger.commit_unhurried(self.reservation, &admitted.parties, &limits, kept).await;
         let verdict = self.conclude(answer, &mut Trace::off());
         self.watch_end(&verdict, kept);
@@ -200,10 +208,11 @@ impl Transaction {
         let verdict = match &self.admission {
             Admission::Admitted(admitted) if !kept.is_empty() => {
                 let (too_large, shadow) = self.admission.judge_size(&self.size);
-                let mut verdict = match self.refusal_at_end(admitted).or(too_large) {
+                let orders = self.engine.administration.orders();
+                let mut verdict = match self.refusal_at_end(admitted, &orders).or(too_large) {
                     Some(refusal) => self.refused(refusal),
                     None => {
-                        let limits = self.limits(admitted, &mut Trace::off());
+                        let limits = self.limits(admitted, &orders, &mut Trace::off());
                         let answer =
                             self.engine.ledger.commit(self.reservation, &admitted.parties, &limits, kept).await;
                         is_committed = true;
@@ -309,21 +318,21 @@ impl Transaction {
         if let Some(refusal) = self.held_back(admitted).or_else(|| self.cannot_rewrite(admitted)) {
             return self.refused(refusal);
         }
-        let answer = self.ask_ledger(admitted, key, counting, trace).await;
+        let limits = self.limits(admitted, &orders, trace);
+        let answer = self.ask_ledger(admitted, &limits, key, counting).await;
         let mut verdict = self.conclude(answer, trace);
         verdict.shadow.extend(shadow);
         verdict
     }
 
     /// As they are at this moment.
-    fn limits<'a>(&self, admitted: &'a Admitted, trace: &mut Trace) -> Cow<'a, CustomerLimits> {
-        admitted.limits(&self.engine.administration.orders(), || self.engine.wall_time(), trace)
+    fn limits<'a>(&self, admitted: &'a Admitted, orders: &Orders, trace: &mut Trace) -> Cow<'a, CustomerLimits> {
+        admitted.limits(orders, || self.engine.wall_time(), trace)
     }
 
     /// What stands against a message at its end, although its recipients were let through or never seen.
-    fn refusal_at_end(&self, admitted: &Admitted) -> Option<Refusal> {
-        let orders = self.engine.administration.orders();
-        let suspended = self.admission.suspended(&self.envelope.facts()?, &orders, &mut Trace::off());
+    fn refusal_at_end(&self, admitted: &Admitted, orders: &Orders) -> Option<Refusal> {
+        let suspended = self.admission.suspended(&self.envelope.facts()?, orders, &mut Trace::off());
         suspended.or_else(|| self.cannot_rewrite(admitted).filter(|_| !self.has_recipients()))
     }
 
@@ -345,18 +354,17 @@ impl Transaction {
     async fn ask_ledger(
         &self,
         admitted: &Admitted,
+        limits: &CustomerLimits,
         key: RecipientKey,
         counting: Counting,
-        trace: &mut Trace,
     ) -> Result<Answer, LedgerError> {
         let (ledger, parties) = (&self.engine.ledger, &admitted.parties);
-        let limits = self.limits(admitted, trace);
         match counting {
-            Counting::Reserve => ledger.reserve(self.reservation, parties, &limits, key).await,
+            Counting::Reserve => ledger.reserve(self.reservation, parties, limits, key).await,
             Counting::Elsewhere(theirs) => {
                 let mut recipients = self.counted.clone();
                 recipients.push(key);
-                ledger.look(theirs, parties, &limits, &recipients).await
+                ledger.look(theirs, parties, limits, &recipients).await
             }
         }
     }

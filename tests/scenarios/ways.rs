@@ -125,7 +125,13 @@ impl Open<'_> {
                 let Client { address, helo, tls, login, .. } = client;
                 let envelope = Envelope::new(parse_client(address), helo, tls, login, sender).declaring(step.size);
                 let rehearsal = rehearse(running, &envelope, recipients).await;
-                let mut begun = Transaction::begin(&running.engine, FrontEnd::Milter, envelope, Rewriting::Possible);
+                let mut begun = Transaction::begin(
+                    &running.engine,
+                    running.engine.snapshot(),
+                    FrontEnd::Milter,
+                    envelope,
+                    Rewriting::Possible,
+                );
                 if let Some(reply) = begun.mail(None) {
                     let decisive = rehearsal.as_ref().and_then(Rehearsal::decisive);
                     assert!(decisive.is_some_and(|decisive| !decisive.verdict.passes()), "explain says so, too");
