@@ -63,6 +63,14 @@ async fn ask(stream: &mut UnixStream, request: &str) -> Option<String> {
     .await
 }
 
+/// With one recipient.
+async fn open_milter_transaction(daemon: &Daemon) -> Mta {
+    let mut mta = Mta::open(&daemon.milter, Kind::Postfix, Client::default()).await;
+    mta.mail("ann@acme.example").await;
+    assert_eq!(mta.recipient("a@dest.example").await, Answer::Continue);
+    mta
+}
+
 async fn refuses_connections(path: &PathBuf) -> bool {
     UnixStream::connect(path).await.is_err()
 }
@@ -81,9 +89,7 @@ async fn with_nothing_open_a_stop_is_at_once() {
 #[tokio::test]
 async fn an_open_milter_transaction_is_finished() {
     let daemon = start(&installation("relay.drain = \"1h\""));
-    let mut mta = Mta::open(&daemon.milter, Kind::Postfix, Client::default()).await;
-    mta.mail("ann@acme.example").await;
-    assert_eq!(mta.recipient("a@dest.example").await, Answer::Continue);
+    let mut mta = open_milter_transaction(&daemon).await;
     daemon.stop.send(()).unwrap();
     until("MTAs are turned away", async || refuses_connections(&daemon.milter).await).await;
     assert!(!daemon.task.is_finished());
@@ -119,9 +125,7 @@ async fn an_open_policy_transaction_is_finished_over_whatever_connection() {
 #[tokio::test]
 async fn socketmap_tables_are_served_as_long_as_a_transaction_is_open() {
     let daemon = start(&installation("relay.drain = \"1h\""));
-    let mut mta = Mta::open(&daemon.milter, Kind::Postfix, Client::default()).await;
-    mta.mail("ann@acme.example").await;
-    assert_eq!(mta.recipient("a@dest.example").await, Answer::Continue);
+    let mut mta = open_milter_transaction(&daemon).await;
     daemon.stop.send(()).unwrap();
     until("MTAs are turned away", async || refuses_connections(&daemon.milter).await).await;
     let mut postfix = UnixStream::connect(&daemon.socketmap).await.expect("still served");
@@ -151,9 +155,7 @@ async fn what_was_only_refused_is_not_waited_for() {
 #[tokio::test]
 async fn after_the_drain_time_what_is_open_is_cut_and_given_back() {
     let daemon = start(&installation("relay.drain = \"0s\"\npolicy.count_at = \"end-of-message\""));
-    let mut mta = Mta::open(&daemon.milter, Kind::Postfix, Client::default()).await;
-    mta.mail("ann@acme.example").await;
-    assert_eq!(mta.recipient("a@dest.example").await, Answer::Continue);
+    let mut mta = open_milter_transaction(&daemon).await;
     let mut smtpd = UnixStream::connect(&daemon.policy).await.unwrap();
     let mail = Mail { port: 1, ..Mail::default() };
     assert_eq!(ask(&mut smtpd, &mail.at_recipient("b@dest.example")).await.unwrap(), "action=DUNNO\n\n");
