@@ -155,7 +155,7 @@ async fn what_was_only_refused_is_not_waited_for() {
 #[tokio::test]
 async fn after_the_drain_time_what_is_open_is_cut_and_given_back() {
     let daemon = start(&installation("relay.drain = \"0s\"\npolicy.count_at = \"end-of-message\""));
-    let mut mta = open_milter_transaction(&daemon).await;
+    let _open = open_milter_transaction(&daemon).await;
     let mut smtpd = UnixStream::connect(&daemon.policy).await.unwrap();
     let mail = Mail { port: 1, ..Mail::default() };
     assert_eq!(ask(&mut smtpd, &mail.at_recipient("b@dest.example")).await.unwrap(), "action=DUNNO\n\n");
