@@ -1,7 +1,7 @@
 //! `check`: reads the whole configuration and tells every error at once.
 
 use super::{DONE, NO};
-use crate::config::{self, Loaded, Look, Problems};
+use crate::config::{self, Loaded, Look, Problems, how_many};
 use std::fmt::Write;
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
@@ -22,15 +22,14 @@ fn summary(problems: &Problems, loaded: Option<&Loaded>) -> String {
     let mut text = String::from("configuration is good");
     if let Some(loaded) = loaded {
         let customers = loaded.directory.customers();
-        let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
         let users = loaded.directory.customers().map(|customer| customer.users.len()).sum();
         let domains = loaded.directory.customers().map(|customer| customer.domains.len()).sum();
         let _ = write!(
             text,
             ": {}, {}, {}",
-            count(customers.len(), "customer"),
-            count(domains, "domain"),
-            count(users, "user")
+            how_many(customers.len(), "customer"),
+            how_many(domains, "domain"),
+            how_many(users, "user")
         );
     }
     if problems.warnings() > 0 {

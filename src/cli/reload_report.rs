@@ -1,6 +1,6 @@
 //! What is said about a reload, in the log and to the administrator who asked for it.
 
-use crate::config::{Changes, Loaded, Problems};
+use crate::config::{Changes, Loaded, Problems, how_many};
 use crate::ledger::SubjectKind;
 use crate::report::Logger;
 use crate::session::Engine;
@@ -56,8 +56,8 @@ pub(super) fn warn_of_strangers(engine: &Engine) {
 }
 
 fn summary(loaded: &Loaded, changes: &Changes) -> String {
-    let customers = loaded.directory.customers().len();
-    let mut text = format!("configuration reloaded: {customers} customers");
+    let customers = how_many(loaded.directory.customers().len(), "customer");
+    let mut text = format!("configuration reloaded: {customers}");
     for (what, names) in [("added", &changes.added), ("changed", &changes.changed), ("removed", &changes.removed)] {
         if !names.is_empty() {
             let _ = write!(text, ", {} {what}", names.len());

@@ -3,7 +3,7 @@
 use super::{DONE, NO, reload_report};
 use crate::administration::{Actor, Administration, Instruction, Reading};
 use crate::audit::Action;
-use crate::config::{self, Loaded, Settings, Store};
+use crate::config::{self, Loaded, Settings, Store, how_many};
 use crate::control::{ControlService, Reload};
 use crate::daemon::{self, Sockets, raise_open_files_limit};
 use crate::ledger::Ledger;
@@ -101,8 +101,8 @@ fn announce(engine: &Engine, loaded: &Loaded, path: &Path) {
     for key in loaded.settings.listen.unserved() {
         log.warn(format_args!("{key}: nothing listens there, this version does not serve it yet"));
     }
-    let (version, plural) = (env!("CARGO_PKG_VERSION"), if customers == 1 { "" } else { "s" });
-    log.info(format_args!("relaykeeper {version} ready: {customers} customer{plural} from {}", path.display()));
+    let (version, customers) = (env!("CARGO_PKG_VERSION"), how_many(customers, "customer"));
+    log.info(format_args!("relaykeeper {version} ready: {customers} from {}", path.display()));
 }
 
 /// SIGTERM or SIGINT.

@@ -258,14 +258,18 @@ impl Problems {
 
     /// `2 errors, 1 warning`
     pub fn summary(&self) -> String {
-        let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
         match (self.errors.seen, self.warnings.seen) {
             (0, 0) => "no errors".into(),
-            (errors, 0) => count(errors, "error"),
-            (0, warnings) => count(warnings, "warning"),
-            (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
+            (errors, 0) => how_many(errors, "error"),
+            (0, warnings) => how_many(warnings, "warning"),
+            (errors, warnings) => format!("{}, {}", how_many(errors, "error"), how_many(warnings, "warning")),
         }
     }
+}
+
+/// `1 customer`, `2 customers`
+pub fn how_many(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

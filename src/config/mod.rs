@@ -27,7 +27,7 @@ mod unreadable;
 mod users_file;
 mod values;
 
-pub use diagnostic::{Diagnostic, Look, MAX_SHOWN, Problems, Severity};
+pub use diagnostic::{Diagnostic, Look, MAX_SHOWN, Problems, Severity, how_many};
 pub use load::{BadFile, Changes, Loaded, check, load, load_settings, reload};
 pub use model::{
     ConnectionLimits, CountAt, LimitRule, LimitRules, Listen, Log, Mail, MailRoute, MaxRule, OnFailure, OnOutage,

@@ -59,11 +59,8 @@ impl LimitFigures<'_> {
         let fate = if is_rejected { class_5 } else { class_4 };
         match (self.is_full(), self.resets_at_ms) {
             (true, Some(ms)) => {
-                writeln!(
-                    out,
-                    "The limit is reached. Further mail {fate}.\nThere is room again from {} on.\n",
-                    time(ms)
-                )?;
+                let from = time(ms);
+                writeln!(out, "The limit is reached. Further mail {fate}.\nThere is room again after {from}.\n")?;
             }
             (true, None) => {
                 writeln!(out, "What did not fit was refused. Mail that goes beyond the limit {fate}.\n")?;
@@ -186,7 +183,7 @@ mod tests {
         let full = figures(&ann, 10_000);
         assert!(full.title().contains("limit reached (10,000 of 10,000 messages in 24 hours)"));
         let text = full.text();
-        assert!(text.contains("There is room again from 08:01 UTC on 15 Jan on."), "{text}");
+        assert!(text.contains("There is room again after 08:01 UTC on 15 Jan."), "{text}");
         let rejecting = LimitFigures { action: Action::Reject, ..full };
         assert!(rejecting.text().contains("goes back\nto its sender"));
         assert!(text.lines().chain(rejecting.text().lines()).all(|line| line.len() <= 100), "{text}");
