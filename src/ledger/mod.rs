@@ -5,7 +5,7 @@
 //! reservation that stays open longer than the time-out is given back by itself, and its commit then decides anew.
 //!
 //! ```text
-//!   ledger    what others call; waits for the disk
+//!   ledger    what others call; waits for the disk (open: how it begins)
 //!     ├─ book        what is counted and held, in memory: decides
 //!     │    ├─ rolling       a count over a window of time
 //!     │    └─ remembered    the different recipients of a day (in a table: seen)
@@ -16,6 +16,7 @@ mod api;
 mod book;
 #[expect(clippy::module_inception, reason = "the file that holds the ledger")]
 mod ledger;
+mod open;
 mod remembered;
 mod rolling;
 mod seen;
@@ -25,4 +26,5 @@ pub use api::{
     Answer, Foreseen, Kept, LedgerError, LimitUsage, Near, Parties, RecipientKey, ReservationId, Size, Standing,
     Subject, SubjectKind,
 };
-pub use ledger::{Health, Ledger, OpenError, Readiness};
+pub use ledger::{Health, Ledger, Readiness};
+pub use open::OpenError;
