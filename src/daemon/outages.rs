@@ -1,9 +1,8 @@
 //! A line when the shared store goes away, and one when it is back; and one if its servers are not set up well.
 
 use crate::config::OnOutage;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::report::Logger;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -12,7 +11,7 @@ use tokio::time::{Instant, timeout};
 const CALM: Duration = Duration::from_secs(2);
 
 /// What is wrong with the store.
-type Outage = watch::Receiver<Option<Arc<str>>>;
+type Outage = watch::Receiver<Option<ledger::Outage>>;
 
 /// Writes the lines, for as long as the daemon runs. Does nothing for a store that is not shared.
 pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
@@ -26,15 +25,14 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
         // Also what an earlier daemon counted and could not merge any more.
         let before = merged();
         let is_away = tokio::select! {
-            away = outage.wait_for(Option::is_some) => away.map(|why| why.clone()),
+            away = outage.wait_for(Option::is_some) => away.map(|outage| outage.clone()),
             left = waiting.wait_for(|waiting| *waiting > 0) => left.map(|_| None),
         };
-        let Ok(why) = is_away else { return };
-        let since = why.as_ref().map(|_| Instant::now());
-        if let Some(why) = why {
-            log.error(format_args!(
-                "the store is away: {why}; mail is decided by the last known counts, and counted here"
-            ));
+        let Ok(what) = is_away else { return };
+        let since = what.as_ref().map(|_| Instant::now());
+        if let Some(outage) = what {
+            let mail = mail(&outage);
+            log.error(format_args!("{outage}; {mail} is decided by the last known counts, and counted here"));
         }
         loop {
             let back = async {
@@ -65,13 +63,13 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
 
 async fn tell(mut outage: Outage, on_outage: OnOutage, log: Logger) {
     let meanwhile = match on_outage {
-        OnOutage::Accept => "mail passes, and is counted when the store is back",
-        _ => "mail that counts is deferred",
+        OnOutage::Accept => "passes, and is counted when the store is back",
+        _ => "is deferred where it counts",
     };
     loop {
-        let Ok(why) = outage.wait_for(Option::is_some).await.map(|why| why.clone()) else { return };
+        let Ok(Some(what)) = outage.wait_for(Option::is_some).await.map(|what| what.clone()) else { return };
         let since = Instant::now();
-        log.error(format_args!("the store is away: {}; {meanwhile}", why.as_deref().unwrap_or_default()));
+        log.error(format_args!("{what}; {} {meanwhile}", mail(&what)));
         loop {
             if outage.wait_for(Option::is_none).await.is_err() {
                 return;
@@ -84,6 +82,11 @@ async fn tell(mut outage: Outage, on_outage: OnOutage, log: Logger) {
         }
         log.info(format_args!("the store is back, after {} s", (since.elapsed() - CALM).as_secs()));
     }
+}
+
+/// Whose mail it is about.
+fn mail(outage: &ledger::Outage) -> &'static str {
+    if outage.in_part { "mail of its customers" } else { "mail" }
 }
 
 /// Warns of what an administrator should change at the servers, once each time it is found.

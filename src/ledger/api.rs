@@ -3,6 +3,7 @@
 use crate::clock::Moment;
 use crate::directory::LimitName;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 
 /// On whose accounts a transaction goes.
@@ -181,4 +182,19 @@ pub enum LedgerError {
     /// The store cannot take a count now: disk full, I/O error, server away. Trying later may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(Arc<str>),
+}
+
+/// What is away of a store that is shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    pub why: Arc<str>,
+    /// Only a part of a Cluster: customers of the others are decided as ever.
+    pub in_part: bool,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.in_part { "a part of the store is away" } else { "the store is away" };
+        write!(f, "{what}: {}", self.why)
+    }
 }

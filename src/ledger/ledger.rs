@@ -3,7 +3,9 @@
 use super::book::{Book, Counting};
 use super::store::shared::SharedStore;
 use super::store::sqlite::{self, Journal, Recorded};
-use super::{Answer, Foreseen, Kept, LedgerError, LimitUsage, Parties, RecipientKey, ReservationId, Size, Subject};
+use super::{
+    Answer, Foreseen, Kept, LedgerError, LimitUsage, Outage, Parties, RecipientKey, ReservationId, Size, Subject,
+};
 use crate::clock::{Clock, Moment};
 use crate::directory::{CustomerLimits, LimitName};
 use siphasher::sip::SipHasher13;
@@ -240,10 +242,10 @@ impl Ledger {
         (!matches!(self.inner.store, Store::Shared(_))).then(|| self.inner.book.size())
     }
 
-    /// Why a store that is shared cannot be asked, and changes of that.
-    pub fn outage(&self) -> Option<watch::Receiver<Option<Arc<str>>>> {
+    /// What is away of a store that is shared, and changes of that.
+    pub fn outage(&self) -> Option<watch::Receiver<Option<Outage>>> {
         match &self.inner.store {
-            Store::Shared(store) => Some(store.trouble()),
+            Store::Shared(store) => Some(store.outage()),
             _ => None,
         }
     }

@@ -13,6 +13,8 @@ mod model;
 #[cfg(feature = "test-clock")]
 mod outage;
 #[cfg(feature = "test-clock")]
+mod parts;
+#[cfg(feature = "test-clock")]
 #[path = "../common/redis.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod redis;

@@ -20,6 +20,7 @@ struct Waiting {
     messages: VecDeque<Passed>,
     /// Somebody sees to it that they are counted.
     is_attended: bool,
+    put_off: usize,
 }
 
 /// A message that passed.
@@ -53,9 +54,22 @@ impl Backlog {
         next
     }
 
+    /// The next one cannot be counted yet: others come first. True if none of them is left that was not tried since the last
+    /// was counted.
+    pub fn put_off(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        waiting.put_off += 1;
+        if let Some(message) = waiting.messages.pop_front() {
+            waiting.messages.push_back(message);
+        }
+        waiting.put_off >= waiting.messages.len()
+    }
+
     /// The next one is counted.
     pub fn counted(&self) {
-        self.waiting.lock().messages.pop_front();
+        let mut waiting = self.waiting.lock();
+        waiting.messages.pop_front();
+        waiting.put_off = 0;
     }
 
     pub fn len(&self) -> usize {

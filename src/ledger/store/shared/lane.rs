@@ -3,11 +3,11 @@
 //! Most of what a call costs both sides is the call, not the question. A question that finds nothing under way goes at once,
 //! by itself, so one session waits for nobody. In a cluster each goes by itself: the keys of a call have to lie in one slot.
 
+use super::connection::Connection;
 use super::scripts::{Asked, Call};
-use super::server::Connection;
 use super::shared_store::ServerTime;
 use parking_lot::Mutex;
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -29,6 +29,7 @@ const MOST_BYTES: usize = 16_384;
 /// The questions on one connection.
 pub(super) struct Lane {
     connection: Connection,
+    is_of_cluster: bool,
     time: ServerTime,
     queue: Mutex<Queue>,
 }
@@ -51,8 +52,8 @@ struct Turn(Arc<Lane>);
 type Carried = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Lane {
-    pub fn new(connection: Connection, time: ServerTime) -> Lane {
-        Lane { connection, time, queue: Mutex::default() }
+    pub fn new(connection: Connection, is_of_cluster: bool, time: ServerTime) -> Lane {
+        Lane { connection, is_of_cluster, time, queue: Mutex::default() }
     }
 
     pub fn connection(&self) -> &Connection {
@@ -64,14 +65,22 @@ impl Lane {
     /// # Errors
     /// Of this question, or of the call that it shared with others.
     pub async fn ask(self: &Arc<Lane>, asked: &Arc<Asked>) -> RedisResult<Value> {
-        if self.connection.is_cluster() {
-            return self.call(&[asked]).await.and_then(Value::extract_error);
+        if self.is_of_cluster {
+            return self.call(&[asked], false).await.and_then(Value::extract_error);
         }
         let (_turn, answer) = match self.enter(asked) {
-            Place::Own(turn) => (turn, self.call(&[asked]).await),
+            Place::Own(turn) => (turn, self.call(&[asked], false).await),
             Place::Shared(answer) => (None, answer.await.unwrap_or_else(|_| Err(unanswered()))),
         };
         answer.and_then(Value::extract_error)
+    }
+
+    /// As [`Lane::ask`], of a slot that is on its way to this node.
+    ///
+    /// # Errors
+    /// Of this question.
+    pub async fn ask_for_moving_slot(&self, asked: &Arc<Asked>) -> RedisResult<Value> {
+        self.call(&[asked], true).await.and_then(Value::extract_error)
     }
 
     fn enter(self: &Arc<Lane>, asked: &Arc<Asked>) -> Place {
@@ -123,7 +132,7 @@ impl Lane {
         let _turn = Turn(self.clone());
         let answer = {
             let questions: Vec<&Arc<Asked>> = together.iter().map(|waiting| &waiting.asked).collect();
-            let mut call = pin!(self.call(&questions));
+            let mut call = pin!(self.call(&questions, false));
             let sent = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
             pause().await;
             match sent {
@@ -134,14 +143,21 @@ impl Lane {
         hand_out(answer, together);
     }
 
-    async fn call(&self, questions: &[&Arc<Asked>]) -> RedisResult<Value> {
+    async fn call(&self, questions: &[&Arc<Asked>], slot_moves: bool) -> RedisResult<Value> {
         let call = Call { questions, time: self.time.as_told() };
-        match self.connection.send(&call.by_digest()).await {
-            Err(error) if is_unknown_script(&error) => self.connection.send(&call.in_full()).await,
+        match self.send_command(&call.by_digest(), slot_moves).await {
+            Err(error) if is_unknown_script(&error) => self.send_command(&call.in_full(), slot_moves).await,
             Ok(Value::ServerError(error)) if is_unknown_script(&error.clone().into()) => {
-                self.connection.send(&call.in_full()).await
+                self.send_command(&call.in_full(), slot_moves).await
             }
             answer => answer,
+        }
+    }
+
+    async fn send_command(&self, command: &Cmd, slot_moves: bool) -> RedisResult<Value> {
+        match slot_moves {
+            true => self.connection.send_for_moving_slot(command).await,
+            false => self.connection.send(command).await,
         }
     }
 }

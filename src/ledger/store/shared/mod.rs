@@ -1,9 +1,10 @@
 //! The shared store: Redis or Valkey, one server, with Sentinel, or as a Cluster, for several daemons.
 //!
 //! ```text
-//!   reserve, commit ──► question: keys, arguments ──► link: deadline, retry, circuit breaker ──► server
-//!                                                                                                  │
-//!   answer ◄───────────────────────── answer ◄──────────────── one script decides, atomically ◄────┘
+//!   reserve, commit ──► question: keys, arguments ──► link: deadline, retry ──► part: circuit breaker ──► server
+//!                                                        │                        ▲                          │
+//!                                                        └─► whole: which part ───┴── keeper: connects       │
+//!   answer ◄───────────────────────── answer ◄──────────────────── one script decides, atomically ◄──────────┘
 //! ```
 //!
 //! Everything is decided on the server, by one script a question, on the server's clock. A customer and its users lie in
@@ -12,15 +13,20 @@
 
 mod answer;
 mod backlog;
+mod connection;
+mod keeper;
 mod lane;
 mod link;
 mod names;
 mod nonces;
 mod outage;
+mod part;
 mod question;
 mod scripts;
 mod server;
 mod shared_store;
+mod slots;
 mod top;
+mod whole;
 
 pub(in crate::ledger) use shared_store::{ServerTime, SharedStore};

@@ -9,9 +9,14 @@ use std::fmt::Write;
 /// Before every key, for access control lists: `~rk:*`.
 pub(super) const PREFIX: &str = "rk:";
 
+/// The key of a customer's account: all of the customer's lies in its slot.
+pub(super) fn of_customer(prefix: &str, customer: &str) -> String {
+    account(prefix, customer, SubjectKind::Customer, "")
+}
+
 /// The keys of a transaction: the customer's account; of the user and of the login, account and shards.
 pub(super) fn of_parties(prefix: &str, parties: &Parties) -> Vec<String> {
-    let mut keys = vec![account(prefix, &parties.customer, SubjectKind::Customer, "")];
+    let mut keys = vec![of_customer(prefix, &parties.customer)];
     for (kind, name) in [(SubjectKind::User, &parties.user), (SubjectKind::Login, &parties.login)] {
         if let Some(name) = name {
             keys.push(account(prefix, &parties.customer, kind, name));
@@ -24,7 +29,7 @@ pub(super) fn of_parties(prefix: &str, parties: &Parties) -> Vec<String> {
 /// The keys of a subject: the customer's account; of a user or login, account and shards, too.
 pub(super) fn of_subject(prefix: &str, subject: &Subject) -> Vec<String> {
     let customer = &*subject.customer;
-    let mut keys = vec![account(prefix, customer, SubjectKind::Customer, "")];
+    let mut keys = vec![of_customer(prefix, customer)];
     if subject.kind != SubjectKind::Customer {
         keys.push(account(prefix, customer, subject.kind, &subject.name));
         keys.push(shards(prefix, customer, subject.kind, &subject.name));

@@ -1,13 +1,10 @@
 //! Connecting: which of the servers named in `store.urls` to talk to, and how.
 
-use super::link::TRY;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
+use super::connection::{Connection, TRY, in_words, is_unknown_command, text};
+use super::slots::{Address, Slots};
+use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult,
-    Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, Value,
 };
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -15,16 +12,21 @@ use tokio::task::JoinSet;
 /// How long a TCP or TLS connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// A connection that everybody shares: questions are sent as they come, without waiting for earlier answers.
-#[derive(Clone)]
-pub(super) enum Connection {
-    Single(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
-
 /// The servers of `store.urls`.
 #[derive(Clone)]
 pub(super) struct Servers(Vec<ConnectionInfo>);
+
+/// What the servers of `store.urls` are.
+pub(super) enum Found {
+    /// One server.
+    Single(Connection),
+    /// A Cluster, as one of its nodes knows it, and how all of them are connected to.
+    Cluster(Slots, Nodes),
+}
+
+/// How the nodes of a Cluster are connected to: as the one that was reached first, at other addresses.
+#[derive(Clone)]
+pub(super) struct Nodes(ConnectionInfo);
 
 /// What a server says of itself.
 struct Hello {
@@ -36,50 +38,6 @@ struct Hello {
 
 /// The oldest Redis that is known to do; any Valkey does.
 const OLDEST_REDIS: u32 = 7;
-
-impl Connection {
-    pub async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
-        self.send(command).await.and_then(Value::extract_error)
-    }
-
-    /// Errors of the server may be in the answer.
-    pub async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        match self {
-            Connection::Single(connection) => connection.clone().send_packed_command(command).await,
-            Connection::Cluster(connection) => connection.clone().req_packed_command(command).await,
-        }
-    }
-
-    /// Asks every master.
-    pub async fn ask_all(&self, command: Cmd) -> RedisResult<Value> {
-        let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-        match self {
-            Connection::Single(_) => self.ask(&command).await,
-            Connection::Cluster(connection) => connection.clone().route_command(command, everywhere).await,
-        }
-    }
-
-    /// What the masters evict when their memory is used up, if it is anything: `maxmemory-policy`. `None` also if the user
-    /// may not ask.
-    pub async fn evicts(&self) -> Option<String> {
-        let mut command = redis::cmd("INFO");
-        command.arg("memory");
-        let answers = match self.ask_all(command).await.ok()? {
-            Value::Map(of_each) => of_each.into_iter().map(|(_, answer)| answer).collect(),
-            answer => vec![answer],
-        };
-        let policy_of = |answer: &Value| {
-            let text = text(answer)?;
-            let policy = text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"))?.trim();
-            (policy != "noeviction").then(|| policy.to_owned())
-        };
-        answers.iter().find_map(policy_of)
-    }
-
-    pub fn is_cluster(&self) -> bool {
-        matches!(self, Connection::Cluster(_))
-    }
-}
 
 impl Servers {
     /// # Errors
@@ -99,7 +57,7 @@ impl Servers {
     ///
     /// # Errors
     /// What is wrong with each of them.
-    pub async fn connect(&self) -> Result<Connection, String> {
+    pub async fn connect(&self) -> Result<Found, String> {
         // At once: one that hangs is not to keep us from the others.
         let mut greetings = JoinSet::new();
         for info in self.0.iter().cloned() {
@@ -122,44 +80,56 @@ impl Servers {
         Err(troubles.join("; "))
     }
 
-    async fn connect_by(
-        &self,
-        info: &ConnectionInfo,
-        connection: MultiplexedConnection,
-        hello: &Hello,
-    ) -> Result<Connection, String> {
+    async fn connect_by(&self, info: &ConnectionInfo, connection: Connection, hello: &Hello) -> Result<Found, String> {
         hello.check()?;
         match &*hello.mode {
-            "cluster" => self.connect_to_cluster().await.map(Connection::Cluster).map_err(|error| in_words(&error)),
+            "cluster" => {
+                let nodes = Nodes(info.clone());
+                let slots =
+                    Nodes::slots_by(&connection, nodes.host()).await.ok_or("it knows no slots of the cluster")?;
+                Ok(Found::Cluster(slots, nodes))
+            }
             "sentinel" => {
                 let master = master_of(&connection, info).await?;
                 let (connection, hello) = greet(&master).await.map_err(|error| in_words(&error))?;
                 hello.check()?;
                 match hello.is_master {
-                    true => Ok(Connection::Single(connection)),
+                    true => Ok(Found::Single(connection)),
                     false => Err(format!("{} is no master yet", master.addr())),
                 }
             }
-            _ if hello.is_master => Ok(Connection::Single(connection)),
+            _ if hello.is_master => Ok(Found::Single(connection)),
             _ => Err("it is a replica".to_owned()),
         }
     }
+}
 
-    async fn connect_to_cluster(&self) -> RedisResult<ClusterConnection> {
-        let client = ClusterClient::builder(self.0.iter().cloned())
-            .connection_timeout(CONNECT)
-            .response_timeout(TRY)
-            // A question that went wrong is asked again by us, with a deadline.
-            .retries(2)
-            .min_retry_wait(10)
-            .max_retry_wait(200)
-            .build()?;
-        client.get_async_connection().await
+impl Nodes {
+    /// # Errors
+    /// It cannot be reached, or is no master.
+    pub async fn connect(&self, address: &Address) -> Result<Connection, String> {
+        let (connection, hello) = greet(&at(&self.0, address)).await.map_err(|error| in_words(&error))?;
+        hello.check()?;
+        if hello.is_master { Ok(connection) } else { Err("it is a replica".to_owned()) }
+    }
+
+    /// Where the node was reached that was reached first.
+    pub fn host(&self) -> &str {
+        match self.0.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
+            _ => "localhost",
+        }
+    }
+
+    /// What a node, reached at `host`, knows of all nodes' slots. `None`: nothing.
+    pub async fn slots_by(node: &Connection, host: &str) -> Option<Slots> {
+        let answer = node.ask(redis::cmd("CLUSTER").arg("SLOTS")).await.ok()?;
+        Slots::read(&answer, host).filter(|slots| !slots.0.is_empty())
     }
 }
 
 /// Sentinels often need no password where the servers do.
-async fn greet_any(info: &ConnectionInfo) -> RedisResult<(MultiplexedConnection, Hello)> {
+async fn greet_any(info: &ConnectionInfo) -> RedisResult<(Connection, Hello)> {
     let error = match greet(info).await {
         Err(error) if !error.is_io_error() => error,
         greeted => return greeted,
@@ -170,10 +140,12 @@ async fn greet_any(info: &ConnectionInfo) -> RedisResult<(MultiplexedConnection,
     }
 }
 
-async fn greet(info: &ConnectionInfo) -> RedisResult<(MultiplexedConnection, Hello)> {
+async fn greet(info: &ConnectionInfo) -> RedisResult<(Connection, Hello)> {
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(TRY));
-    let connection = Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await?;
-    let answer = Connection::Single(connection.clone()).ask(&redis::cmd("HELLO")).await?;
+    let opened: MultiplexedConnection =
+        Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await?;
+    let connection = Connection::new(opened);
+    let answer = connection.ask(&redis::cmd("HELLO")).await?;
     Ok((connection, Hello::read(&answer)))
 }
 
@@ -210,11 +182,11 @@ impl Hello {
 }
 
 /// The master that a sentinel watches, with the login that the URL has.
-async fn master_of(sentinel: &MultiplexedConnection, info: &ConnectionInfo) -> Result<ConnectionInfo, String> {
+async fn master_of(sentinel: &Connection, info: &ConnectionInfo) -> Result<ConnectionInfo, String> {
     let ask = async |words: &[&str]| {
         let mut command = redis::cmd("SENTINEL");
         command.arg(words);
-        Connection::Single(sentinel.clone()).ask(&command).await.map_err(|error| in_words(&error))
+        sentinel.ask(&command).await.map_err(|error| in_words(&error))
     };
     let Value::Array(masters) = ask(&["MASTERS"]).await? else { return Err("the sentinel makes no sense".to_owned()) };
     let names: Vec<String> = masters.iter().filter_map(name_of_master).collect();
@@ -230,13 +202,19 @@ async fn master_of(sentinel: &MultiplexedConnection, info: &ConnectionInfo) -> R
     let (Some(host), Some(port)) = (host, port) else {
         return Err(format!("the sentinel knows no address of {name}"));
     };
+    Ok(at(info, &(host, port)))
+}
+
+/// The same at another address.
+fn at(info: &ConnectionInfo, (host, port): &Address) -> ConnectionInfo {
+    let (host, port) = (host.clone(), *port);
     let address = match info.addr() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
             ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
         }
         _ => ConnectionAddr::Tcp(host, port),
     };
-    Ok(info.clone().set_addr(address))
+    info.clone().set_addr(address)
 }
 
 fn name_of_master(master: &Value) -> Option<String> {
@@ -254,22 +232,4 @@ fn name_of_master(master: &Value) -> Option<String> {
 
 fn without_login(info: &ConnectionInfo) -> ConnectionInfo {
     info.clone().set_redis_settings(redis::RedisConnectionInfo::default().set_skip_set_lib_name())
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
-        _ => None,
-    }
-}
-
-/// The server does not know the command, or is configured not to.
-pub(super) fn is_unknown_command(error: &RedisError) -> bool {
-    error.detail().is_some_and(|words| words.starts_with("unknown command"))
-}
-
-/// On one line.
-pub(super) fn in_words(error: &RedisError) -> String {
-    error.to_string().replace(['\r', '\n'], " ")
 }

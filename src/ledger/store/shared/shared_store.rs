@@ -2,18 +2,19 @@
 
 use super::answer;
 use super::backlog::{Backlog, Passed};
+use super::connection::in_words;
 use super::link::{Link, Trouble};
 use super::names::PREFIX;
 use super::nonces::Nonces;
 use super::outage::{Attempt, Local, Merger, Opened, merge};
 use super::question::{Accepted, Daemon, Question, transaction};
-use super::server::{Servers, in_words};
-use super::{scripts, top};
+use super::server::Servers;
+use super::{names, scripts, top};
 use crate::clock::{Anchor, Clock, SystemClock};
 use crate::config::OnOutage;
 use crate::directory::{CustomerLimits, Limit, LimitName};
 use crate::ledger::{
-    Answer, Kept, LedgerError, LimitUsage, OpenError, Parties, Readiness, RecipientKey, ReservationId, Subject,
+    Answer, Kept, LedgerError, LimitUsage, OpenError, Outage, Parties, Readiness, RecipientKey, ReservationId, Subject,
 };
 use redis::Value;
 use std::future::Future;
@@ -114,7 +115,7 @@ impl SharedStore {
             }
             OnOutage::Defer | OnOutage::Accept => (None, clock(None), hash_key),
         };
-        let link = Arc::new(Link::new(servers, prefix.clone(), time, hash_key));
+        let link = Arc::new(Link::new(servers, &prefix, time, hash_key));
         Ok(SharedStore(Arc::new(Inner {
             link,
             prefix,
@@ -146,7 +147,7 @@ impl SharedStore {
             let answer = self.0.link.ask(&scripts::RESERVE, question).await;
             return self.0.decision(answer, limits);
         };
-        if !self.0.decides_here(local, parties)
+        if !self.0.decides_here(local, &parties.customer)
             && let Ok(value) = self.0.link.ask(&scripts::RESERVE, question).await
         {
             let answer = noted(value, local, parties, limits)?;
@@ -172,7 +173,7 @@ impl SharedStore {
             let answer = self.0.link.ask(&scripts::LOOK, question).await;
             return self.0.decision(answer, limits);
         };
-        if !self.0.decides_here(local, parties)
+        if !self.0.decides_here(local, &parties.customer)
             && let Ok(value) = self.0.link.ask(&scripts::LOOK, question).await
         {
             return noted(value, local, parties, limits);
@@ -211,7 +212,7 @@ impl SharedStore {
         kept: Kept<'_>,
     ) -> Result<Answer, LedgerError> {
         let mut attempt = Attempt { transaction: transaction(self.0.daemon, id), nonce: None };
-        if !self.0.decides_here(local, parties) {
+        if !self.0.decides_here(local, &parties.customer) {
             let nonce = self.0.nonces.take();
             let message = Message { parties, named: kept.named, unnamed: kept.unnamed };
             if let Ok(value) = self.0.count(id, limits, message, nonce.number(), Duration::ZERO).await {
@@ -250,7 +251,7 @@ impl SharedStore {
         let question = Question::usage(&self.0.prefix, subject, limits);
         let local = self.0.local();
         if let Some(local) = local
-            && (local.decides(&subject.customer) || self.0.link.is_away())
+            && self.0.decides_here(local, &subject.customer)
         {
             return Ok(local.usage(subject, limits));
         }
@@ -289,9 +290,9 @@ impl SharedStore {
         self.0.link.ready().await.map_err(LedgerError::Unavailable)
     }
 
-    /// Why the store cannot be asked, and changes of that.
-    pub fn trouble(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.0.link.trouble()
+    /// What is away and why, and changes of that.
+    pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
+        self.0.link.outage()
     }
 
     /// What an administrator should change at the servers, and changes of it.
@@ -310,20 +311,22 @@ impl SharedStore {
     }
 
     pub fn readiness(&self) -> Readiness {
-        let trouble = self.0.link.trouble().borrow().clone();
+        let outage = self.0.link.outage().borrow().clone();
         let (waiting, lost) = (self.0.backlog.len(), self.0.backlog.lost());
         let here = self.0.local.as_ref().map(|local| *local.waiting().borrow());
-        match trouble {
-            Some(why) if let Some(waiting) = here => Readiness::Degraded(
-                format!("{why}; decided by the last known counts and by {waiting} messages counted here since").into(),
+        match outage {
+            Some(outage) if let Some(waiting) = here => Readiness::Degraded(
+                format!("{outage}; decided by the last known counts and by {waiting} messages counted here since")
+                    .into(),
             ),
             None if let Some(waiting @ 1..) = here => {
                 Readiness::Degraded(format!("{waiting} messages that were counted here are still to be merged").into())
             }
-            Some(why) if self.0.on_outage == OnOutage::Accept => {
-                Readiness::Degraded(format!("{why}; {waiting} messages passed that are still to be counted").into())
+            Some(outage) if self.0.on_outage == OnOutage::Accept => {
+                Readiness::Degraded(format!("{outage}; {waiting} messages passed that are still to be counted").into())
             }
-            Some(why) => Readiness::Failed(why),
+            Some(outage) if outage.in_part => Readiness::Degraded(outage.to_string().into()),
+            Some(outage) => Readiness::Failed(outage.why),
             None if lost > 0 => Readiness::Degraded(format!("{lost} messages passed that were never counted").into()),
             None if self.0.link.is_connecting() => Readiness::Loading { done: 0, of: 0 },
             None => Readiness::Ready,
@@ -376,9 +379,9 @@ impl Inner {
         Some(local)
     }
 
-    /// The store is away, or does not know all that was counted here.
-    fn decides_here(&self, local: &Local, parties: &Parties) -> bool {
-        local.decides(&parties.customer) || self.link.is_away()
+    /// The part that has the customer is away, or does not know all that was counted here.
+    fn decides_here(&self, local: &Local, customer: &str) -> bool {
+        local.decides(customer) || self.link.is_away(|| names::of_customer(&self.prefix, customer))
     }
 
     fn about_recipients(
@@ -436,7 +439,8 @@ impl Inner {
                     self.backlog.counted();
                     self.nonces.settle(passed.nonce);
                 }
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                Err(_) if self.backlog.put_off() => tokio::time::sleep(Duration::from_millis(200)).await,
+                Err(_) => {}
             }
         }
     }

@@ -1,13 +1,11 @@
 //! Who used most: looks at every account on every master.
 
+use super::connection::{Connection, in_words};
 use super::link::{Link, Trouble};
 use super::question::Question;
-use super::server::{Connection, in_words};
 use super::{answer, names, scripts};
 use crate::directory::LimitName;
 use crate::ledger::{Subject, SubjectKind};
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use redis::{Cmd, Value};
 use std::collections::BTreeMap;
 
 /// Keys that a server looks at, at a time.
@@ -20,13 +18,12 @@ pub(super) async fn top(
     limit: LimitName,
     most: usize,
 ) -> Result<Vec<(Subject, u64)>, Trouble> {
-    let connection = link.connected().await?;
     let pattern = names::pattern(prefix, SubjectKind::of(limit));
     let mut top: Vec<(Subject, u64)> = Vec::new();
-    for node in nodes(&connection).await? {
+    for master in link.connections().await? {
         let mut cursor = "0".to_owned();
         loop {
-            let (next, keys) = scan(&connection, node.as_ref(), &cursor, &pattern).await?;
+            let (next, keys) = scan(&master, &cursor, &pattern).await?;
             for (key, used) in used(link, keys, limit).await? {
                 let rank = top.partition_point(|(_, other)| *other >= used);
                 if used > 0
@@ -47,42 +44,10 @@ pub(super) async fn top(
     Ok(top)
 }
 
-/// A node of a cluster: host and port.
-type Node = (String, u16);
-
-/// Every master; `None` is the one server that there is.
-async fn nodes(connection: &Connection) -> Result<Vec<Option<Node>>, Trouble> {
-    if !connection.is_cluster() {
-        return Ok(vec![None]);
-    }
-    let answer = connection.ask_all(redis::cmd("PING")).await;
-    let Value::Map(answers) = answer.map_err(|error| in_words(&error))? else {
-        return Err("the cluster makes no sense".into());
-    };
-    let address = |(address, _): (Value, Value)| {
-        let address: String = redis::from_redis_value(address).ok()?;
-        let (host, port) = address.rsplit_once(':')?;
-        Some(Some((host.to_owned(), port.parse().ok()?)))
-    };
-    Ok(answers.into_iter().filter_map(address).collect())
-}
-
-async fn scan(
-    connection: &Connection,
-    node: Option<&Node>,
-    cursor: &str,
-    pattern: &str,
-) -> Result<(String, Vec<String>), Trouble> {
-    let mut command: Cmd = redis::cmd("SCAN");
+async fn scan(master: &Connection, cursor: &str, pattern: &str) -> Result<(String, Vec<String>), Trouble> {
+    let mut command = redis::cmd("SCAN");
     command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(LOOKED_AT);
-    let answer = match (connection, node) {
-        (Connection::Cluster(cluster), Some((host, port))) => {
-            let routing = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
-            cluster.clone().route_command(command, RoutingInfo::SingleNode(routing)).await
-        }
-        _ => connection.ask(&command).await,
-    };
-    let answer = answer.map_err(|error| Trouble::from(in_words(&error)))?;
+    let answer = master.ask(&command).await.map_err(|error| Trouble::from(in_words(&error)))?;
     redis::from_redis_value(answer).map_err(|error| error.to_string().into())
 }
 

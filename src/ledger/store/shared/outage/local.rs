@@ -278,9 +278,14 @@ impl Local {
         self.clock.now()
     }
 
-    /// Whether the store has to be told anything.
-    pub(super) fn has_work(&self) -> bool {
-        self.number.load(Ordering::Acquire) > 0 || !self.releases.lock().is_empty()
+    /// Whether the store has to be told anything about the customers of whom it can be told.
+    pub(super) fn has_work(&self, can_be_told: impl Fn(&str) -> bool) -> bool {
+        // Looked at without the locks: nobody waits for that.
+        let customers: Vec<Arc<str>> = self.customers.lock().keys().cloned().collect();
+        let is_to_be_merged = customers.iter().any(|customer| can_be_told(customer));
+        let of_releases =
+            || self.releases.lock().iter().map(|(_, parties)| parties.customer.clone()).collect::<Vec<_>>();
+        is_to_be_merged || of_releases().iter().any(|customer| can_be_told(customer))
     }
 
     pub(super) fn take_releases(&self) -> Vec<([u8; 12], Parties)> {

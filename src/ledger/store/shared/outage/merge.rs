@@ -1,6 +1,7 @@
 //! Telling the store, when it is back, what was counted here.
 
 use super::super::link::Link;
+use super::super::names;
 use super::super::question::{Accepted, Question};
 use super::super::scripts;
 use super::file::Message;
@@ -34,19 +35,30 @@ pub(in super::super) struct Merger {
 /// Merges whenever there is something to merge and the store is there.
 pub(in super::super) async fn merge(merger: Merger) {
     let (local, link) = (&merger.local, &merger.link);
-    let mut trouble = link.trouble();
+    let mut changes = link.changes();
     let mut tick = interval(KEEP_KNOWN);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut knows_key = false;
     loop {
-        let has_work = local.has_work() || !knows_key;
+        let has_work = merger.has_work() || !knows_key;
         let is_up = tokio::select! {
             () = link.up(), if has_work => true,
-            () = local.work.notified(), if !has_work => false,
-            _ = trouble.changed() => false,
-            _ = tick.tick() => false,
+            () = local.work.notified(), if !has_work => {
+                // While a part is away every message that is counted here says so.
+                if link.is_any_away() {
+                    sleep(PAUSE).await;
+                }
+                false
+            }
+            _ = changes.changed() => {
+                local.keep_known();
+                false
+            }
+            _ = tick.tick() => {
+                local.keep_known();
+                false
+            }
         };
-        local.keep_known();
         if is_up {
             knows_key = true;
             local.keep_hash_key(*link.hash_key());
@@ -58,7 +70,17 @@ pub(in super::super) async fn merge(merger: Merger) {
 }
 
 impl Merger {
-    /// False: something is left.
+    /// The part that has the customer is.
+    fn is_away(&self, customer: &str) -> bool {
+        self.link.is_away(|| names::of_customer(&self.prefix, customer))
+    }
+
+    /// Something can be merged.
+    fn has_work(&self) -> bool {
+        !self.link.is_all_away() && self.local.has_work(|customer| !self.is_away(customer))
+    }
+
+    /// False: something is left that can be merged.
     async fn merge_all(&self) -> bool {
         self.local.finish_idle();
         let mut is_all = true;
@@ -68,8 +90,10 @@ impl Merger {
             let Ok(messages) = self.local.journal.read(after, AT_ONCE).await else { return false };
             let Some(last) = messages.last() else { break };
             after = last.id;
-            let messages = messages.into_iter().filter(|message| !failed.contains(&message.parties.customer));
-            let (merged, not_merged) = self.send(messages.collect()).await;
+            let can_be_sent = |customer: &Arc<str>| !failed.contains(customer) && !self.is_away(customer);
+            let messages: Vec<_> =
+                messages.into_iter().filter(|message| can_be_sent(&message.parties.customer)).collect();
+            let (merged, not_merged) = self.send(messages).await;
             is_all &= not_merged.is_empty();
             failed.extend(not_merged);
             if merged.is_empty() {
@@ -85,7 +109,7 @@ impl Merger {
             }
             self.local.are_merged(&merged);
         }
-        is_all && self.release().await && !self.local.has_work()
+        is_all && self.release().await && !self.has_work()
     }
 
     /// Those that the store has counted, and the customers of the others.
@@ -136,16 +160,15 @@ impl Merger {
 
     /// What the store holds for transactions that ended meanwhile.
     async fn release(&self) -> bool {
-        let mut releases = self.local.take_releases().into_iter();
-        for (transaction, parties) in releases.by_ref() {
+        let mut is_all = true;
+        for (transaction, parties) in self.local.take_releases() {
             let question = Question::release(&self.prefix, transaction, &parties);
-            if self.link.ask(&scripts::RELEASE, question).await.is_err() {
+            let is_away = self.is_away(&parties.customer);
+            if !is_all || is_away || self.link.ask(&scripts::RELEASE, question).await.is_err() {
+                is_all &= is_away;
                 self.local.release_later(transaction, &parties);
-                break;
             }
         }
-        let is_all = releases.len() == 0;
-        releases.for_each(|(transaction, parties)| self.local.release_later(transaction, &parties));
         is_all
     }
 }

@@ -1,0 +1,156 @@
+//! A part of a Cluster is away, and no replica takes over: its customers are decided as `on_outage` says, at once; those of
+//! the other parts notice nothing.
+
+use crate::redis::{Flavour, Kind, Servers};
+use crate::stores::{RESERVATION_TIMEOUT, runtime};
+use relaykeeper::config::OnOutage;
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
+use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, Readiness, RecipientKey, Subject, SubjectKind};
+use std::cell::Cell;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The parts go on by themselves, and no replica is promoted.
+const IN_PARTS: [&str; 4] = ["--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes"];
+
+/// The master that goes.
+const AWAY: usize = 0;
+
+/// More questions than could wait for an answer one after the other.
+const MANY: u64 = 200;
+/// What those take at most if none waits: long enough for a slow machine, and far from `MANY` times a second.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+fn open(servers: &Servers, on_outage: OnOutage, folder: &Path) -> Ledger {
+    let urls = servers.urls();
+    match on_outage {
+        OnOutage::Local => Ledger::open_shared_with_folder(&urls, on_outage, folder, RESERVATION_TIMEOUT),
+        _ => Ledger::open_shared(&urls, on_outage, RESERVATION_TIMEOUT),
+    }
+    .expect("the URLs and the folder are good")
+}
+
+/// A customer of each master.
+fn customers(servers: &Servers) -> [String; 3] {
+    [0, 1, 2].map(|master: usize| {
+        let lies_there = |name: &String| {
+            let slot = servers.cli(0, &["cluster", "keyslot", &format!("rk:{{{name}}}:c")]);
+            slot.parse::<usize>().unwrap() * 3 / 16384 == master
+        };
+        (0..).map(|n| format!("customer{n}")).find(lies_there).expect("there is one")
+    })
+}
+
+fn parties(customer: &str) -> Parties {
+    Parties { customer: customer.into(), user: Some("ann".into()), login: None }
+}
+
+fn limits(day: u64) -> CustomerLimits {
+    CustomerLimits::new(Limit::UNLIMITED, |name| match name {
+        LimitName::CustomerDay => Limit::of(day),
+        _ => Limit::UNLIMITED,
+    })
+}
+
+/// A message to one recipient; whether it passed.
+async fn send(ledger: &Ledger, customer: &str, recipient: u64, day: u64) -> Result<bool, LedgerError> {
+    let (id, parties, key) = (ledger.new_reservation(), parties(customer), RecipientKey(recipient));
+    if !ledger.reserve(id, &parties, &limits(day), key).await?.fits() {
+        return Ok(false);
+    }
+    let answer = ledger.commit(id, &parties, &limits(day), Kept { named: &[key], unnamed: 0 }).await?;
+    assert!(answer.fits(), "it was reserved: {answer:?}");
+    Ok(true)
+}
+
+async fn counted(ledger: &Ledger, customer: &str) -> Result<u64, LedgerError> {
+    let subject = Subject { kind: SubjectKind::Customer, customer: customer.into(), name: customer.into() };
+    Ok(ledger.usage(&subject, &limits(u64::MAX >> 20)).await?[0].used)
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn until_ready(ledger: &Ledger) {
+    until("all is well and merged", async || ledger.health().readiness == Readiness::Ready).await;
+}
+
+/// Sends for customers of parts that are well until the other is done: how many of their messages passed, all of them at
+/// the first try.
+async fn meanwhile<T>(ledger: &Ledger, well: &[String], passed: &Cell<u64>, other: impl Future<Output = T>) -> T {
+    let sending = async {
+        for n in 0u64.. {
+            for customer in well {
+                assert!(send(ledger, customer, n, 1 << 40).await.expect("its part is well"));
+                passed.set(passed.get() + 1);
+            }
+            // Also where nothing is asked.
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = sending => unreachable!("it never ends"),
+        done = other => done,
+    }
+}
+
+/// What the customer of the part that is away gets, first and then.
+async fn outage(on_outage: OnOutage, flavour: Flavour) {
+    let (servers, folder) = (Servers::start(flavour, Kind::Cluster, &IN_PARTS), tempfile::tempdir().unwrap());
+    let [customer, well @ ..] = &customers(&servers);
+    let ledger = open(&servers, on_outage, folder.path());
+    for n in 0..3 {
+        assert!(send(&ledger, customer, n, 1 << 40).await.unwrap());
+    }
+    let (passed, mut here) = (Cell::new(0), 0);
+    servers.pause(AWAY);
+    let began = Instant::now();
+    let first = meanwhile(&ledger, well, &passed, send(&ledger, customer, 3, 1 << 40)).await;
+    println!("{on_outage:?}: first {first:?} after {:?}, others {}", began.elapsed(), passed.get());
+    assert_eq!(first.is_err(), on_outage == OnOutage::Defer);
+    here += u64::from(first.is_ok());
+    assert!(passed.get() >= 100, "the others went on while it waited: {}", passed.get());
+    let began = Instant::now();
+    meanwhile(&ledger, well, &passed, async {
+        for n in 0..MANY {
+            let then = send(&ledger, customer, 4 + n, 1 << 40).await;
+            assert_eq!(then.is_err(), on_outage == OnOutage::Defer);
+            here += u64::from(then.is_ok());
+        }
+    })
+    .await;
+    println!("{MANY} more after {:?}", began.elapsed());
+    assert!(began.elapsed() < AT_ONCE, "they did not wait: {:?}", began.elapsed());
+    let Readiness::Degraded(why) = ledger.health().readiness else { panic!("{:?}", ledger.health().readiness) };
+    assert!(why.contains("a part of the store is away"), "{why}");
+    servers.resume(AWAY);
+    meanwhile(&ledger, well, &passed, until_ready(&ledger)).await;
+    let other = open(&servers, OnOutage::Defer, folder.path());
+    until("the part answers", async || counted(&other, customer).await.is_ok()).await;
+    until("what passed is counted", async || counted(&other, customer).await.unwrap() >= 3 + here).await;
+    assert_eq!(counted(&other, customer).await.unwrap(), 3 + here, "each once");
+    let of_others = counted(&other, &well[0]).await.unwrap() + counted(&other, &well[1]).await.unwrap();
+    assert!((passed.get()..=passed.get() + 3).contains(&of_others), "{of_others} {}", passed.get());
+    assert!(!send(&ledger, customer, 1000, 3 + here).await.unwrap(), "the store decides again");
+    assert!(send(&ledger, customer, 1000, 1 << 40).await.unwrap());
+}
+
+#[test]
+fn customers_of_a_part_that_hangs_are_deferred_at_once() {
+    runtime().block_on(outage(OnOutage::Defer, Flavour::Redis));
+}
+
+#[test]
+fn customers_of_a_part_that_hangs_pass_at_once() {
+    runtime().block_on(outage(OnOutage::Accept, Flavour::Valkey));
+}
+
+#[test]
+fn customers_of_a_part_that_hangs_are_decided_here_at_once() {
+    runtime().block_on(outage(OnOutage::Local, Flavour::Redis));
+}
