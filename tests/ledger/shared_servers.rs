@@ -75,8 +75,29 @@ fn the_rights_in_the_manual_are_enough_and_fewer_are_not() {
                 allow(&others);
                 assert!(runtime().block_on(use_all(&open(&urls))).is_err(), "{needed} is needless");
             }
+        } else {
+            move_slot_and_ask(&servers, &urls).unwrap();
+            let others: Vec<&str> = rights().into_iter().filter(|right| *right != "+asking").collect();
+            allow(&others);
+            assert!(move_slot_and_ask(&servers, &urls).is_err(), "+asking is needless");
         }
     }
+}
+
+/// Asks about a customer whose slot is on its way to another master, with nothing in it yet: the question is sent there.
+fn move_slot_and_ask(servers: &Servers, urls: &[String]) -> Result<(), LedgerError> {
+    let slot = servers.cli(0, &["cluster", "keyslot", "rk:{bolt}:c"]);
+    let from = slot.parse::<usize>().unwrap() * 3 / 16384;
+    let to = (from + 1) % 3;
+    let [id_of_from, id_of_to] = [from, to].map(|node| servers.cli(node, &["cluster", "myid"]));
+    servers.cli(to, &["cluster", "setslot", &slot, "importing", &id_of_from]);
+    servers.cli(from, &["cluster", "setslot", &slot, "migrating", &id_of_to]);
+    let customer = Subject { kind: SubjectKind::Customer, customer: "bolt".into(), name: "bolt".into() };
+    let usage = runtime().block_on(open(urls).usage(&customer, &unlimited()));
+    for node in [from, to] {
+        servers.cli(node, &["cluster", "setslot", &slot, "stable"]);
+    }
+    usage.map(|usage| assert_eq!(usage[0].used, 0))
 }
 
 #[test]
