@@ -90,12 +90,17 @@ impl Servers {
                 Ok(Found::Cluster(slots, nodes))
             }
             "sentinel" => {
-                let master = master_of(&connection, info).await?;
+                let sentinel = connection;
+                let master = master_of(&sentinel, info).await?;
                 let (connection, hello) = greet(&master).await.map_err(|error| in_words(&error))?;
                 hello.check()?;
-                match hello.is_master {
+                if !hello.is_master {
+                    return Err(format!("{} is no master yet", master.addr()));
+                }
+                // One that stood still until now does not know yet that another took its place.
+                match master_of(&sentinel, info).await?.addr() == master.addr() {
                     true => Ok(Found::Single(connection)),
-                    false => Err(format!("{} is no master yet", master.addr())),
+                    false => Err(format!("{} is no master any more", master.addr())),
                 }
             }
             _ if hello.is_master => Ok(Found::Single(connection)),
