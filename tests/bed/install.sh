@@ -134,7 +134,7 @@ M
 }
 
 mkdir -p "$bed" 2>/dev/null || need_root
-exec 8>"$bed/install.lock" 2>/dev/null || need_root
+{ exec 8>"$bed/install.lock"; } 2>/dev/null || need_root
 flock 8
 install_packages
 [ -z "$sendmail" ] || { unpack_sendmail; unpack_clients; }
