@@ -7,6 +7,8 @@ mod disk;
 mod failover;
 mod interleavings;
 #[cfg(feature = "test-clock")]
+mod late;
+#[cfg(feature = "test-clock")]
 mod load;
 mod loading;
 mod model;

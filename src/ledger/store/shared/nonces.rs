@@ -1,4 +1,7 @@
 //! Numbers under which messages are counted, so that the server counts each once, however often it is told.
+//!
+//! With each the server is told which is the smallest that may yet be sent again. It remembers those from there on, and counts
+//! nothing under a smaller one: that was on its way for so long that nobody waits for it any more.
 
 use parking_lot::Mutex;
 use std::collections::BTreeSet;

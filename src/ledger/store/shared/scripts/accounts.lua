@@ -5,7 +5,8 @@
 --          may end, until when the key is kept, messages held; window of messages
 --   d p    entries of the customer's windows; d those of messages
 --   o..    (customer) an open transaction: when it ends by itself (ms), its recipients
---   D..    (customer) a daemon: when it last counted (s), the nonces it counted under that it may send again
+--   D..    (customer) a daemon: when it last counted (s), the smallest nonce that it may send again, and those from there on that
+--          it counted under
 --   u      summary of different recipients: held ones that were not seen, the oldest second at which a held one was seen,
 --          shards, recipients in them, the last second that was forgotten; window of when they were last seen
 --   n      entries of that window

@@ -8,18 +8,22 @@ local function commit()
   local daemon = ARGV[5]
   local c = open_customer(KEYS[1], id, daemon)
 
-  -- A retry of what was counted already?
+  -- A retry of what was counted already? Or late: what became of it was settled without this.
   local counted = ''
   local before = c.got['D' .. daemon]
   if before then
-    for place = 5, #before, 6 do
+    local settled = read('>I6', before, 5)
+    local is_known = nonce < settled
+    unsettled = math.max(unsettled, settled)
+    for place = 11, #before, 6 do
       local other = read('>I6', before, place)
-      if other == nonce then
-        local again = { now }
-        if p.who >= 4 then tell_taken(again, p, c, open_senders(p.who, id, {})) end
-        return again
-      end
+      is_known = is_known or other == nonce
       if other >= unsettled then counted = counted .. sub(before, place, place + 5) end
+    end
+    if is_known then
+      local again = { now }
+      if p.who >= 4 then tell_taken(again, p, c, open_senders(p.who, id, {})) end
+      return again
     end
   end
 
@@ -85,7 +89,7 @@ local function commit()
     if newly_seen > 0 then add(a.times, at, newly_seen) end
     tidy(a)
   end
-  put(c, 'D' .. daemon, write('>I4', floor(now / 1000)) .. counted .. write('>I6', nonce))
+  put(c, 'D' .. daemon, write('>I4I6', floor(now / 1000), unsettled) .. counted .. write('>I6', nonce))
   if p.who >= 4 then tell_taken(answer, p, c, senders) end
   save_all(c, senders)
   if #answer == 1 then return now end

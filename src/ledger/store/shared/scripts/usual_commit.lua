@@ -14,7 +14,8 @@ local function usual_commit()
   local s, mine, counted = of_customer[1], of_customer[2], of_customer[3]
   -- It holds just what the message has.
   if not (s and mine and counted) or n == 0 or sub(mine, 7) ~= ARGV[3] then return end
-  if place_in(counted, sub(ARGV[4], 11, 16), 5, 6) then return end
+  local settled = read('>I6', counted, 5)
+  if nonce < settled or place_in(counted, sub(ARGV[4], 11, 16), 11, 6) then return end
   local names = { 's', 'u', 'm' .. id }
   for i = 1, n do names[i + 3] = 'k' .. sub(ARGV[3], i * 8 - 7, i * 8) end
   local of_user = call('HMGET', KEYS[2], unpack(names))
@@ -88,12 +89,13 @@ local function usual_commit()
   if held < 0 or open < 0 or fresh < 0 or stored > 2 * uniques + 24 or (shards > 1 and stored < 8 * shards) then return end
 
   -- Nonces that never come again go.
-  local first = 5
+  if settled > unsettled then unsettled = settled end
+  local first = 11
   while first < #counted and read('>I6', counted, first) < unsettled do first = first + 6 end
   call('HSET', KEYS[1], 's',
     write('>I6I6I4I4I2I6I4I4I4I2I6I4I4I4', now, due, kept, held, day_n, day, day_oldest, day_last, day_count, peak_n, peak,
       peak_oldest, peak_last, peak_count),
-    daemon, write('>I4', second) .. sub(counted, first) .. write('>I6', nonce))
+    daemon, write('>I4I6', second, unsettled) .. sub(counted, first) .. write('>I6', nonce))
   call('HDEL', KEYS[1], 'o' .. id)
   us = write('>I6I4I4I2I6I4I4I4', user_due, user_kept, open, messages_n, messages, messages_oldest, messages_last, messages_count)
   u = write('>I4I4I3I4I4I2I6I4I4I4', fresh, known, shards, stored, forgotten, uniques_n, uniques, uniques_oldest, uniques_last,
