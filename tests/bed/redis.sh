@@ -8,6 +8,8 @@
 #   sentinel   a master (0), its replica (1), and three sentinels (2 to 4) that call it "relaykeeper"
 #   OPTION…    further options of each server, such as --maxmemory 10mb
 #
+# Each node may live in a network namespace of its own: $NETWORKS has FILE=ADDRESS of each, in their order.
+#
 # They live until standard input ends; then they are killed, and DIR is removed. Says "node NUMBER PORT PID" of each, then
 # "ready". A line "start NUMBER" on standard input starts a node again that was killed, with what it has on disk; that is
 # answered by another "node" line. Run by anybody; ports are the bed's.
@@ -16,13 +18,19 @@ set -eu
 [ "${1:-}" = run ] && [ $# -ge 4 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
 dir=$2 flavour=$3 kind=$4; shift 4
 options=("$@") ports=() buses=() pids=()
+read -ra networks <<<"${NETWORKS:-}"
 case $flavour in
   redis) server=$(command -v redis-server) || die "there is no redis-server: run tests/bed/install.sh" ;;
   valkey) server=$bed/valkey/valkey-server; [ -x "$server" ] || die "there is no $server: run tests/bed/install.sh" ;;
   *) die "redis or valkey, not $flavour" ;;
 esac
 
-cli() { local node=$1; shift; redis-cli -p "${ports[$node]}" "$@" </dev/null; }   # NODE COMMAND…
+address() { local of=${networks[$1]:-=127.0.0.1}; echo "${of#*=}"; }   # NODE
+within() {   # NODE COMMAND…
+  local of=${networks[$1]:-}; shift
+  if [ -n "$of" ]; then exec nsenter --net="${of%=*}" "$@"; else exec "$@"; fi
+}
+cli() { local node=$1; shift; (within "$node" redis-cli -h "$(address "$node")" -p "${ports[$node]}" "$@" </dev/null); }   # NODE COMMAND…
 answers() { [ "$(cli "$1" ping 2>/dev/null)" = PONG ]; }
 says() { local want=$1; shift; cli "$@" 2>/dev/null | tr -d '\r' | grep -qx "$want"; }   # LINE NODE COMMAND…
 
@@ -35,8 +43,8 @@ node() {
     printf '%s\n' "$@" >"$dir/$number.options"
   fi
   local words; mapfile -t words <"$dir/$number.options"
-  "$server" ${words[@]+"${words[@]}"} --port "${ports[$number]}" --bind 127.0.0.1 --dir "$dir/$number" --daemonize no \
-    </dev/null >>"$dir/$number.log" 2>&1 &
+  within "$number" "$server" ${words[@]+"${words[@]}"} --port "${ports[$number]}" --bind "$(address "$number")" --protected-mode no \
+    --dir "$dir/$number" --daemonize no </dev/null >>"$dir/$number.log" 2>&1 &
   pids[$number]=$!; disown   # the shell says nothing about its end
   await 20 answers "$number" || { cat "$dir/$number.log" >&2; die "node $number does not answer"; }
 }
@@ -64,7 +72,7 @@ case $kind in
       cli $n cluster addslotsrange $((n * 16384 / 3)) $(((n + 1) * 16384 / 3 - 1)) >/dev/null
       cli $n cluster set-config-epoch $((n + 1)) >/dev/null
     done
-    for n in 1 2 3 4 5; do cli $n cluster meet 127.0.0.1 "${ports[0]}" "${buses[0]}" >/dev/null; done
+    for n in 1 2 3 4 5; do cli $n cluster meet "$(address 0)" "${ports[0]}" "${buses[0]}" >/dev/null; done
     for n in 0 1 2 3 4 5; do await 20 says cluster_known_nodes:6 $n cluster info && await 20 says cluster_state:ok $n cluster info || die "node $n does not join"; done
     for n in 0 1 2; do cli $((n + 3)) cluster replicate "$(cli $n cluster myid)" >/dev/null; done
     for n in 0 1 2; do await 20 says master_link_status:up $((n + 3)) info replication || die "node $((n + 3)) does not replicate"; done
@@ -74,10 +82,10 @@ case $kind in
     ;;
   sentinel)
     node 0 "${plain[@]}"
-    node 1 "${plain[@]}" --replicaof "127.0.0.1 ${ports[0]}"
+    node 1 "${plain[@]}" --replicaof "$(address 0) ${ports[0]}"
     await 20 says master_link_status:up 1 info replication || die "the replica does not replicate"
     for n in 2 3 4; do
-      printf '%s\n' "sentinel monitor relaykeeper 127.0.0.1 ${ports[0]} 2" 'sentinel down-after-milliseconds relaykeeper 1000' \
+      printf '%s\n' "sentinel monitor relaykeeper $(address 0) ${ports[0]} 2" 'sentinel down-after-milliseconds relaykeeper 1000' \
         'sentinel failover-timeout relaykeeper 5000' >"$dir/sentinel$n.conf"
       node $n "$dir/sentinel$n.conf" --sentinel
     done

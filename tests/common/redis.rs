@@ -30,6 +30,8 @@ pub struct Servers {
     folder: PathBuf,
     script: Mutex<Script>,
     nodes: Mutex<Vec<Node>>,
+    /// Of each node; none if they are all here.
+    places: Vec<Place>,
 }
 
 struct Script {
@@ -44,12 +46,28 @@ struct Node {
     pid: i32,
 }
 
+/// The network namespace that a node is started in.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// For nsenter(1).
+    pub namespace: String,
+    pub address: String,
+}
+
 impl Servers {
     /// Starts servers with further options, such as `--maxmemory 10mb`.
     ///
     /// # Panics
     /// If they do not start.
     pub fn start(flavour: Flavour, kind: Kind, options: &[&str]) -> Servers {
+        Servers::start_in(Vec::new(), flavour, kind, options)
+    }
+
+    /// Starts each server in a network of its own.
+    ///
+    /// # Panics
+    /// If they do not start.
+    pub fn start_in(places: Vec<Place>, flavour: Flavour, kind: Kind, options: &[&str]) -> Servers {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let bed =
             std::env::var_os("RELAYKEEPER_TESTS").map_or_else(|| "/var/cache/relaykeeper-tests".into(), PathBuf::from);
@@ -67,6 +85,8 @@ impl Servers {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/redis.sh");
         let mut command = Command::new(script);
         command.arg("run").arg(&folder).args([flavour, word]).args(options).env("RELAYKEEPER_TESTS", &bed);
+        let networks: Vec<_> = places.iter().map(|place| format!("{}={}", place.namespace, place.address)).collect();
+        command.env("NETWORKS", networks.join(" "));
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tests/bed/redis.sh starts");
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().expect("it was asked for")));
@@ -83,7 +103,7 @@ impl Servers {
             assert_eq!(number, nodes.len());
             nodes.push(node);
         }
-        Servers { kind, folder, script: Mutex::new(script), nodes: Mutex::new(nodes) }
+        Servers { kind, folder, script: Mutex::new(script), nodes: Mutex::new(nodes), places }
     }
 
     /// Servers that several tests use at once, until the last of them has ended.
@@ -105,11 +125,15 @@ impl Servers {
     pub fn urls(&self) -> Vec<String> {
         let nodes = self.nodes.lock();
         let seeds = match self.kind {
-            Kind::Single => &nodes[..],
-            Kind::Cluster => &nodes[..3],
-            Kind::Sentinel => &nodes[2..],
+            Kind::Single => 0..1,
+            Kind::Cluster => 0..3,
+            Kind::Sentinel => 2..5,
         };
-        seeds.iter().map(|node| format!("redis://127.0.0.1:{}", node.port)).collect()
+        seeds.map(|node| format!("redis://{}:{}", self.address(node), nodes[node].port)).collect()
+    }
+
+    fn address(&self, node: usize) -> &str {
+        self.places.get(node).map_or("127.0.0.1", |place| &place.address)
     }
 
     pub fn port(&self, node: usize) -> u16 {
@@ -126,12 +150,30 @@ impl Servers {
     /// # Panics
     /// If it fails.
     pub fn cli(&self, node: usize, words: &[&str]) -> String {
+        self.try_cli(node, words).unwrap_or_else(|trouble| panic!("redis-cli {words:?}: {trouble}"))
+    }
+
+    /// As [`Servers::cli`].
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn try_cli(&self, node: usize, words: &[&str]) -> Result<String, String> {
         let port = self.port(node).to_string();
-        let output = Command::new("redis-cli").args(["-e", "-p", &port]).args(words).stdin(Stdio::null()).output();
-        let output = output.expect("redis-cli runs");
+        let mut command = match self.places.get(node) {
+            Some(place) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", place.namespace)).arg("redis-cli");
+                command
+            }
+            None => Command::new("redis-cli"),
+        };
+        command.args(["-e", "-h", self.address(node), "-p", &port]).args(words).stdin(Stdio::null());
+        let output = command.output().expect("redis-cli runs");
         let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-        assert!(output.status.success(), "redis-cli {words:?}: {text} {}", String::from_utf8_lossy(&output.stderr));
-        text
+        match output.status.success() {
+            true => Ok(text),
+            false => Err(format!("{text} {}", String::from_utf8_lossy(&output.stderr))),
+        }
     }
 
     /// SIGSTOP: its connections stay open, and nothing is answered.

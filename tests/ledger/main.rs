@@ -13,7 +13,11 @@ mod load;
 mod loading;
 mod model;
 #[cfg(feature = "test-clock")]
+mod network;
+#[cfg(feature = "test-clock")]
 mod outage;
+#[cfg(feature = "test-clock")]
+mod partition;
 #[cfg(feature = "test-clock")]
 mod parts;
 #[cfg(feature = "test-clock")]
