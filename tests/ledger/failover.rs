@@ -14,7 +14,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 /// Waits until the replica has all that the master has counted so far.
-fn await_replica(servers: &Servers, master: usize, replica: usize) {
+pub fn await_replica(servers: &Servers, master: usize, replica: usize) {
     let offset = |node, field: &str| -> u64 {
         let text = servers.cli(node, &["info", "replication"]);
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));

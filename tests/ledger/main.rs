@@ -25,6 +25,8 @@ mod parts;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod redis;
 #[cfg(feature = "test-clock")]
+mod replicas;
+#[cfg(feature = "test-clock")]
 mod shared_memory;
 #[cfg(feature = "test-clock")]
 mod shared_servers;
