@@ -10,14 +10,16 @@
 #
 # Each node may live in a network namespace of its own: $NETWORKS has FILE=ADDRESS of each, in their order.
 #
-# They live until standard input ends; then they are killed, and DIR is removed. Says "node NUMBER PORT PID" of each, then
-# "ready". A line "start NUMBER" on standard input starts a node again that was killed, with what it has on disk; that is
+# With --tls-cluster yes each node has a port for TLS, too.
+#
+# They live until standard input ends; then they are killed, and DIR is removed. Says "node NUMBER PORT PID TLS-PORT" of each,
+# then "ready". A line "start NUMBER" on standard input starts a node again that was killed, with what it has on disk; that is
 # answered by another "node" line. Run by anybody; ports are the bed's.
 set -eu
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 [ "${1:-}" = run ] && [ $# -ge 4 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
 dir=$2 flavour=$3 kind=$4; shift 4
-options=("$@") ports=() buses=() pids=()
+options=("$@") ports=() tls_ports=() buses=() pids=()
 read -ra networks <<<"${NETWORKS:-}"
 case $flavour in
   redis) server=$(command -v redis-server) || die "there is no redis-server: run tests/bed/install.sh" ;;
@@ -40,6 +42,10 @@ node() {
   if [ -z "${ports[$number]:-}" ]; then
     take_port "ports[$number]"
     mkdir -p "$dir/$number"
+    if [[ " $* " == *' --tls-cluster yes '* ]]; then
+      take_port "tls_ports[$number]"
+      set -- "$@" --tls-port "${tls_ports[$number]}"
+    fi
     printf '%s\n' "$@" >"$dir/$number.options"
   fi
   local words; mapfile -t words <"$dir/$number.options"
@@ -49,7 +55,7 @@ node() {
   await 20 answers "$number" || { cat "$dir/$number.log" >&2; die "node $number does not answer"; }
 }
 
-announce() { echo "node $1 ${ports[$1]} ${pids[$1]}"; }   # NUMBER
+announce() { echo "node $1 ${ports[$1]} ${pids[$1]} ${tls_ports[$1]:-0}"; }   # NUMBER
 
 stop() {
   local pid

@@ -44,6 +44,8 @@ struct Script {
 struct Node {
     port: u16,
     pid: i32,
+    /// 0: none.
+    tls_port: u16,
 }
 
 /// The network namespace that a node is started in.
@@ -130,6 +132,12 @@ impl Servers {
             Kind::Sentinel => 2..5,
         };
         seeds.map(|node| format!("redis://{}:{}", self.address(node), nodes[node].port)).collect()
+    }
+
+    /// As in `store.urls`, of a Cluster with `--tls-cluster yes`.
+    pub fn tls_urls(&self) -> Vec<String> {
+        let nodes = self.nodes.lock();
+        nodes[..3].iter().map(|node| format!("rediss://127.0.0.1:{}", node.tls_port)).collect()
     }
 
     fn address(&self, node: usize) -> &str {
@@ -224,5 +232,6 @@ impl Drop for Script {
 fn read_node(line: &str) -> Option<(usize, Node)> {
     let mut words = line.strip_prefix("node ")?.split(' ');
     let number = words.next()?.parse().ok()?;
-    Some((number, Node { port: words.next()?.parse().ok()?, pid: words.next()?.parse().ok()? }))
+    let [port, pid, tls_port] = [words.next()?, words.next()?, words.next()?];
+    Some((number, Node { port: port.parse().ok()?, pid: pid.parse().ok()?, tls_port: tls_port.parse().ok()? }))
 }

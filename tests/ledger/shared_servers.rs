@@ -1,6 +1,7 @@
 //! Servers as operators set them up: users of few rights, Sentinel, memory that is used up.
 
 use crate::crash::{folder_of_worker, worker_by};
+use crate::load::CUSTOMERS;
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
@@ -8,6 +9,7 @@ use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
 use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, RecipientKey, Subject, SubjectKind};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 const MANUAL: &str = include_str!("../../man/relaykeeper.toml.5");
@@ -200,31 +202,53 @@ fn a_server_that_is_too_old_says_so_in_one_line() {
     }
 }
 
-#[test]
-fn tls_checks_who_the_server_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let certificates = Command::new("sh").current_dir(folder.path()).arg("-ec").arg(CERTIFICATES).output().unwrap();
+/// What a server with TLS is told.
+fn with_certificates(folder: &Path) -> Vec<String> {
+    let certificates = Command::new("sh").current_dir(folder).arg("-ec").arg(CERTIFICATES).output().unwrap();
     assert!(certificates.status.success(), "{}", String::from_utf8_lossy(&certificates.stderr));
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let _servers = Servers::start(
-        Flavour::Redis,
-        Kind::Single,
-        &[
-            &["--tls-port", &port, "--tls-auth-clients", "no"][..],
-            &["--tls-cert-file", &file("server.pem"), "--tls-key-file", &file("server.key")],
-            &["--tls-ca-cert-file", &file("ca.pem")],
-        ]
-        .concat(),
-    );
-    std::fs::write(folder.path().join("url"), format!("rediss://127.0.0.1:{port}")).unwrap();
+    let file = |name: &str| folder.join(name).display().to_string();
+    let files = [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")];
+    let files = files.iter().flat_map(|(what, name)| [format!("--tls-{what}-file"), file(name)]);
+    files.chain(["--tls-auth-clients".to_owned(), "no".to_owned()]).collect()
+}
+
+/// A daemon that trusts the servers' authority uses them; one that trusts another does not.
+fn only_for_who_trusts_them(urls: &[String], folder: &Path) {
+    std::fs::write(folder.join("urls"), urls.join("\n")).unwrap();
     for (authority, expected) in [("ca.pem", "it works"), ("other.pem", "invalid peer certificate: UnknownIssuer")] {
         let mut command = Command::new("env");
-        command.env("SSL_CERT_FILE", file(authority));
-        let worker = worker_by(command, "shared_servers::worker_that_uses_tls", folder.path());
+        command.env("SSL_CERT_FILE", folder.join(authority));
+        let worker = worker_by(command, "shared_servers::worker_that_uses_tls", folder);
         let output = worker.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains(expected), "{authority}: {text}");
+    }
+}
+
+#[test]
+fn tls_checks_who_the_server_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut options = with_certificates(folder.path());
+    options.extend(["--tls-port".to_owned(), port.clone()]);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let _servers = Servers::start(Flavour::Redis, Kind::Single, &options);
+    only_for_who_trusts_them(&[format!("rediss://127.0.0.1:{port}")], folder.path());
+}
+
+#[test]
+fn tls_reaches_all_nodes_of_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = with_certificates(folder.path());
+    options.extend(["--tls-cluster", "yes", "--tls-replication", "yes"].map(str::to_owned));
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    // The tests' Valkey is built without TLS.
+    let servers = Servers::start(Flavour::Redis, Kind::Cluster, &options);
+    only_for_who_trusts_them(&servers.tls_urls(), folder.path());
+    // One seed does, and the other nodes are reached by TLS, too.
+    only_for_who_trusts_them(&servers.tls_urls()[..1], folder.path());
+    for node in 0..3 {
+        assert_ne!(servers.cli(node, &["dbsize"]), "0", "node {node} was used");
     }
 }
 
@@ -241,8 +265,19 @@ const CERTIFICATES: &str = "
 #[ignore = "the process that the one above starts"]
 fn worker_that_uses_tls() {
     let Some(folder) = folder_of_worker() else { return };
-    let url = std::fs::read_to_string(folder.join("url")).unwrap();
-    match runtime().block_on(use_all(&open(&[url]))) {
+    let urls: Vec<String> = std::fs::read_to_string(folder.join("urls")).unwrap().lines().map(str::to_owned).collect();
+    let in_all_parts = async {
+        let ledger = open(&urls);
+        use_all(&ledger).await?;
+        for customer in CUSTOMERS {
+            let (id, parties) =
+                (ledger.new_reservation(), Parties { customer: customer.into(), user: None, login: None });
+            let kept = Kept { named: &[RecipientKey(1)], unnamed: 0 };
+            assert!(ledger.commit(id, &parties, &unlimited(), kept).await?.fits());
+        }
+        Ok::<(), LedgerError>(())
+    };
+    match runtime().block_on(in_all_parts) {
         Ok(()) => println!("it works"),
         Err(error) => println!("{error:?}"),
     }
