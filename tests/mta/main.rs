@@ -8,6 +8,9 @@ mod customers;
 mod daemon;
 #[path = "../common/message.rs"]
 mod message;
+#[path = "../common/redis.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod redis;
 mod relay;
 mod sink;
 mod smtp;
@@ -31,4 +34,5 @@ mod references;
 mod refusals;
 mod second_opinions;
 mod sizes;
+mod store_outages;
 mod suspension;

@@ -1,0 +1,98 @@
+//! Redis goes away and comes back under a running daemon: mail flows on, one line says so each time, `status` tells in between,
+//! and every message is counted once.
+
+use crate::bed::eventually;
+use crate::redis::{Flavour, Kind, Servers};
+use crate::relay::{Front, Relay, Setup, on};
+
+/// What outlives a SIGKILL of the server.
+const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+fn lines(relay: &Relay, words: &str) -> Vec<String> {
+    relay.daemon.log().lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
+}
+
+fn status(relay: &Relay) -> String {
+    relay.daemon.cli_text(&["status"])
+}
+
+fn counted_here_and_merged(front: Front) {
+    let servers = Servers::start(Flavour::Redis, Kind::Single, &ON_DISK);
+    let store = format!("[store]\nbackend = \"redis\"\nurls = {:?}", servers.urls());
+    let mut relay = Setup::with_customers().main(&store).start(front);
+    let mut client = relay.client("192.0.2.7", "mail.acme.example");
+    let mut deliver = |relay: &Relay, nth: u32| {
+        relay.deliver(&mut client, "ann@acme.example", &[&format!("r{nth}@dest.example")]);
+    };
+    deliver(&relay, 0);
+    for outage in 1..=2 {
+        servers.kill(0);
+        deliver(&relay, 2 * outage - 1);
+        deliver(&relay, 2 * outage);
+        eventually("a line that it is away", || {
+            (lines(&relay, "the store is away").len() == outage as usize).then_some(())
+        });
+        let line = lines(&relay, "the store is away").pop().unwrap();
+        assert!(line.contains("mail is decided by the last known counts, and counted here"), "{line}");
+        let status = status(&relay);
+        assert!(status.contains("decided by the last known counts and by 2 messages counted here"), "{status}");
+        relay.daemon.await_counts("acme", "customer.recipients_per_day", u64::from(1 + 2 * outage), 0);
+        servers.start_again(0);
+        let back = "the store is back, after";
+        eventually("a line that it is back", || (lines(&relay, back).len() == outage as usize).then_some(()));
+        let line = lines(&relay, back).pop().unwrap();
+        assert!(line.contains("2 messages counted here are merged"), "{line}");
+    }
+    assert!(!status(&relay).contains("counted here"), "{}", status(&relay));
+    assert_eq!(lines(&relay, "the store is").len(), 4, "{}", relay.daemon.log());
+    deliver(&relay, 5);
+    relay.daemon.await_counts("acme", "customer.recipients_per_day", 6, 0);
+    relay.daemon.await_counts("ann@acme.example", "messages_per_day", 6, 0);
+    client.quit();
+    relay.daemon.stop();
+    // Another daemon sees the same on the server.
+    relay.daemon.start();
+    relay.daemon.await_counts("acme", "customer.recipients_per_day", 6, 0);
+}
+on!(counted_here_and_merged: postfix_both, sendmail_milter);
+
+fn deferred_at_once(front: Front) {
+    let servers = Servers::start(Flavour::Redis, Kind::Single, &ON_DISK);
+    let store = format!("[store]\nbackend = \"redis\"\non_outage = \"defer\"\nurls = {:?}", servers.urls());
+    let relay = Setup::with_customers().main(&store).start(front);
+    let mut client = relay.client("192.0.2.7", "mail.acme.example");
+    relay.deliver(&mut client, "ann@acme.example", &["r0@dest.example"]);
+    servers.kill(0);
+    let sent = client.send("ann@acme.example", &["r1@dest.example"]);
+    relay.assert_refused(&sent, "451 4.3.0", "Cannot decide: the store is unavailable");
+    let line = relay.daemon.await_line(&["the store is away"]);
+    assert!(line.contains("mail is deferred where it counts"), "{line}");
+    let status = status(&relay);
+    assert!(status.contains("failed: "), "{status}");
+    servers.start_again(0);
+    relay.daemon.await_line(&["the store is back"]);
+    relay.deliver(&mut client, "ann@acme.example", &["r1@dest.example"]);
+    relay.daemon.await_counts("acme", "customer.recipients_per_day", 2, 0);
+    client.quit();
+}
+on!(deferred_at_once: postfix_policy);
+
+fn a_part_of_a_cluster(front: Front) {
+    let in_parts = ["--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes"];
+    let servers = Servers::start(Flavour::Redis, Kind::Cluster, &in_parts);
+    let store = format!("[store]\nbackend = \"redis\"\nurls = {:?}", servers.urls());
+    let relay = Setup::with_customers().main(&store).start(front);
+    let mut client = relay.client("192.0.2.7", "mail.acme.example");
+    relay.deliver(&mut client, "ann@acme.example", &["r0@dest.example"]);
+    let slot: usize = servers.cli(0, &["cluster", "keyslot", "rk:{acme}:c"]).parse().unwrap();
+    servers.pause(slot * 3 / 16384);
+    relay.deliver(&mut client, "ann@acme.example", &["r1@dest.example"]);
+    let line = relay.daemon.await_line(&["a part of the store is away"]);
+    assert!(line.contains("mail of its customers is decided by the last known counts, and counted here"), "{line}");
+    servers.resume(slot * 3 / 16384);
+    let line = relay.daemon.await_line(&["the store is back"]);
+    assert!(line.contains("1 messages counted here are merged"), "{line}");
+    relay.daemon.await_counts("acme", "customer.recipients_per_day", 2, 0);
+    client.quit();
+}
+on!(a_part_of_a_cluster: postfix_milter);
