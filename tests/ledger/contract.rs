@@ -22,6 +22,7 @@ over_every_store!(
     counts_go_on_without_a_limit,
     a_shadow_limit_refuses_nothing,
     a_reset_forgets_the_subject_only,
+    a_reset_at_the_moment_in_which_a_reservation_ends_keeps_the_others,
     counts_outlive_a_restart,
     a_look_reserves_nothing,
     two_transactions_that_name_one_newcomer_hold_it_once,
@@ -293,6 +294,19 @@ async fn a_reset_forgets_the_subject_only(mut bench: Bench) {
     assert_eq!(usage(&bench, LimitName::UserUniques).await, (1, 0));
     assert_eq!(usage(&bench, LimitName::LoginMessages).await, (2, 0));
     assert_eq!(usage(&bench, LimitName::CustomerDay).await, (1, 0));
+}
+
+async fn a_reset_at_the_moment_in_which_a_reservation_ends_keeps_the_others(bench: Bench) {
+    let (parties, limits) = (parties(), limits(&[]));
+    let [first, second] = [(); 2].map(|()| bench.ledger.new_reservation());
+    assert!(reserve(&bench, first, &parties, &limits, 1).await);
+    bench.clock.advance(RESERVATION_TIMEOUT / 2);
+    assert!(reserve(&bench, second, &parties, &limits, 2).await);
+    bench.clock.advance(RESERVATION_TIMEOUT / 2);
+    bench.ledger.reset(&subject(SubjectKind::User), "a test").await.unwrap();
+    assert_eq!(usage(&bench, LimitName::UserMessages).await, (0, 1));
+    assert_eq!(usage(&bench, LimitName::UserUniques).await, (0, 1));
+    assert_eq!(usage(&bench, LimitName::LoginMessages).await, (0, 1));
 }
 
 async fn counts_outlive_a_restart(mut bench: Bench) {

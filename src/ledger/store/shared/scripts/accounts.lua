@@ -97,7 +97,9 @@ local function look_through(a)
   local all = call('HGETALL', a.key)
   for i = 1, #all, 2 do
     local field, value = all[i], all[i + 1]
-    local kind = sub(field, 1, 1)
+    -- As it will be: a reset looks twice before anything is saved.
+    if a.new[field] ~= nil then value = a.new[field] end
+    local kind = value and sub(field, 1, 1)
     if kind == 'm' then
       local ends = read('>I6', value)
       if ends <= now then
