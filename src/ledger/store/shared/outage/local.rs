@@ -11,7 +11,7 @@ use crate::ledger::{
     Answer, Kept, LedgerError, LimitUsage, OpenError, Parties, RecipientKey, ReservationId, Subject, SubjectKind,
 };
 use hashbrown::HashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -121,9 +121,7 @@ impl Local {
         limits: &CustomerLimits,
         recipient: RecipientKey,
     ) -> Answer {
-        let _customers = self.customers.lock();
-        let now = self.clock.now();
-        let base = self.known.lock().base(parties, now);
+        let (_customers, now, base) = self.open_accounts(parties);
         let answer = self.book.reserve(now, id, parties, &base.lower(limits), recipient);
         self.in_full(answer, &base, limits)
     }
@@ -135,9 +133,7 @@ impl Local {
         limits: &CustomerLimits,
         recipients: &[RecipientKey],
     ) -> Answer {
-        let _customers = self.customers.lock();
-        let now = self.clock.now();
-        let base = self.known.lock().base(parties, now);
+        let (_customers, now, base) = self.open_accounts(parties);
         let answer = self.book.look(now, except, parties, &base.lower(limits), recipients);
         self.in_full(answer, &base, limits)
     }
@@ -171,9 +167,7 @@ impl Local {
         kept: Kept<'_>,
         attempt: Attempt,
     ) -> (Answer, Option<oneshot::Receiver<Outcome<()>>>) {
-        let mut customers = self.customers.lock();
-        let now = self.clock.now();
-        let base = self.known.lock().base(parties, now);
+        let (mut customers, now, base) = self.open_accounts(parties);
         let (lowered, mut entry) = (base.lower(limits), None);
         let how = Counting::WhenSettled;
         let answer = self.book.commit(now, id, parties, &lowered, kept, how, |counted| entry = Some(counted));
@@ -198,6 +192,13 @@ impl Local {
         };
         self.journal.push(Job::Message { message: Box::new(message), ticket, waiter });
         (answer, Some(written))
+    }
+
+    /// What is known of a transaction's accounts now. While the customers are locked nothing of it becomes the store's.
+    fn open_accounts(&self, parties: &Parties) -> (MutexGuard<'_, HashMap<Arc<str>, u64>>, Moment, Base) {
+        let (customers, now) = (self.customers.lock(), self.clock.now());
+        let base = self.known.lock().base(parties, now);
+        (customers, now, base)
     }
 
     /// The store holds a recipient: if it goes away, that is known here.
