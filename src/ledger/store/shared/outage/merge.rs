@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 const AT_ONCE: usize = 256;
 
 /// How often what is known is written; a crash of this machine and of the store at the same time loses what is younger.
-const KEEP_KNOWN: Duration = Duration::from_secs(20);
+const KEEP_KNOWN: Duration = Duration::from_secs(5);
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
