@@ -1,6 +1,6 @@
 //! A line when the shared store goes away, and one when it is back; and one if its servers are not set up well.
 
-use crate::config::OnOutage;
+use crate::config::{OnOutage, how_many};
 use crate::ledger::{self, Ledger};
 use crate::report::Logger;
 use std::time::Duration;
@@ -48,15 +48,13 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
                 Err(_) => break,
             }
         }
-        let number = merged() - before;
+        let number = how_many((merged() - before) as usize, "message");
         match since {
             Some(since) => {
                 let seconds = since.elapsed().saturating_sub(CALM).as_secs();
-                log.info(format_args!(
-                    "the store is back, after {seconds} s: {number} messages counted here are merged"
-                ));
+                log.info(format_args!("the store is back, after {seconds} s; merged what was counted here: {number}"));
             }
-            None => log.info(format_args!("{number} messages counted here while the store was away are merged")),
+            None => log.info(format_args!("merged what was counted here while the store was away: {number}")),
         }
     }
 }
