@@ -1,6 +1,7 @@
 //! A part of a Cluster is away, and no replica takes over: its customers are decided as `on_outage` says, at once; those of
 //! the other parts notice nothing.
 
+use crate::network::{Lost, Network};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
@@ -99,16 +100,16 @@ async fn meanwhile<T>(ledger: &Ledger, well: &[String], passed: &Cell<u64>, othe
     }
 }
 
-/// What the customer of the part that is away gets, first and then.
-async fn outage(on_outage: OnOutage, flavour: Flavour) {
-    let (servers, folder) = (Servers::start(flavour, Kind::Cluster, &IN_PARTS), tempfile::tempdir().unwrap());
-    let [customer, well @ ..] = &customers(&servers);
-    let ledger = open(&servers, on_outage, folder.path());
+/// What the customer of the part gets that `goes` and `comes` back, first and then.
+async fn outage(on_outage: OnOutage, servers: &Servers, goes: impl FnOnce(), comes: impl FnOnce()) {
+    let folder = tempfile::tempdir().unwrap();
+    let [customer, well @ ..] = &customers(servers);
+    let ledger = open(servers, on_outage, folder.path());
     for n in 0..3 {
         assert!(send(&ledger, customer, n, 1 << 40).await.unwrap());
     }
     let (passed, mut here) = (Cell::new(0), 0);
-    servers.pause(AWAY);
+    goes();
     let began = Instant::now();
     let first = meanwhile(&ledger, well, &passed, send(&ledger, customer, 3, 1 << 40)).await;
     println!("{on_outage:?}: first {first:?} after {:?}, others {}", began.elapsed(), passed.get());
@@ -128,9 +129,9 @@ async fn outage(on_outage: OnOutage, flavour: Flavour) {
     assert!(began.elapsed() < AT_ONCE, "they did not wait: {:?}", began.elapsed());
     let Readiness::Degraded(why) = ledger.health().readiness else { panic!("{:?}", ledger.health().readiness) };
     assert!(why.contains("a part of the store is away"), "{why}");
-    servers.resume(AWAY);
+    comes();
     meanwhile(&ledger, well, &passed, until_ready(&ledger)).await;
-    let other = open(&servers, OnOutage::Defer, folder.path());
+    let other = open(servers, OnOutage::Defer, folder.path());
     until("the part answers", async || counted(&other, customer).await.is_ok()).await;
     until("what passed is counted", async || counted(&other, customer).await.unwrap() >= 3 + here).await;
     assert_eq!(counted(&other, customer).await.unwrap(), 3 + here, "each once");
@@ -140,17 +141,64 @@ async fn outage(on_outage: OnOutage, flavour: Flavour) {
     assert!(send(&ledger, customer, 1000, 1 << 40).await.unwrap());
 }
 
+fn hangs(on_outage: OnOutage, flavour: Flavour) {
+    let servers = Servers::start(flavour, Kind::Cluster, &IN_PARTS);
+    runtime().block_on(outage(on_outage, &servers, || servers.pause(AWAY), || servers.resume(AWAY)));
+}
+
 #[test]
 fn customers_of_a_part_that_hangs_are_deferred_at_once() {
-    runtime().block_on(outage(OnOutage::Defer, Flavour::Redis));
+    hangs(OnOutage::Defer, Flavour::Redis);
 }
 
 #[test]
 fn customers_of_a_part_that_hangs_pass_at_once() {
-    runtime().block_on(outage(OnOutage::Accept, Flavour::Valkey));
+    hangs(OnOutage::Accept, Flavour::Valkey);
 }
 
 #[test]
 fn customers_of_a_part_that_hangs_are_decided_here_at_once() {
-    runtime().block_on(outage(OnOutage::Local, Flavour::Redis));
+    hangs(OnOutage::Local, Flavour::Redis);
+}
+
+#[test]
+fn customers_of_a_part_that_is_cut_off_are_decided_here_at_once() {
+    let Some(network) = Network::new(2) else { return };
+    let places = (0..6).map(|node| network.place(usize::from(node != AWAY))).collect();
+    let servers = Servers::start_in(places, Flavour::Valkey, Kind::Cluster, &IN_PARTS);
+    network.enter(1);
+    let (goes, comes) = (|| network.cut(0, Lost::All), || network.heal(0, Lost::All));
+    runtime().block_on(outage(OnOutage::Local, &servers, goes, comes));
+}
+
+#[test]
+fn a_cluster_that_stops_as_a_whole_is_away_as_a_whole() {
+    // By default all masters stop when one is away.
+    let options = ["--cluster-replica-no-failover", "yes"];
+    let (servers, folder) = (Servers::start(Flavour::Redis, Kind::Cluster, &options), tempfile::tempdir().unwrap());
+    let customers = customers(&servers);
+    runtime().block_on(async {
+        let ledger = open(&servers, OnOutage::Local, folder.path());
+        for customer in &customers {
+            assert!(send(&ledger, customer, 0, 1 << 40).await.unwrap());
+        }
+        servers.pause(AWAY);
+        let mut sent = 1;
+        until("all of it is away", async || {
+            for customer in &customers {
+                assert!(send(&ledger, customer, sent, 1 << 40).await.unwrap(), "it is decided here if need be");
+            }
+            sent += 1;
+            ledger.outage().unwrap().borrow().as_ref().is_some_and(|outage| !outage.in_part)
+        })
+        .await;
+        let why = ledger.outage().unwrap().borrow().clone().unwrap().to_string();
+        assert!(why.starts_with("the store is away: ") && why.contains("ClusterDown"), "{why}");
+        servers.resume(AWAY);
+        until_ready(&ledger).await;
+        let other = open(&servers, OnOutage::Defer, folder.path());
+        for customer in &customers {
+            assert_eq!(counted(&other, customer).await.unwrap(), sent, "{customer}");
+        }
+    });
 }
