@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 /// How long a new connection may take, greeting included.
 const CONNECT: Duration = Duration::from_secs(4);
 /// Between two attempts to connect: first and longest.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 pub(super) struct Part {
     state: watch::Sender<State>,
