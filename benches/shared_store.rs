@@ -110,18 +110,18 @@ async fn run(name: &str, sessions: usize, server: Option<MultiplexedConnection>,
     times.sort_unstable();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
     let served = match server {
-        Some(server) => format!("{:.1}", server_microseconds(server).await),
+        Some(server) => format!("{:.1}", server_microseconds(server).await / times.len() as f64),
         None => "-".to_owned(),
     };
     println!("{name:>9} {sessions:>8} {rate:>10.0} {:>8} {:>8} {cpu:>13.1} {served:>13}", at(0.5), at(0.99));
     rate
 }
 
-/// What the server says that a script takes, without reading the question and writing the answer.
+/// What the server says that scripts take in all, without reading the questions and writing the answers.
 async fn server_microseconds(mut server: MultiplexedConnection) -> f64 {
     let text: String = redis::cmd("INFO").arg("commandstats").query_async(&mut server).await.expect("statistics");
     let line = text.lines().find(|line| line.starts_with("cmdstat_evalsha:")).expect("scripts ran");
-    let number = line.split("usec_per_call=").nth(1).and_then(|rest| rest.split(',').next());
+    let number = line.split("usec=").nth(1).and_then(|rest| rest.split(',').next());
     number.and_then(|number| number.parse().ok()).expect("a number")
 }
 

@@ -48,7 +48,9 @@ fn a_user_and_a_recipient_take_what_the_documentation_says() {
                 send(&ledger, &clock, &customer, user, messages, to_each).await;
             });
             let of = |what: &str| usage(&servers, &format!("rk:{{{customer}}}:{what}"));
-            let [of_customer, of_user, of_recipients] = [of("c"), of(&format!("u:{user}")), of(&format!("ur:{user}"))];
+            let windows = if messages > 1 { of("c+") } else { 0 };
+            let [of_customer, of_user, of_recipients] =
+                [of("c") + windows, of(&format!("u:{user}")), of(&format!("u+:{user}"))];
             println!("{messages:>6} x {to_each:<3} {of_customer:>8} {of_user:>8} {of_recipients:>8}");
             sizes.push((messages * to_each, of_customer, of_user, of_recipients));
         }

@@ -70,7 +70,7 @@ fn the_rights_in_the_manual_are_enough_and_fewer_are_not() {
         allow(&rights());
         runtime().block_on(use_all(&open(&urls))).unwrap();
         if kind == Kind::Single {
-            for needed in ["~rk:*", "+evalsha", "+time", "+hmget", "+hset", "+hdel", "+expire", "+scan"] {
+            for needed in ["~rk:*", "+evalsha", "+time", "+mget", "+setrange", "+hset", "+hdel", "+expire", "+scan"] {
                 servers.cli(0, &["flushall"]);
                 servers.cli(0, &["script", "flush"]);
                 let others: Vec<&str> = rights().into_iter().filter(|right| *right != needed).collect();
@@ -86,14 +86,22 @@ fn the_rights_in_the_manual_are_enough_and_fewer_are_not() {
     }
 }
 
-/// Asks about a customer whose slot is on its way to another master, with nothing in it yet: the question is sent there.
+/// Asks about a customer whose slot is on its way to another master, all of it there already: the question is sent there.
 fn move_slot_and_ask(servers: &Servers, urls: &[String]) -> Result<(), LedgerError> {
     let slot = servers.cli(0, &["cluster", "keyslot", "rk:{bolt}:c"]);
     let from = slot.parse::<usize>().unwrap() * 3 / 16384;
     let to = (from + 1) % 3;
     let [id_of_from, id_of_to] = [from, to].map(|node| servers.cli(node, &["cluster", "myid"]));
+    let reserved = runtime().block_on(async {
+        let (ledger, parties) = (open(urls), Parties { customer: "bolt".into(), user: None, login: None });
+        ledger.reserve(ledger.new_reservation(), &parties, &unlimited(), RecipientKey(1)).await
+    });
+    assert!(reserved?.fits());
     servers.cli(to, &["cluster", "setslot", &slot, "importing", &id_of_from]);
     servers.cli(from, &["cluster", "setslot", &slot, "migrating", &id_of_to]);
+    let port = servers.port(to).to_string();
+    let all = ["rk:{bolt}:c", "rk:{bolt}:c+"];
+    servers.cli(from, &[&["migrate", "127.0.0.1", &port, "", "0", "5000", "replace", "keys"], &all[..]].concat());
     let customer = Subject { kind: SubjectKind::Customer, customer: "bolt".into(), name: "bolt".into() };
     let usage = runtime().block_on(open(urls).usage(&customer, &unlimited()));
     for node in [from, to] {

@@ -102,7 +102,7 @@ fn one_that_goes_wrong_harms_no_other() {
             let ledger = open(&servers);
             ledger.ready().await.unwrap();
             // No script can read that.
-            for what in ["u", "ur"] {
+            for what in ["u", "u+"] {
                 servers.cli(0, &["sadd", &format!("rk:{{acme}}:{what}:bad"), "member"]);
             }
             let all =

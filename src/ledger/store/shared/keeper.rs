@@ -3,6 +3,7 @@
 use super::connection::{Connection, Failure, TRY, in_words, is_unknown_command};
 use super::lane::Lane;
 use super::link::Trouble;
+use super::names;
 use super::part::{Part, Pause, within_limit};
 use super::server::{Found, Nodes, Servers};
 use super::shared_store::ServerTime;
@@ -291,7 +292,7 @@ impl Keeper {
             self.check(&connection).await?;
             if let Some(key) = part.failed_key() {
                 // Changes nothing, but a server that would refuse a change refuses this, too.
-                takes(&connection, redis::cmd("HDEL").arg(key).arg("")).await?;
+                takes(&connection, redis::cmd("HDEL").arg(names::second(&key)).arg("")).await?;
             }
             self.prepare(&connection, part).await;
             Ok(connection)

@@ -11,30 +11,36 @@ pub(super) const PREFIX: &str = "rk:";
 
 /// The key of a customer's account: all of the customer's lies in its slot.
 pub(super) fn of_customer(prefix: &str, customer: &str) -> String {
-    account(prefix, customer, SubjectKind::Customer, "")
+    key(prefix, customer, ":c", "")
 }
 
-/// The keys of a transaction: the customer's account; of the user and of the login, account and shards.
+/// The keys of a transaction: of the customer, of the user and of the login, the account and its second key.
 pub(super) fn of_parties(prefix: &str, parties: &Parties) -> Vec<String> {
-    let mut keys = vec![of_customer(prefix, &parties.customer)];
+    let mut keys = Vec::with_capacity(6);
+    keys.extend(of_account(prefix, &parties.customer, SubjectKind::Customer, ""));
     for (kind, name) in [(SubjectKind::User, &parties.user), (SubjectKind::Login, &parties.login)] {
         if let Some(name) = name {
-            keys.push(account(prefix, &parties.customer, kind, name));
-            keys.push(shards(prefix, &parties.customer, kind, name));
+            keys.extend(of_account(prefix, &parties.customer, kind, name));
         }
     }
     keys
 }
 
-/// The keys of a subject: the customer's account; of a user or login, account and shards, too.
+/// The keys of a subject: the customer's account and its second key; of a user or login, the same of that, too.
 pub(super) fn of_subject(prefix: &str, subject: &Subject) -> Vec<String> {
     let customer = &*subject.customer;
-    let mut keys = vec![of_customer(prefix, customer)];
+    let mut keys = of_account(prefix, customer, SubjectKind::Customer, "").to_vec();
     if subject.kind != SubjectKind::Customer {
-        keys.push(account(prefix, customer, subject.kind, &subject.name));
-        keys.push(shards(prefix, customer, subject.kind, &subject.name));
+        keys.extend(of_account(prefix, customer, subject.kind, &subject.name));
     }
     keys
+}
+
+/// The second key of an account, by its first.
+pub(super) fn second(key: &str) -> String {
+    let place = key.find('}').map_or(key.len(), |brace| key.len().min(brace + 3));
+    let (before, after) = key.split_at(place);
+    format!("{before}+{after}")
 }
 
 /// What the keys of all accounts of a kind look like, for SCAN.
@@ -59,19 +65,14 @@ pub(super) fn subject_of(prefix: &str, key: &str) -> Option<Subject> {
     Some(Subject { kind, customer: customer.into(), name: name.into() })
 }
 
-fn account(prefix: &str, customer: &str, kind: SubjectKind, name: &str) -> String {
-    key(prefix, customer, if kind == SubjectKind::Customer { ":c" } else { letters(kind).0 }, name)
-}
-
-fn shards(prefix: &str, customer: &str, kind: SubjectKind, name: &str) -> String {
-    key(prefix, customer, letters(kind).1, name)
-}
-
-const fn letters(kind: SubjectKind) -> (&'static str, &'static str) {
-    match kind {
-        SubjectKind::Login => (":l:", ":lr:"),
-        _ => (":u:", ":ur:"),
-    }
+/// What is looked at each time, and what is long.
+fn of_account(prefix: &str, customer: &str, kind: SubjectKind, name: &str) -> [String; 2] {
+    let [first, second] = match kind {
+        SubjectKind::Customer => [":c", ":c+"],
+        SubjectKind::User => [":u:", ":u+:"],
+        SubjectKind::Login => [":l:", ":l+:"],
+    };
+    [key(prefix, customer, first, name), key(prefix, customer, second, name)]
 }
 
 fn key(prefix: &str, customer: &str, what: &str, name: &str) -> String {
@@ -129,10 +130,11 @@ mod tests {
         let parties = Parties { customer: "a{b}c".into(), user: Some("ann@x.example".into()), login: Some("{".into()) };
         let expected = [
             "rk:{a%7bb%7dc}:c",
+            "rk:{a%7bb%7dc}:c+",
             "rk:{a%7bb%7dc}:u:ann@x.example",
-            "rk:{a%7bb%7dc}:ur:ann@x.example",
+            "rk:{a%7bb%7dc}:u+:ann@x.example",
             "rk:{a%7bb%7dc}:l:%7b",
-            "rk:{a%7bb%7dc}:lr:%7b",
+            "rk:{a%7bb%7dc}:l+:%7b",
         ];
         assert_eq!(of_parties(PREFIX, &parties), expected);
     }
@@ -144,8 +146,10 @@ mod tests {
                 let name = if kind == SubjectKind::Customer { &customer } else { &name };
                 let subject = Subject { kind, customer: customer.as_str().into(), name: name.as_str().into() };
                 let keys = of_subject(PREFIX, &subject);
-                let own = keys.get(1).unwrap_or(&keys[0]);
+                let [.., own, other] = &keys[..] else { panic!("{keys:?}") };
                 prop_assert_eq!(subject_of(PREFIX, own), Some(subject));
+                prop_assert_eq!(&second(own), other);
+                prop_assert_eq!(subject_of(PREFIX, other), None);
                 let tag = keys[0].split(['{', '}']).nth(1).unwrap();
                 prop_assert!(!tag.is_empty());
                 let has_one_tag = |key: &String| key.matches('{').count() == 1 && key.matches('}').count() == 1;

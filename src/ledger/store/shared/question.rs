@@ -89,8 +89,9 @@ impl Question {
         Question { keys: names::of_subject(prefix, subject), arguments: Vec::new() }
     }
 
-    pub fn top(accounts: Vec<String>, limit: LimitName) -> Question {
-        Question { keys: accounts, arguments: vec![number_of(limit).to_string().into_bytes()] }
+    pub fn top(accounts: &[String], limit: LimitName) -> Question {
+        let keys = accounts.iter().flat_map(|account| [account.clone(), names::second(account)]).collect();
+        Question { keys, arguments: vec![number_of(limit).to_string().into_bytes()] }
     }
 }
 

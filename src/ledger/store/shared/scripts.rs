@@ -25,6 +25,7 @@ const CLOCK: &str = include_str!("scripts/clock.lua");
 const CLOCK: &str = include_str!("scripts/clock_of_tests.lua");
 
 const WINDOW: &str = include_str!("scripts/window.lua");
+const RECIPIENTS: &str = include_str!("scripts/recipients.lua");
 const ACCOUNTS: &str = include_str!("scripts/accounts.lua");
 
 macro_rules! program {
@@ -40,20 +41,20 @@ program!(
     include_str!("scripts/usual_commit.lua"),
     "local function in_general()\n",
     WINDOW,
+    RECIPIENTS,
     ACCOUNTS,
-    include_str!("scripts/recipients.lua"),
     include_str!("scripts/decide.lua"),
     include_str!("scripts/hold.lua"),
     include_str!("scripts/reserve.lua"),
     include_str!("scripts/look.lua"),
     include_str!("scripts/commit.lua"),
     include_str!("scripts/release.lua"),
-    "return { r = reserve, l = look, c = commit, x = release_all }\nend\n",
+    "return { [114] = reserve, [108] = look, [99] = commit, [120] = release_all }\nend\n",
     include_str!("scripts/answer.lua")
 );
-program!(TELLING_USAGE, WINDOW, ACCOUNTS, include_str!("scripts/usage.lua"));
-program!(RESETTING, WINDOW, ACCOUNTS, include_str!("scripts/reset.lua"));
-program!(RANKING, WINDOW, include_str!("scripts/top.lua"));
+program!(TELLING_USAGE, WINDOW, RECIPIENTS, ACCOUNTS, include_str!("scripts/usage.lua"));
+program!(RESETTING, WINDOW, RECIPIENTS, ACCOUNTS, include_str!("scripts/reset.lua"));
+program!(RANKING, WINDOW, RECIPIENTS, ACCOUNTS, include_str!("scripts/top.lua"));
 
 pub(super) static RESERVE: Script = Script { program: &DECIDING, letter: Some(b'r') };
 pub(super) static LOOK: Script = Script { program: &DECIDING, letter: Some(b'l') };

@@ -61,7 +61,7 @@ async fn used(link: &Link, keys: Vec<String>, limit: LimitName) -> Result<Vec<(S
     }
     let mut used = Vec::new();
     for keys in of_customers.into_values() {
-        let value = link.ask(&scripts::TOP, Question::top(keys.clone(), limit)).await?;
+        let value = link.ask(&scripts::TOP, Question::top(&keys, limit)).await?;
         let numbers = answer::numbers(value).unwrap_or_default();
         used.extend(keys.into_iter().zip(numbers));
     }

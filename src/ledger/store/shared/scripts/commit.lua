@@ -6,23 +6,22 @@ local function commit()
   local p, id, kept = parameters(), ARGV[2], keys_in(ARGV[3])
   local unnamed, age, nonce, unsettled = read('>I4I6I6I6', ARGV[4])
   local daemon = ARGV[5]
-  local c = open_customer(KEYS[1], id, daemon)
+  local c = open_customer(KEYS[1], KEYS[2])
+  local senders = open_senders(p.who, c, id)
 
   -- A retry of what was counted already? Or late: what became of it was settled without this.
-  local counted = ''
-  local before = c.got['D' .. daemon]
+  local counted, before = '', c.daemons[daemon]
   if before then
-    local settled = read('>I6', before, 5)
-    local is_known = nonce < settled
-    unsettled = math.max(unsettled, settled)
-    for place = 11, #before, 6 do
-      local other = read('>I6', before, place)
+    local is_known = nonce < before.settled
+    unsettled = math.max(unsettled, before.settled)
+    for place = 1, #before.nonces, 6 do
+      local other = read('>I6', before.nonces, place)
       is_known = is_known or other == nonce
-      if other >= unsettled then counted = counted .. sub(before, place, place + 5) end
+      if other >= unsettled then counted = counted .. sub(before.nonces, place, place + 5) end
     end
     if is_known then
       local again = { now }
-      if p.who >= 4 then tell_taken(again, p, c, open_senders(p.who, id, {})) end
+      if p.who >= 4 then tell_taken(again, p, c, senders) end
       return again
     end
   end
@@ -38,7 +37,7 @@ local function commit()
       if not is_kept[key] then touched[#touched + 1] = key end
     end
   end
-  local senders = open_senders(p.who, id, touched)
+  look_up(senders, touched)
   for _, sender in ipairs(senders) do read_shards(sender[2], kept) end
   local answer = { now }
   if recipients > 0 then
@@ -53,19 +52,12 @@ local function commit()
   end
 
   local at = math.ceil((now - age) / 1000)
-  if mine then
-    c.held = c.held - mine.n
-    put(c, 'o' .. id, false)
-  end
+  if mine then let_go_of_transaction(c, senders, id) end
   local is_recent = function(w) return at > floor(now / 1000) - w.seconds end
   if is_recent(c.day) then add(c.day, at, recipients) end
   if is_recent(c.ten_minutes) then add(c.ten_minutes, at, recipients) end
   for _, sender in ipairs(senders) do
     local a = sender[2]
-    if mine and a.got['m' .. id] then
-      a.open = a.open - 1
-      put(a, 'm' .. id, false)
-    end
     if mine then
       for key in pairs(mine.has) do
         if not (is_kept[key] and is_recent(a.messages)) then let_go(a, key, mine.ends, 0) end
@@ -89,7 +81,7 @@ local function commit()
     if newly_seen > 0 then add(a.times, at, newly_seen) end
     tidy(a)
   end
-  put(c, 'D' .. daemon, write('>I4I6', floor(now / 1000), unsettled) .. counted .. write('>I6', nonce))
+  c.daemons[daemon] = { at = floor(now / 1000), settled = unsettled, nonces = counted .. write('>I6', nonce) }
   if p.who >= 4 then tell_taken(answer, p, c, senders) end
   save_all(c, senders)
   if #answer == 1 then return now end

@@ -14,20 +14,32 @@ local function parameters()
   return p
 end
 
--- The accounts of the user and of the login, if there are any, with some recipients: {first limit, account}.
-local function open_senders(who, id, keys)
-  local senders, place = {}, 2
-  if who % 2 == 1 then
-    senders[1], place = { 1, open_sender(KEYS[2], KEYS[3], id, keys) }, 4
-  end
-  if who % 4 >= 2 then senders[#senders + 1] = { 3, open_sender(KEYS[place], KEYS[place + 1], id, keys) } end
-  return senders
-end
-
 local function keys_in(packed)
   local keys = {}
   for place = 1, #packed, 8 do keys[#keys + 1] = sub(packed, place, place + 7) end
   return keys
+end
+
+-- The accounts of the user and of the login, if there are any: {first limit, account}. Finds what the transaction holds.
+local function open_senders(who, c, id)
+  local senders, place = {}, 3
+  if who % 2 == 1 then
+    senders[1], place = { 1, open_sender(KEYS[3], KEYS[4], id) }, 5
+  end
+  if who % 4 >= 2 then senders[#senders + 1] = { 3, open_sender(KEYS[place], KEYS[place + 1], id) } end
+  local mine
+  if senders[1] then mine = senders[1][2].held['t' .. id] else mine = own_transaction(c, id) end
+  if mine then
+    local m = { ends = read('>I6', mine), keys = sub(mine, 7), n = (#mine - 6) / 8, has = {} }
+    for _, key in ipairs(keys_in(m.keys)) do m.has[key] = true end
+    c.mine = m
+  end
+  return senders
+end
+
+-- What is known of some recipients.
+local function look_up(senders, keys)
+  for _, sender in ipairs(senders) do look_up_held(sender[2], keys) end
 end
 
 -- {limit, used, reserved, own, when it fits (ms; -1: never)}, flat; a limit in shadow is negative.
@@ -45,25 +57,21 @@ local function different_recipients(answer, p, limit, a, mine, keys)
   local counted, newcomers = a.times.total + a.fresh, 0
   if counted + #keys <= p.max[limit] then return end
   for _, key in ipairs(keys) do
-    if not a.got['k' .. key] and not seen(a, key) then newcomers = newcomers + 1 end
+    if not a.held['k' .. key] and not seen(a, key) then newcomers = newcomers + 1 end
   end
   if newcomers == 0 or counted + newcomers <= p.max[limit] then return end
   -- Those that the transaction itself names are its own, whether they were seen before or not.
   local own, without, fresh = {}, {}, a.fresh
   if mine then
     own = keys_in(mine.keys)
-    local names = {}
-    for i, key in ipairs(own) do names[i] = 'k' .. key end
-    for field, value in pairs(fields_of(a.key, names)) do
-      if a.got[field] == nil then a.got[field] = value end
-    end
+    look_up_held(a, own)
   end
   for _, key in ipairs(keys) do own[#own + 1] = key end
   for _, key in ipairs(own) do
     local at = seen(a, key)
     if at then
       without[#without + 1] = at
-    elseif a.got['k' .. key] then
+    elseif a.held['k' .. key] then
       fresh = fresh - 1
     end
   end

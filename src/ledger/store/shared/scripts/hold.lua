@@ -1,13 +1,13 @@
 -- Holds a recipient of a transaction that ends by itself at `ends`.
 local function hold(a, key, ends)
   local field = 'k' .. key
-  local held = a.got[field]
+  local held = a.held[field]
   if held then
-    put(a, field, held .. write('>I6', ends))
+    put_held(a, field, held .. write('>I6', ends))
   else
     local at = seen(a, key) or 0
     if at == 0 then a.fresh = a.fresh + 1 else a.known = earliest(a.known, at) end
-    put(a, field, write('>I4I6', at, ends))
+    put_held(a, field, write('>I4I6', at, ends))
   end
   a.due = earliest(a.due, ends)
 end
@@ -15,7 +15,7 @@ end
 -- Gives a held recipient back, as seen at a second; 0: it was not.
 local function let_go(a, key, ends, at)
   local field = 'k' .. key
-  local held = a.got[field]
+  local held = a.held[field]
   if not held then return end
   local was_seen, holders = held_key(held)
   if ends then
@@ -28,26 +28,34 @@ local function let_go(a, key, ends, at)
   end
   if was_seen == 0 and (holders == '' or at > 0) then a.fresh = a.fresh - 1 end
   if holders == '' then
-    put(a, field, false)
+    put_held(a, field, false)
   else
     was_seen = math.max(was_seen, at)
     if was_seen > 0 then a.known = earliest(a.known, was_seen) end
-    put(a, field, write('>I4', was_seen) .. holders)
+    put_held(a, field, write('>I4', was_seen) .. holders)
+  end
+end
+
+-- Ends a transaction: what it has of the customer, and its messages.
+local function let_go_of_transaction(c, senders, id)
+  local mine = c.mine
+  c.held = c.held - mine.n
+  end_earlier(c, mine.ends, mine.n)
+  if #senders == 0 then put(c, 't' .. id, false) end
+  for _, sender in ipairs(senders) do
+    local a = sender[2]
+    if a.held['t' .. id] then
+      a.open = a.open - 1
+      put_held(a, 't' .. id, false)
+    end
   end
 end
 
 -- Gives everything back that the transaction holds.
 local function release(c, senders, id)
-  local mine = c.mine
-  c.held = c.held - mine.n
-  put(c, 'o' .. id, false)
+  let_go_of_transaction(c, senders, id)
   for _, sender in ipairs(senders) do
-    local a = sender[2]
-    if a.got['m' .. id] then
-      a.open = a.open - 1
-      put(a, 'm' .. id, false)
-    end
-    for key in pairs(mine.has) do let_go(a, key, mine.ends, 0) end
+    for key in pairs(c.mine.has) do let_go(sender[2], key, c.mine.ends, 0) end
   end
 end
 

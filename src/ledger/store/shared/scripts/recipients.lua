@@ -1,5 +1,16 @@
 -- The different recipients of a user or login. Shards grow and shrink one at a time (linear hashing).
 local IN_A_SHARD = 24
+local AT_ONCE = 1000
+
+local function fields_of(key, names)
+  local got = {}
+  for first = 1, #names, AT_ONCE do
+    local last = math.min(first + AT_ONCE - 1, #names)
+    local values = call('HMGET', key, unpack(names, first, last))
+    for i = first, last do got[names[i]] = values[i - first + 1] end
+  end
+  return got
+end
 
 local function level_of(shards)
   local level = 1
@@ -14,22 +25,24 @@ local function shard_of(a, key)
 end
 
 local function shard(a, number)
-  if not a.shard[number] then a.shard[number] = a.stored > 0 and call('HGET', a.shards_key, number) or '' end
+  if not a.shard[number] then a.shard[number] = a.stored > 0 and call('HGET', a.more, write('>I3', number)) or '' end
   return a.shard[number]
 end
 
 -- Reads the shards of some recipients at once.
 local function read_shards(a, keys)
   if a.stored == 0 then return end
-  local wanted, is_wanted = {}, {}
+  local wanted, names = {}, {}
   for _, key in ipairs(keys) do
     local number = shard_of(a, key)
-    if not a.shard[number] and not is_wanted[number] then
-      is_wanted[number], wanted[#wanted + 1] = true, number
+    if not a.shard[number] and not wanted[number] then
+      local name = write('>I3', number)
+      wanted[number], names[#names + 1] = name, name
     end
   end
-  if #wanted == 0 then return end
-  for number, value in pairs(fields_of(a.shards_key, wanted)) do a.shard[number] = value or '' end
+  if #names == 0 then return end
+  local got = fields_of(a.more, names)
+  for number, name in pairs(wanted) do a.shard[number] = got[name] or '' end
 end
 
 local function find(list, key)

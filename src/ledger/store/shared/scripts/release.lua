@@ -2,9 +2,10 @@
 -- transaction.
 local function release_all()
   local id = ARGV[2]
-  local c = open_customer(KEYS[1], id)
+  local c = open_customer(KEYS[1], KEYS[2])
+  local senders = open_senders(tonumber(ARGV[1]), c, id)
   if not c.mine then return 0 end
-  local senders = open_senders(tonumber(ARGV[1]), id, keys_in(c.mine.keys))
+  look_up(senders, keys_in(c.mine.keys))
   release(c, senders, id)
   save_all(c, senders)
   return 1

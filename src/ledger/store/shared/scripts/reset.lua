@@ -1,15 +1,22 @@
 -- Forgets what is counted for a subject; what is held stays held. KEYS as those of usage.
-local c = open_customer(KEYS[1])
-if not KEYS[2] then
+local c = open_customer(KEYS[1], KEYS[2])
+if not KEYS[3] then
   clear(c.day)
   clear(c.ten_minutes)
   save_customer(c)
   return 1
 end
-local a = open_sender(KEYS[2], KEYS[3], nil, {})
+local a = open_sender(KEYS[3], KEYS[4])
 clear(a.messages)
 clear(a.times)
-call('DEL', a.shards_key)
+local names = {}
+for shard = 0, a.shards - 1 do
+  names[#names + 1] = write('>I3', shard)
+  if #names == AT_ONCE or shard == a.shards - 1 then
+    call('HDEL', a.more, unpack(names))
+    names = {}
+  end
+end
 a.shards, a.stored, a.shard = 1, 0, {}
 -- Whatever was seen before now is not any more, also of what is held.
 a.times.forgotten = floor(now / 1000) + 1

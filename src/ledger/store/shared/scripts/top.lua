@@ -1,18 +1,17 @@
--- How much of a limit some accounts have used. KEYS: the accounts. ARGV: the limit's number. Writes nothing.
+-- How much of a limit some accounts have used. KEYS: the accounts, each with its second key. ARGV: the limit's number. Writes
+-- nothing.
 local limit = tonumber(ARGV[1])
-local now, used = time(), {}
-for i, key in ipairs(KEYS) do
-  local a, w = { key = key }, nil
-  if limit == 6 then
-    w = window(DAY, 'd', a, call('HGET', key, 's'), 21)
-  elseif limit == 5 then
-    w = window(TEN_MINUTES, 'p', a, call('HGET', key, 's'), 41)
-  elseif limit % 2 == 1 then
-    w = window(DAY, 'd', a, call('HGET', key, 's'), 15)
+local used = {}
+for i = 1, #KEYS, 2 do
+  local account
+  if limit > 4 then
+    local c = open_customer(KEYS[i], KEYS[i + 1])
+    account = limit == 6 and c.day or c.ten_minutes
   else
-    w = window(DAY, 'n', a, call('HGET', key, 'u'), 20)
+    now = time()
+    local a = open_sender(KEYS[i], KEYS[i + 1])
+    account = limit % 2 == 1 and a.messages or a.times
   end
-  forget(w, now)
-  used[i] = w.total
+  used[#used + 1] = account.total
 end
 return used

@@ -1,10 +1,10 @@
--- How much is used and held. KEYS: the customer's account; of a user or login, its account and shards. ARGV: the maximum of
+-- How much is used and held. KEYS: the customer's account and its second key; of a user or login, the same. ARGV: the maximum of
 -- each of its two limits, -1 for none. Answers {used, reserved, when one more fits (ms; 0: now)}, flat, of messages and
 -- different recipients, or of the customer's day and ten minutes. Writes nothing.
-local c = open_customer(KEYS[1])
+local c = open_customer(KEYS[1], KEYS[2])
 local windows, held = { c.day, c.ten_minutes }, { c.held, c.held }
-if KEYS[2] then
-  local a = open_sender(KEYS[2], KEYS[3], nil, {})
+if KEYS[3] then
+  local a = open_sender(KEYS[3], KEYS[4])
   windows, held = { a.messages, a.times }, { a.open, a.fresh }
 end
 local answer = {}

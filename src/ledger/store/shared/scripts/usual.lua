@@ -1,26 +1,43 @@
--- The usual case, with few commands and without tables: there is a user and no login, the accounts exist, nothing has ended by
--- itself, and it fits. Returns the answer; nil, with nothing written: something is unusual, and what follows decides.
+-- The usual case, with few commands and few strings: there is a user or a login, or both; the accounts exist, nothing has
+-- ended by itself or leaves a window, and it fits. Returns the answer; nil, with nothing written: something is unusual, and
+-- what follows decides.
 --
 -- It reads what accounts.lua describes, and says nothing else than what that would say: windows that were not told yet to
 -- forget hold too much, never too little, so what fits into them fits.
--- A question's own: those of the call belong to several.
-local KEYS, ARGV = KEYS, ARGV
-local call, read, write, sub, floor = redis.call, struct.unpack, struct.pack, string.sub, math.floor
+local call, read, write, sub, find, floor = redis.call, struct.unpack, struct.pack, string.sub, string.find, math.floor
+-- Those of all questions of the call; below KEYS and ARGV are those of one.
+local keys, arguments = KEYS, ARGV
+local KEYS, ARGV
+local NEVER_ENDS, MOST_COUNTED = 281474976710655, 4294967295
+-- A string that is longer than it need be is written anew.
+local TOO_LONG = 512
 
--- Whether a list of fixed-size entries has one that begins so.
+-- Questions that go together mostly have the same limits.
+local parameters, who, timeout, max_1, max_2, max_3, max_4, max_5, max_6
+local function read_parameters(packed)
+  if packed == parameters then return end
+  parameters = packed
+  local _
+  who, _, timeout, max_1, max_2, max_3, max_4, max_5, max_6 = read('>I1I1I6I6I6I6I6I6I6', packed)
+end
+
+-- The place of a fixed-size entry that begins so, in a list that begins at `from`.
 local function place_in(list, entry, from, size)
+  local at = from
   while true do
-    local place = string.find(list, entry, from, true)
-    if not place or (place - from) % size == 0 then return place end
-    local skipped = place + 1
-    local unaligned = (skipped - from) % size
-    from = unaligned == 0 and skipped or skipped + size - unaligned
+    local place = find(list, entry, at, true)
+    if not place then return end
+    local beyond = (place - from) % size
+    if beyond == 0 then return place end
+    at = place + size - beyond
   end
 end
 
+-- The name of the shard that a recipient is in.
 local function usual_shard(shards, key)
+  if shards == 1 then return '\0\0\0' end
   local hash, level = read('>I4', key), 1
   while level * 2 <= shards do level = level * 2 end
   local shard = hash % (level * 2)
-  return shard < shards and shard or hash % level
+  return write('>I3', shard < shards and shard or hash % level)
 end

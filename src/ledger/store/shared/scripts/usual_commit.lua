@@ -1,123 +1,225 @@
--- The oldest, the last and its count after `count` more at a second; nil: that needs the entries before the last.
+-- A window with `count` more at a second: its oldest second, its last and how many that has, and what goes to the entries
+-- before the last, if anything does. nil: that is not at the window's end.
 local function merged(n, oldest, last, counted, seconds, at, count)
-  if last == 0 or at < last or counted + count > 4294967295 then return end
-  if at ~= last and not (n >= 63 and floor(at * 120 / seconds) == floor(last * 120 / seconds)) then return end
-  return n == 0 and at or oldest, at, counted + count
+  if last == 0 or at < last or counted + count > MOST_COUNTED then return end
+  if at == last or (n >= 63 and floor(at * 120 / seconds) == floor(last * 120 / seconds)) then
+    return n == 0 and at or oldest, at, counted + count
+  end
+  return oldest, at, count, write('>I4I4', last, counted)
 end
 
-local function usual_commit()
-  local who, _, _, messages_max, uniques_max, _, _, peak_max, day_max = read('>I1I1I6I6I6I6I6I6I6', ARGV[1])
-  local unnamed, age, nonce, unsettled = read('>I4I6I6I6', ARGV[4])
-  if who % 4 ~= 1 or unnamed > 0 or age > 0 or #ARGV[3] > 800 then return end
-  local id, daemon, n = ARGV[2], 'D' .. ARGV[5], #ARGV[3] / 8
-  local of_customer = call('HMGET', KEYS[1], 's', 'o' .. id, daemon)
-  local s, mine, counted = of_customer[1], of_customer[2], of_customer[3]
+-- The entries of a window with one less at a second; nil: it is not there.
+local function without_one(list, n, second)
+  local low, high = 0, n
+  while low < high do
+    local middle = floor((low + high) / 2)
+    if read('>I4', list, middle * 8 + 1) < second then low = middle + 1 else high = middle end
+  end
+  local last, there = read('>I4I4', list, low * 8 + 1)
+  if there == 0 then return end
+  return sub(list, 1, low * 8) .. write('>I4I4', last, there - 1) .. sub(list, low * 8 + 9)
+end
+
+-- A sender's account without the transaction, its message and recipients counted; when the transaction was to end; fields
+-- of the second key to set, with their values; how many messages and recipients are counted, and held.
+local function counting(u, more, id, recipients, n, at, now)
+  local due, kept, open, size, fresh, known, spilled, messages, uniques, shards, stored, forgotten, messages_n,
+    messages_oldest, messages_last, messages_count, uniques_n, uniques_oldest, uniques_last, uniques_count =
+    read('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', u)
+  local a_day_ago = floor(now / 1000) - 86400
+  if due <= now or known <= forgotten or kept * 1000 < now + 90000000 or spilled > 0 or open < 1 or stored == 0
+    or messages_oldest <= a_day_ago or uniques_oldest <= a_day_ago or #u > size + TOO_LONG then return end
+
   -- It holds just what the message has.
-  if not (s and mine and counted) or n == 0 or sub(mine, 7) ~= ARGV[3] then return end
-  local settled = read('>I6', counted, 5)
-  if nonce < settled or place_in(counted, sub(ARGV[4], 11, 16), 11, 6) then return end
-  local names = { 's', 'u', 'm' .. id }
-  for i = 1, n do names[i + 3] = 'k' .. sub(ARGV[3], i * 8 - 7, i * 8) end
-  local of_user = call('HMGET', KEYS[2], unpack(names))
-  local us, u = of_user[1], of_user[2]
-  if not (us and u and of_user[3]) then return end
+  local held, transaction = sub(u, 78, size), '\13t' .. id
+  local place = find(held, transaction, 1, true)
+  if not place then return end
+  local length, ends = read('>I2I6', held, place + 14)
+  if length ~= 6 + #recipients or sub(held, place + 22, place + 15 + length) ~= recipients then return end
+  held = sub(held, 1, place - 1) .. sub(held, place + 16 + length)
 
-  local latest, due, kept, held, day_n, day, day_oldest, day_last, day_count, peak_n, peak, peak_oldest, peak_last, peak_count =
-    read('>I6I6I4I4I2I6I4I4I4I2I6I4I4I4', s)
-  local user_due, user_kept, open, messages_n, messages, messages_oldest, messages_last, messages_count =
-    read('>I6I4I4I2I6I4I4I4', us)
-  local fresh, known, shards, stored, forgotten, uniques_n, uniques, uniques_oldest, uniques_last, uniques_count =
-    read('>I4I4I3I4I4I2I6I4I4I4', u)
-  local now = math.max(time(), latest)
-  local kept_for, second = now / 1000 + 90000, floor(now / 1000)
-  if due <= now or user_due <= now or known <= forgotten or kept < kept_for or user_kept < kept_for then return end
-  local a_day_ago = second - 86400
-  if day_oldest <= a_day_ago or peak_oldest <= second - 600 or messages_oldest <= a_day_ago or uniques_oldest <= a_day_ago
-    or stored == 0 then return end
-
-  local at = math.ceil(now / 1000)
-  day_oldest, day_last, day_count = merged(day_n, day_oldest, day_last, day_count, 86400, at, n)
-  peak_oldest, peak_last, peak_count = merged(peak_n, peak_oldest, peak_last, peak_count, 600, at, n)
-  messages_oldest, messages_last, messages_count = merged(messages_n, messages_oldest, messages_last, messages_count, 86400, at, 1)
-  if not (day_oldest and peak_oldest and messages_oldest) then return end
+  local fields, message_before, seen_before = {}, nil, nil
+  messages_oldest, messages_last, messages_count, message_before =
+    merged(messages_n, messages_oldest, messages_last, messages_count, 86400, at, 1)
+  if not messages_oldest then return end
+  if message_before then
+    fields[1], fields[2] = 'd', (messages_n > 0 and call('HGET', more, 'd') or '') .. message_before
+    messages_n = messages_n + 1
+  end
 
   -- The recipients: seen at other times before, or not at all.
-  local shard, list, list_changed = {}, nil, false
+  local list, list_changed, place_of = nil, false, nil
   for i = 1, n do
-    local key, holders = sub(ARGV[3], i * 8 - 7, i * 8), of_user[i + 3]
+    local key = n == 1 and recipients or sub(recipients, i * 8 - 7, i * 8)
     -- Held by this transaction alone.
-    if not holders or #holders ~= 10 then return end
-    if read('>I4', holders) == 0 then fresh = fresh - 1 end
-    local number = usual_shard(shards, key)
-    local remembered = shard[number] or call('HGET', KEYS[3], number) or ''
-    local place = place_in(remembered, key, 1, 12)
-    local seen = place and read('>I4', remembered, place + 8)
+    local entry = find(held, '\9k' .. key .. '\0\10', 1, true)
+    if not entry then return end
+    local was_seen = read('>I4', held, entry + 12)
+    if was_seen == 0 or was_seen == MOST_COUNTED then fresh = fresh - 1 end
+    held = sub(held, 1, entry - 1) .. sub(held, entry + 22)
+    local number, remembered, set = usual_shard(shards, key), nil, nil
+    if n > 1 then
+      place_of = place_of or {}
+      set = place_of[number]
+    end
+    if set then remembered = fields[set + 1] else remembered = call('HGET', more, number) or '' end
+    local there = place_in(remembered, key, 1, 12)
+    local seen = there and read('>I4', remembered, there + 8)
     if seen and seen > forgotten then
       if seen > at then return end
       -- One less at that second.
-      local low, high = 0, uniques_n
-      if high > 0 and not list then list = call('HGET', KEYS[2], 'n') end
-      while low < high do
-        local middle = floor((low + high) / 2)
-        if read('>I4', list, middle * 8 + 1) < seen then low = middle + 1 else high = middle end
-      end
-      if low < uniques_n then
-        local last, there = read('>I4I4', list, low * 8 + 1)
-        if there == 0 then return end
-        list = sub(list, 1, low * 8) .. write('>I4I4', last, there - 1) .. sub(list, low * 8 + 9)
-        list_changed = true
+      if uniques_n > 0 and not list then list = call('HGET', more, 'n') end
+      if uniques_n > 0 and seen <= read('>I4', list, uniques_n * 8 - 7) then
+        list, list_changed = without_one(list, uniques_n, seen), true
+        if not list then return end
       else
         if uniques_count == 0 then return end
         uniques_count = uniques_count - 1
       end
       uniques = uniques - 1
     end
-    if place then
-      remembered = sub(remembered, 1, place + 7) .. write('>I4', at) .. sub(remembered, place + 12)
+    if there then
+      remembered = sub(remembered, 1, there + 7) .. write('>I4', at) .. sub(remembered, there + 12)
     else
-      if #remembered >= 288 then return end
+      -- What is not counted any more would go.
+      if #remembered >= 288 and stored > uniques then return end
       remembered, stored = remembered .. key .. write('>I4', at), stored + 1
       if stored > 24 * shards then return end
     end
-    shard[number] = remembered
+    if not set then
+      set = #fields + 1
+      fields[set] = number
+      if place_of then place_of[number] = set end
+    end
+    fields[set + 1] = remembered
   end
-  uniques_oldest, uniques_last, uniques_count =
+  uniques_oldest, uniques_last, uniques_count, seen_before =
     merged(uniques_n, uniques_oldest, uniques_last, uniques_count, 86400, at, n)
   if not uniques_oldest then return end
-  day, peak, messages, uniques = day + n, peak + n, messages + 1, uniques + n
-  held, open = held - n, open - 1
-  if held < 0 or open < 0 or fresh < 0 or stored > 2 * uniques + 24 or (shards > 1 and stored < 8 * shards) then return end
-
-  -- Nonces that never come again go.
-  if settled > unsettled then unsettled = settled end
-  local first = 11
-  while first < #counted and read('>I6', counted, first) < unsettled do first = first + 6 end
-  call('HSET', KEYS[1], 's',
-    write('>I6I6I4I4I2I6I4I4I4I2I6I4I4I4', now, due, kept, held, day_n, day, day_oldest, day_last, day_count, peak_n, peak,
-      peak_oldest, peak_last, peak_count),
-    daemon, write('>I4I6', second, unsettled) .. sub(counted, first) .. write('>I6', nonce))
-  call('HDEL', KEYS[1], 'o' .. id)
-  us = write('>I6I4I4I2I6I4I4I4', user_due, user_kept, open, messages_n, messages, messages_oldest, messages_last, messages_count)
-  u = write('>I4I4I3I4I4I2I6I4I4I4', fresh, known, shards, stored, forgotten, uniques_n, uniques, uniques_oldest, uniques_last,
-    uniques_count)
-  if list_changed then
-    call('HSET', KEYS[2], 's', us, 'u', u, 'n', list)
-  else
-    call('HSET', KEYS[2], 's', us, 'u', u)
+  if seen_before then
+    list, list_changed = (list or uniques_n > 0 and call('HGET', more, 'n') or '') .. seen_before, true
+    uniques_n = uniques_n + 1
   end
-  call('HDEL', KEYS[2], unpack(names, 3))
-  for number, remembered in pairs(shard) do call('HSET', KEYS[3], number, remembered) end
+  if list_changed then
+    local last = #fields
+    fields[last + 1], fields[last + 2] = 'n', list
+  end
+  messages, uniques, open = messages + 1, uniques + n, open - 1
+  if fresh < 0 or stored > 2 * uniques + 24 or (shards > 1 and stored < 8 * shards) then return end
+  -- How many are held is told exactly.
+  if who >= 4 and fresh > 0 and find(held, '\255\255\255\255', 1, true) then return end
+  if held == '' then due, known = NEVER_ENDS, MOST_COUNTED end
+  return write('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', due, kept, open, 77 + #held, fresh, known, 0, messages, uniques,
+    shards, stored, forgotten, messages_n, messages_oldest, messages_last, messages_count, uniques_n, uniques_oldest,
+    uniques_last, uniques_count) .. held, ends, fields, messages, open, uniques, fresh
+end
+
+-- The daemons' counted messages with one more; nil: that one is there already, or late.
+local function with_nonce(daemons, daemon, second, nonce, unsettled)
+  local place = 1
+  while place < #daemons do
+    local settled, count = read('>I6I3', daemons, place + 10)
+    local first, beyond = place + 19, place + 19 + count * 6
+    if sub(daemons, place, place + 5) == daemon then
+      local counted = sub(daemons, first, beyond - 1)
+      if read('>I6', nonce) < settled or place_in(counted, nonce, 1, 6) then return end
+      -- Nonces that never come again go.
+      if settled > unsettled then unsettled = settled end
+      local gone = 0
+      while gone < count and read('>I6', counted, gone * 6 + 1) < unsettled do gone = gone + 1 end
+      return sub(daemons, 1, place + 5) .. write('>I4I6I3', second, unsettled, count - gone + 1) .. sub(counted, gone * 6 + 1)
+        .. nonce .. sub(daemons, beyond)
+    end
+    place = beyond
+  end
+end
+
+local function usual_commit(k, a)
+  read_parameters(arguments[a])
+  local id, recipients, message, daemon = arguments[a + 1], arguments[a + 2], arguments[a + 3], arguments[a + 4]
+  local unnamed, age, _, unsettled = read('>I4I6I6I6', message)
+  local n, senders = #recipients / 8, who % 4
+  if n == 0 or n > 100 or unnamed > 0 or age > 0 then return end
+  local c_key, u_key = keys[k], keys[k + 2]
+  local got
+  if senders == 3 then
+    got = call('MGET', c_key, u_key, keys[k + 4])
+  elseif senders > 0 then
+    got = call('MGET', c_key, u_key)
+  else
+    return
+  end
+  local c, u = got[1], got[2]
+  if not (c and u) then return end
+  local latest, kept, held, size, daemons_size, day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest,
+    peak_last, peak_count = read('>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', c)
+  local now = time()
+  if now < latest then now = latest end
+  local second, at, from = floor(now / 1000), math.ceil(now / 1000), 61 + daemons_size
+  if kept * 1000 < now + 90000000 or day_oldest <= second - 86400 or peak_oldest <= second - 600 or #c > size + TOO_LONG
+    or size <= from or read('>I6', c, from) <= now or held < n then return end
+  local daemons = with_nonce(sub(c, 61, from - 1), daemon, second, sub(message, 11, 16), unsettled)
+  if not daemons then return end
+  local day_before, peak_before
+  day_oldest, day_last, day_count, day_before = merged(day_n, day_oldest, day_last, day_count, 86400, at, n)
+  peak_oldest, peak_last, peak_count, peak_before = merged(peak_n, peak_oldest, peak_last, peak_count, 600, at, n)
+  if not (day_oldest and peak_oldest) or ((day_before or peak_before) and day_n == 0) then return end
+
+  local after, ends, fields, messages, open, uniques, fresh = counting(u, keys[k + 3], id, recipients, n, at, now)
+  if not after then return end
+  local l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh
+  if senders == 3 then
+    if not got[3] then return end
+    l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh =
+      counting(got[3], keys[k + 5], id, recipients, n, at, now)
+    if not l_after or l_ends ~= ends then return end
+  end
+
+  local open_ends = sub(c, from, size)
+  local place = place_in(open_ends, write('>I6', ends), 1, 10)
+  if not place then return end
+  local there = read('>I4', open_ends, place + 6)
+  if there < n then return end
+  open_ends = sub(open_ends, 1, place - 1) .. (there > n and write('>I6I4', ends, there - n) or '') .. sub(open_ends, place + 10)
+  day, peak, held = day + n, peak + n, held - n
+  if day_before then
+    local list = day_n > 0 and call('HGET', keys[k + 1], 'd') or ''
+    call('HSET', keys[k + 1], 'd', list .. day_before)
+    day_n = day_n + 1
+  end
+  if peak_before then
+    local list = peak_n > 0 and call('HGET', keys[k + 1], 'p') or ''
+    call('HSET', keys[k + 1], 'p', list .. peak_before)
+    peak_n = peak_n + 1
+  end
+  call('SETRANGE', c_key, '0', write('>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', now, kept, held, 60 + #daemons + #open_ends, #daemons,
+    day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest, peak_last, peak_count) .. daemons .. open_ends)
+  call('SETRANGE', u_key, '0', after)
+  call('HSET', keys[k + 3], unpack(fields))
+  if l_after then
+    call('SETRANGE', keys[k + 4], '0', l_after)
+    call('HSET', keys[k + 5], unpack(l_fields))
+  end
 
   if who < 4 then return now end
   local answer = { now }
   local function tell(limit, max, used, held_now)
-    if max == 281474976710655 then return end
+    if max == NEVER_ENDS then return end
     local last = #answer
     answer[last + 1], answer[last + 2], answer[last + 3], answer[last + 4], answer[last + 5] = limit + 10, used + held_now, used, 0, 0
   end
-  tell(1, messages_max, messages, open)
-  tell(2, uniques_max, uniques, fresh)
-  tell(5, peak_max, peak, held)
-  tell(6, day_max, day, held)
+  if senders == 2 then
+    tell(3, max_3, messages, open)
+    tell(4, max_4, uniques, fresh)
+  else
+    tell(1, max_1, messages, open)
+    tell(2, max_2, uniques, fresh)
+  end
+  if senders == 3 then
+    tell(3, max_3, l_messages, l_open)
+    tell(4, max_4, l_uniques, l_fresh)
+  end
+  tell(5, max_5, peak, held)
+  tell(6, max_6, day, held)
   return #answer == 1 and now or answer
 end

@@ -1,44 +1,85 @@
-local function usual_reservation()
-  local who, _, timeout, messages_max, uniques_max, _, _, peak_max, day_max = read('>I1I1I6I6I6I6I6I6I6', ARGV[1])
-  if who ~= 1 then return end
-  local id, key = ARGV[2], ARGV[3]
-  local of_customer = call('HMGET', KEYS[1], 's', 'o' .. id)
-  local of_user = call('HMGET', KEYS[2], 's', 'u', 'm' .. id, 'k' .. key)
-  local s, mine, us, u = of_customer[1], of_customer[2], of_user[1], of_user[2]
-  if not (s and us and u) or of_user[4] then return end
+-- A sender's account with one more held recipient; when the transaction ends; whether it is the transaction's first.
+local function holding(u, messages_max, uniques_max, id, key, now)
+  local due, kept, open, size, fresh, known, spilled, messages, uniques, _, stored, forgotten =
+    read('>I6I4I4I3I4I4I1I6I6I3I4I4', u)
+  if due <= now or known <= forgotten or kept * 1000 < now + 90000000 or spilled > 0 or uniques + fresh >= uniques_max
+    or #u > size + TOO_LONG or size > 1000 then return end
+  local transaction, recipient, ends = '\13t' .. id, '\9k' .. key, nil
+  local held, is_first = '', true
+  if size > 77 then
+    held = sub(u, 78, size)
+    if find(held, recipient, 1, true) then return end
+    local place = find(held, transaction, 1, true)
+    if place then
+      local length
+      length, ends = read('>I2I6', held, place + 14)
+      held = sub(held, 1, place + 13) .. write('>I2', length + 8) .. sub(held, place + 16, place + 15 + length) .. key
+        .. sub(held, place + 16 + length)
+      is_first = false
+    end
+  end
+  -- Whether it was seen need not be known while there is room for one more.
+  local seen = stored > 0 and MOST_COUNTED or 0
+  fresh = fresh + 1
+  if is_first then
+    if messages + open >= messages_max then return end
+    ends, open = now + timeout, open + 1
+    held = held .. transaction .. write('>I2I6', 14, ends) .. key .. recipient .. write('>I2I4I6', 10, seen, ends)
+  else
+    held = held .. recipient .. write('>I2I4I6', 10, seen, ends)
+  end
+  if ends < due then due = ends end
+  return write('>I6I4I4I3I4I4I1', due, kept, open, 77 + #held, fresh, known, 0) .. sub(u, 27, 77) .. held, ends, is_first
+end
 
-  local latest, due, kept, held, _, day, _, _, _, _, peak = read('>I6I6I4I4I2I6I4I4I4I2I6', s)
-  local user_due, user_kept, open, _, messages = read('>I6I4I4I2I6', us)
-  local fresh, known, shards, stored, forgotten, _, uniques = read('>I4I4I3I4I4I2I6', u)
-  local now = math.max(time(), latest)
-  local kept_for = now / 1000 + 90000
-  if due <= now or user_due <= now or known <= forgotten or kept < kept_for or user_kept < kept_for then return end
-  if uniques + fresh >= uniques_max or peak + held >= peak_max or day + held >= day_max then return end
-  local ends = now + timeout
-  if mine then
-    ends = read('>I6', mine)
-    if place_in(mine, key, 7, 8) then return now end
-  elseif messages + open >= messages_max then
+-- A customer's account with one more held recipient of a transaction that ends then.
+local function customer_holding(c, now, kept, held, size, daemons, ends, is_first)
+  local from = 61 + daemons
+  local last = size > from and read('>I6', c, size - 9) or 0
+  if last < ends then
+    if not is_first or size - from >= 319 then return end
+    return write('>I6I4I4I3', now, kept, held + 1, size + 10) .. sub(c, 18, size) .. write('>I6I4', ends, 1)
+  end
+  local place = last == ends and size - 9 or place_in(c, write('>I6', ends), from, 10)
+  if not place or place > size then return end
+  return write('>I6I4I4I3', now, kept, held + 1, size) .. sub(c, 18, place + 5) .. write('>I4', read('>I4', c, place + 6) + 1)
+    .. sub(c, place + 10, size)
+end
+
+local function usual_reserve(k, a)
+  read_parameters(arguments[a])
+  local senders, id, key = who, arguments[a + 1], arguments[a + 2]
+  local c_key, u_key = keys[k], keys[k + 2]
+  local got
+  if senders == 3 then
+    got = call('MGET', c_key, u_key, keys[k + 4])
+  elseif senders > 0 then
+    got = call('MGET', c_key, u_key)
+  else
     return
   end
-
-  local seen = 0
-  if stored > 0 then
-    local shard = call('HGET', KEYS[3], usual_shard(shards, key))
-    local place = shard and place_in(shard, key, 1, 12)
-    seen = place and read('>I4', shard, place + 8) or 0
-    if seen <= forgotten then seen = 0 end
+  local c, u = got[1], got[2]
+  if not (c and u) then return end
+  local latest, kept, held, size, daemons, day, peak = read('>I6I4I4I3I3I6I6', c)
+  local now = time()
+  if now < latest then now = latest end
+  if kept * 1000 < now + 90000000 or day + held >= max_6 or peak + held >= max_5 or #c > size + TOO_LONG
+    or (size > 60 + daemons and read('>I6', c, 61 + daemons) <= now) then return end
+  local messages_max, uniques_max = max_1, max_2
+  if senders == 2 then messages_max, uniques_max = max_3, max_4 end
+  local after, ends, is_first = holding(u, messages_max, uniques_max, id, key, now)
+  if not after then return end
+  local of_login
+  if senders == 3 then
+    local l, login_ends, is_login_first = got[3], nil, nil
+    if not l then return end
+    of_login, login_ends, is_login_first = holding(l, max_3, max_4, id, key, now)
+    if not of_login or login_ends ~= ends or is_login_first ~= is_first then return end
   end
-  if seen == 0 then fresh = fresh + 1 elseif seen < known then known = seen end
-  local until_now = write('>I6I6I4I4', now, ends < due and ends or due, kept, held + 1)
-  call('HSET', KEYS[1], 's', until_now .. sub(s, 21), 'o' .. id, (mine or write('>I6', ends)) .. key)
-  if ends < user_due then user_due = ends end
-  us = write('>I6I4I4', user_due, user_kept, mine and open or open + 1) .. sub(us, 15)
-  u, key = write('>I4I4', fresh, known) .. sub(u, 9), 'k' .. key
-  if mine then
-    call('HSET', KEYS[2], 's', us, 'u', u, key, write('>I4I6', seen, ends))
-  else
-    call('HSET', KEYS[2], 's', us, 'u', u, key, write('>I4I6', seen, ends), 'm' .. id, write('>I6', ends))
-  end
+  local of_customer = customer_holding(c, now, kept, held, size, daemons, ends, is_first)
+  if not of_customer then return end
+  call('SETRANGE', c_key, '0', of_customer)
+  call('SETRANGE', u_key, '0', after)
+  if of_login then call('SETRANGE', keys[k + 4], '0', of_login) end
   return now
 end

@@ -2,31 +2,27 @@
 -- bucket of a 120th of the window are merged and keep the later time. So it may forget late, by less than 1 % of the
 -- window, and never early.
 --
--- In the account: a summary of 20 bytes (how many entries lie before the last one, the total, the oldest entry's second,
--- the last entry's second and count); and, under a name of its own, the entries before the last one, 8 bytes each
--- (second, count). An entry holds what was counted after the second of the entry before it, up to its own.
+-- In the account: how many entries lie before the last one, the total, the oldest entry's second, the last entry's second
+-- and count; and, in the account's second key, the entries before the last one, 8 bytes each (second, count). An entry holds
+-- what was counted after the second of the entry before it, up to its own.
 local call, floor, sub = redis.call, math.floor, string.sub
 local write, read = struct.pack, struct.unpack
+
+local now
 
 local DAY, TEN_MINUTES = 86400, 600
 local NEVER = 4294967295
 local MOST = 4294967295
 local EXACT_ENTRIES, BUCKETS = 64, 120
-local SUMMARY = '>I2I6I4I4I4'
 
-local function window(seconds, field, account, summary, place)
+local function window(seconds, field, account)
   local w = { seconds = seconds, field = field, account = account, n = 0, total = 0, oldest = NEVER, last = 0, count = 0 }
   w.forgotten = 0
-  if summary then w.n, w.total, w.oldest, w.last, w.count = read(SUMMARY, summary, place) end
   return w
 end
 
-local function summary(w)
-  return write(SUMMARY, w.n, w.total, w.oldest, w.last, w.count)
-end
-
 local function entries(w)
-  if not w.list then w.list = w.n > 0 and call('HGET', w.account.key, w.field) or '' end
+  if not w.list then w.list = w.n > 0 and call('HGET', w.account.more, w.field) or '' end
   return w.list
 end
 
