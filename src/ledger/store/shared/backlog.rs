@@ -20,7 +20,15 @@ struct Waiting {
     messages: VecDeque<Passed>,
     /// Somebody sees to it that they are counted.
     is_attended: bool,
-    put_off: usize,
+}
+
+/// What is to be counted.
+pub(super) enum Next {
+    Message(Passed),
+    /// None of those that are left, as things stand.
+    Later,
+    /// All are counted, and the caller need not attend to it any more.
+    None,
 }
 
 /// A message that passed.
@@ -46,30 +54,30 @@ impl Backlog {
         Ok(!std::mem::replace(&mut waiting.is_attended, true))
     }
 
-    /// The next one. `None`: all are counted, and the caller need not attend to it any more.
-    pub fn next(&self) -> Option<Passed> {
+    /// The next one of those that can be counted. One caller at a time.
+    pub fn next(&self, can_be_counted: impl Fn(&Passed) -> bool) -> Next {
         let mut waiting = self.waiting.lock();
-        let next = waiting.messages.front().cloned();
-        waiting.is_attended = next.is_some();
-        next
-    }
-
-    /// The next one cannot be counted yet: others come first. True if none of them is left that was not tried since the last
-    /// was counted.
-    pub fn put_off(&self) -> bool {
-        let mut waiting = self.waiting.lock();
-        waiting.put_off += 1;
-        if let Some(message) = waiting.messages.pop_front() {
-            waiting.messages.push_back(message);
+        for _ in 0..waiting.messages.len() {
+            match waiting.messages.front() {
+                Some(next) if can_be_counted(next) => return Next::Message(next.clone()),
+                _ => waiting.messages.rotate_left(1),
+            }
         }
-        waiting.put_off >= waiting.messages.len()
+        waiting.is_attended = !waiting.messages.is_empty();
+        if waiting.is_attended { Next::Later } else { Next::None }
     }
 
-    /// The next one is counted.
-    pub fn counted(&self) {
+    /// What was the next one is not counted yet: others come first.
+    pub fn put_off(&self) {
         let mut waiting = self.waiting.lock();
-        waiting.messages.pop_front();
-        waiting.put_off = 0;
+        if !waiting.messages.is_empty() {
+            waiting.messages.rotate_left(1);
+        }
+    }
+
+    /// What was the next one is counted.
+    pub fn counted(&self) {
+        self.waiting.lock().messages.pop_front();
     }
 
     pub fn len(&self) -> usize {

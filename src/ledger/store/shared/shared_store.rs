@@ -1,7 +1,7 @@
 //! The shared store as the ledger sees it.
 
 use super::answer;
-use super::backlog::{Backlog, Passed};
+use super::backlog::{Backlog, Next, Passed};
 use super::connection::in_words;
 use super::link::{Link, Trouble};
 use super::names::PREFIX;
@@ -192,7 +192,7 @@ impl SharedStore {
         if let Some(local) = self.0.local() {
             return self.commit_or_count_here(local, id, parties, limits, Kept { named: &named, ..kept }).await;
         }
-        let nonce = self.0.nonces.take();
+        let nonce = self.0.nonces.take(&parties.customer);
         let message = Message { parties, named: &named, unnamed: kept.unnamed };
         let answer = self.0.count(id, limits, message, nonce.number(), Duration::ZERO).await;
         if answer.is_err() && self.0.on_outage == OnOutage::Accept {
@@ -213,7 +213,7 @@ impl SharedStore {
     ) -> Result<Answer, LedgerError> {
         let mut attempt = Attempt { transaction: transaction(self.0.daemon, id), nonce: None };
         if !self.0.decides_here(local, &parties.customer) {
-            let nonce = self.0.nonces.take();
+            let nonce = self.0.nonces.take(&parties.customer);
             let message = Message { parties, named: kept.named, unnamed: kept.unnamed };
             if let Ok(value) = self.0.count(id, limits, message, nonce.number(), Duration::ZERO).await {
                 local.release(id, parties);
@@ -405,7 +405,7 @@ impl Inner {
     ) -> Result<Value, Trouble> {
         let (daemon, kept) = (self.daemon, Kept { named: message.named, unnamed: message.unnamed });
         let tells = limits.warn() || self.local.is_some();
-        let accepted = Accepted { age, nonce, unsettled: self.nonces.unsettled(), tells };
+        let accepted = Accepted { age, nonce, unsettled: self.nonces.unsettled(&message.parties.customer), tells };
         let (id, timeout) = (transaction(daemon, id), self.reservation_timeout);
         let question = Question::commit(&self.prefix, id, daemon, message.parties, limits, timeout, kept, accepted);
         self.link.ask(&scripts::COMMIT, question).await
@@ -424,23 +424,37 @@ impl Inner {
         match self.backlog.push(message) {
             Ok(true) => drop(tokio::spawn(self.count_backlog())),
             Ok(false) => {}
-            Err(lost) => self.nonces.settle(lost.nonce),
+            Err(lost) => self.nonces.settle(&lost.parties.customer, lost.nonce),
         }
     }
 
     async fn count_backlog(self: Arc<Self>) {
         let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
-        while let Some(passed) = self.backlog.next() {
-            self.link.up().await;
+        let mut changes = self.link.changes();
+        loop {
+            let can_be_counted = |passed: &Passed| {
+                let key = || names::of_customer(&self.prefix, &passed.parties.customer);
+                !self.link.is_away(key)
+            };
+            let passed = match self.backlog.next(can_be_counted) {
+                Next::Message(passed) => passed,
+                Next::Later => {
+                    let _ = changes.changed().await;
+                    continue;
+                }
+                Next::None => return,
+            };
             let message = Message { parties: &passed.parties, named: &passed.named, unnamed: passed.unnamed };
             let counted = self.count(ReservationId(0), &unlimited, message, passed.nonce, passed.at.elapsed()).await;
             match counted {
                 Ok(_) => {
                     self.backlog.counted();
-                    self.nonces.settle(passed.nonce);
+                    self.nonces.settle(&passed.parties.customer, passed.nonce);
                 }
-                Err(_) if self.backlog.put_off() => tokio::time::sleep(Duration::from_millis(200)).await,
-                Err(_) => {}
+                Err(_) => {
+                    self.backlog.put_off();
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
             }
         }
     }

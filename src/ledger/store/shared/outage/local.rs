@@ -173,7 +173,7 @@ impl Local {
         let answer = self.book.commit(now, id, parties, &lowered, kept, how, |counted| entry = Some(counted));
         let answer = self.in_full(answer, &base, limits);
         let Some(entry) = entry else {
-            attempt.nonce.into_iter().for_each(|nonce| self.nonces.settle(nonce));
+            attempt.nonce.into_iter().for_each(|nonce| self.nonces.settle(&parties.customer, nonce));
             return (answer, None);
         };
         *customers.entry(parties.customer.clone()).or_default() += 1;
@@ -362,7 +362,7 @@ impl Local {
         if let Some(nonce) = message.nonce
             && message.transaction.starts_with(&self.daemon)
         {
-            self.nonces.settle(nonce);
+            self.nonces.settle(&message.parties.customer, nonce);
         }
     }
 
