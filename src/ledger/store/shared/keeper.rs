@@ -6,7 +6,7 @@ use super::link::Trouble;
 use super::names;
 use super::part::{Part, Pause, within_limit};
 use super::server::{Found, Nodes, Servers};
-use super::shared_store::ServerTime;
+use super::server_time::ServerTime;
 use super::slots::{Address, Slots, read_address};
 use super::whole::{Kept, Whole};
 use crate::ledger::Outage;

@@ -5,7 +5,7 @@
 
 use super::connection::Connection;
 use super::scripts::{Asked, Call};
-use super::shared_store::ServerTime;
+use super::server_time::ServerTime;
 use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use std::collections::VecDeque;

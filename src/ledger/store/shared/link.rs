@@ -11,7 +11,7 @@ use super::part::NoConnection;
 use super::question::Question;
 use super::scripts::{Asked, Script};
 use super::server::Servers;
-use super::shared_store::ServerTime;
+use super::server_time::ServerTime;
 use super::slots::slot_of;
 use crate::ledger::Outage;
 use redis::Value;

@@ -14,6 +14,7 @@
 mod answer;
 mod backlog;
 mod connection;
+mod health;
 mod keeper;
 mod lane;
 mod link;
@@ -24,9 +25,11 @@ mod part;
 mod question;
 mod scripts;
 mod server;
+mod server_time;
 mod shared_store;
 mod slots;
 mod top;
 mod whole;
 
-pub(in crate::ledger) use shared_store::{ServerTime, SharedStore};
+pub(in crate::ledger) use server_time::ServerTime;
+pub(in crate::ledger) use shared_store::SharedStore;

@@ -9,20 +9,18 @@ use super::nonces::Nonces;
 use super::outage::{Attempt, Local, Merger, Opened, merge};
 use super::question::{Accepted, Daemon, Question, transaction};
 use super::server::Servers;
+use super::server_time::ServerTime;
 use super::{names, scripts, top};
 use crate::clock::{Anchor, Clock, SystemClock};
 use crate::config::OnOutage;
 use crate::directory::{CustomerLimits, Limit, LimitName};
-use crate::ledger::{
-    Answer, Kept, LedgerError, LimitUsage, OpenError, Outage, Parties, Readiness, RecipientKey, ReservationId, Subject,
-};
+use crate::ledger::{Answer, Kept, LedgerError, LimitUsage, OpenError, Parties, RecipientKey, ReservationId, Subject};
 use redis::Value;
 use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// How long a stop waits for what passed while the store was away.
@@ -30,20 +28,20 @@ const LAST_COUNTS: Duration = Duration::from_secs(3);
 
 /// How a daemon uses a store that several daemons share.
 #[derive(Debug)]
-pub(in crate::ledger) struct SharedStore(Arc<Inner>);
+pub(in crate::ledger) struct SharedStore(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    link: Arc<Link>,
+pub(super) struct Inner {
+    pub(super) link: Arc<Link>,
     prefix: String,
     daemon: Daemon,
     nonces: Arc<Nonces>,
     reservation_timeout: Duration,
-    on_outage: OnOutage,
-    backlog: Backlog,
+    pub(super) on_outage: OnOutage,
+    pub(super) backlog: Backlog,
     clock: Arc<dyn Clock>,
     /// Decides while the store is away (`on_outage = "local"`).
-    local: Option<Arc<Local>>,
+    pub(super) local: Option<Arc<Local>>,
     merging: OnceLock<AbortHandle>,
 }
 
@@ -55,30 +53,6 @@ impl Drop for Inner {
         if let Some(local) = &self.local {
             local.close();
         }
-    }
-}
-
-/// Whose clock the scripts go by.
-#[derive(Clone, Debug)]
-pub(in crate::ledger) enum ServerTime {
-    /// The server's; with the shift of a test, if there is one.
-    Server,
-    /// A clock that a test moves.
-    #[cfg_attr(not(feature = "test-clock"), expect(dead_code, reason = "for tests"))]
-    Told(Arc<dyn Clock>),
-}
-
-impl ServerTime {
-    /// What the scripts take in tests: their last argument.
-    pub fn as_told(&self) -> Option<Vec<u8>> {
-        if !cfg!(feature = "test-clock") {
-            return None;
-        }
-        let told = match self {
-            ServerTime::Server => format!("+{}", crate::clock::test_shift_ms()),
-            ServerTime::Told(clock) => format!("={}", clock.now().0),
-        };
-        Some(told.into_bytes())
     }
 }
 
@@ -290,47 +264,8 @@ impl SharedStore {
         self.0.link.ready().await.map_err(LedgerError::Unavailable)
     }
 
-    /// What is away and why, and changes of that.
-    pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
-        self.0.link.outage()
-    }
-
-    /// What an administrator should change at the servers, and changes of it.
-    pub fn advice(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.0.link.advice()
-    }
-
-    /// How many messages that were counted here are to be merged, and changes of that; and how many were merged. `None`
-    /// where nothing is counted here.
-    pub fn counted_here(&self) -> Option<(watch::Receiver<u64>, u64)> {
-        self.0.local.as_ref().map(|local| (local.waiting(), local.merged()))
-    }
-
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.0.clock.clone()
-    }
-
-    pub fn readiness(&self) -> Readiness {
-        let outage = self.0.link.outage().borrow().clone();
-        let (waiting, lost) = (self.0.backlog.len(), self.0.backlog.lost());
-        let here = self.0.local.as_ref().map(|local| *local.waiting().borrow());
-        match outage {
-            Some(outage) if let Some(waiting) = here => Readiness::Degraded(
-                format!("{outage}; decided by the last known counts and by {waiting} messages counted here since")
-                    .into(),
-            ),
-            None if let Some(waiting @ 1..) = here => {
-                Readiness::Degraded(format!("{waiting} messages that were counted here are still to be merged").into())
-            }
-            Some(outage) if self.0.on_outage == OnOutage::Accept => {
-                Readiness::Degraded(format!("{outage}; {waiting} messages passed that are still to be counted").into())
-            }
-            Some(outage) if outage.in_part => Readiness::Degraded(outage.to_string().into()),
-            Some(outage) => Readiness::Failed(outage.why),
-            None if lost > 0 => Readiness::Degraded(format!("{lost} messages passed that were never counted").into()),
-            None if self.0.link.is_connecting() => Readiness::Loading { done: 0, of: 0 },
-            None => Readiness::Ready,
-        }
     }
 
     /// Waits a while for what is still to be counted.

@@ -1,0 +1,49 @@
+//! How the shared store is: what is away, and what waits for it.
+
+use super::shared_store::SharedStore;
+use crate::config::OnOutage;
+use crate::ledger::{Outage, Readiness};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+impl SharedStore {
+    /// What is away and why, and changes of that.
+    pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
+        self.0.link.outage()
+    }
+
+    /// What an administrator should change at the servers, and changes of it.
+    pub fn advice(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.0.link.advice()
+    }
+
+    /// How many messages that were counted here are to be merged, and changes of that; and how many were merged. `None`
+    /// where nothing is counted here.
+    pub fn counted_here(&self) -> Option<(watch::Receiver<u64>, u64)> {
+        self.0.local.as_ref().map(|local| (local.waiting(), local.merged()))
+    }
+
+    /// Whether all is well, for `status`.
+    pub fn readiness(&self) -> Readiness {
+        let outage = self.0.link.outage().borrow().clone();
+        let (waiting, lost) = (self.0.backlog.len(), self.0.backlog.lost());
+        let here = self.0.local.as_ref().map(|local| *local.waiting().borrow());
+        match outage {
+            Some(outage) if let Some(waiting) = here => Readiness::Degraded(
+                format!("{outage}; decided by the last known counts and by {waiting} messages counted here since")
+                    .into(),
+            ),
+            None if let Some(waiting @ 1..) = here => {
+                Readiness::Degraded(format!("{waiting} messages that were counted here are still to be merged").into())
+            }
+            Some(outage) if self.0.on_outage == OnOutage::Accept => {
+                Readiness::Degraded(format!("{outage}; {waiting} messages passed that are still to be counted").into())
+            }
+            Some(outage) if outage.in_part => Readiness::Degraded(outage.to_string().into()),
+            Some(outage) => Readiness::Failed(outage.why),
+            None if lost > 0 => Readiness::Degraded(format!("{lost} messages passed that were never counted").into()),
+            None if self.0.link.is_connecting() => Readiness::Loading { done: 0, of: 0 },
+            None => Readiness::Ready,
+        }
+    }
+}
