@@ -114,21 +114,22 @@ local function counting(u, more, id, recipients, n, at, now)
     uniques_last, uniques_count) .. held, ends, fields, messages, open, uniques, fresh
 end
 
--- The daemons' counted messages with one more; nil: that one is there already, or late.
-local function with_nonce(daemons, daemon, second, nonce, unsettled)
-  local place = 1
-  while place < #daemons do
-    local settled, count = read('>I6I3', daemons, place + 10)
+-- The daemons' part of a customer's account, which ends before `from`, with one more counted message; nil: that is there
+-- already, or late, or it is the daemon's first.
+local function with_nonce(c, from, daemon, second, nonce, number, unsettled)
+  local place = 61
+  while place < from do
+    local settled, count = read('>I6I3', c, place + 10)
     local first, beyond = place + 19, place + 19 + count * 6
-    if sub(daemons, place, place + 5) == daemon then
-      local counted = sub(daemons, first, beyond - 1)
-      if read('>I6', nonce) < settled or place_in(counted, nonce, 1, 6) then return end
+    if find(c, daemon, place, true) == place then
+      if number < settled then return end
       -- Nonces that never come again go.
       if settled > unsettled then unsettled = settled end
-      local gone = 0
-      while gone < count and read('>I6', counted, gone * 6 + 1) < unsettled do gone = gone + 1 end
-      return sub(daemons, 1, place + 5) .. write('>I4I6I3', second, unsettled, count - gone + 1) .. sub(counted, gone * 6 + 1)
-        .. nonce .. sub(daemons, beyond)
+      while first < beyond and read('>I6', c, first) < unsettled do first = first + 6 end
+      local counted = first < beyond and sub(c, first, beyond - 1) or ''
+      if place_in(counted, nonce, 1, 6) then return end
+      return sub(c, 61, place + 5) .. write('>I4I6I3', second, unsettled, #counted / 6 + 1) .. counted .. nonce
+        .. sub(c, beyond, from - 1)
     end
     place = beyond
   end
@@ -137,7 +138,7 @@ end
 local function usual_commit(k, a)
   read_parameters(arguments[a])
   local id, recipients, message, daemon = arguments[a + 1], arguments[a + 2], arguments[a + 3], arguments[a + 4]
-  local unnamed, age, _, unsettled = read('>I4I6I6I6', message)
+  local unnamed, age, number, unsettled = read('>I4I6I6I6', message)
   local n, senders = #recipients / 8, who % 4
   if n == 0 or n > 100 or unnamed > 0 or age > 0 then return end
   local c_key, u_key = keys[k], keys[k + 2]
@@ -158,7 +159,7 @@ local function usual_commit(k, a)
   local second, at, from = floor(now / 1000), math.ceil(now / 1000), 61 + daemons_size
   if kept * 1000 < now + 90000000 or day_oldest <= second - 86400 or peak_oldest <= second - 600 or #c > size + TOO_LONG
     or size <= from or read('>I6', c, from) <= now or held < n then return end
-  local daemons = with_nonce(sub(c, 61, from - 1), daemon, second, sub(message, 11, 16), unsettled)
+  local daemons = with_nonce(c, from, daemon, second, sub(message, 11, 16), number, unsettled)
   if not daemons then return end
   local day_before, peak_before
   day_oldest, day_last, day_count, day_before = merged(day_n, day_oldest, day_last, day_count, 86400, at, n)
