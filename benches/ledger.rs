@@ -7,13 +7,15 @@
 //!
 //! The store is made in `$TMPDIR`, or `/var/tmp`: it has to be on a real disk for `commit` to mean anything.
 
+mod common;
+
+use common::{Folder, Random};
 use mimalloc::MiMalloc;
 use relaykeeper::clock::{ManualClock, Moment};
 use relaykeeper::config::Sync;
 use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
 use relaykeeper::ledger::{Foreseen, Kept, Ledger, Parties, RecipientKey};
 use std::alloc::{GlobalAlloc, Layout};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -467,40 +469,6 @@ fn key(user: usize, n: usize) -> RecipientKey {
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
-}
-
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
-
-/// A folder that goes when the bench is done with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        let base = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-        let folder = base.join(format!("relaykeeper-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for the store");
-        Folder(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The program's own allocator, which also counts what is asked of it.

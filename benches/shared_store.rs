@@ -1,12 +1,15 @@
 //! What a decision costs with the shared store, beside the embedded one and beside what the server can do at best: prints tables.
 //!
 //! ```text
-//! cargo bench --bench shared_store                     # all of it: two minutes
+//! cargo bench --bench shared_store                     # all of it: four minutes
 //! cargo bench --bench shared_store -- shared bare 16   # some of: embedded shared bare floor; and how many sessions
 //! ```
 //!
 //! Starts a private server on a unix socket in `$TMPDIR`, or `/var/tmp`: `redis-server`, or what `REDIS_SERVER` names.
 
+mod common;
+
+use common::{Folder, Random};
 use redis::aio::MultiplexedConnection;
 use relaykeeper::config::{OnOutage, Sync};
 use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
@@ -21,6 +24,8 @@ const USERS: usize = 1_000;
 const USERS_PER_CUSTOMER: usize = 10;
 const REMEMBERED: usize = 20;
 const MEASURED: Duration = Duration::from_secs(4);
+/// One user in so many has also logged in.
+const LOGINS: usize = 4;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -29,40 +34,42 @@ fn main() {
     let names: Vec<&String> = words.iter().filter(|word| word.parse::<usize>().is_err()).collect();
     let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| *wanted == name);
     println!(
-        "calls: a reservation, then the commit of its message, each with a user and every limit set; {USERS} users with \
-         {REMEMBERED} remembered recipients or more, half of the recipients new"
+        "calls: a reservation, then the commit of its message, each with a user and every limit set; at first nobody has logged \
+         in, then one in {LOGINS}; {USERS} users with {REMEMBERED} remembered recipients or more, half of the recipients new"
     );
     println!(
-        "{:>9} {:>8} {:>10} {:>8} {:>8} {:>13} {:>13}",
-        "store", "sessions", "calls/s", "p50 µs", "p99 µs", "client µs/call", "server µs/call"
+        "{:>9} {:>8} {:>6} {:>10} {:>8} {:>8} {:>13} {:>13}",
+        "store", "sessions", "logins", "calls/s", "p50 µs", "p99 µs", "client µs/call", "server µs/call"
     );
     // As the daemon: one thread for two cores.
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().expect("a runtime");
-    for sessions in sessions {
+    for (logins, sessions) in
+        [0, LOGINS].into_iter().flat_map(|logins| sessions.iter().map(move |&sessions| (logins, sessions)))
+    {
         let mut rates = [None; 4];
         for (place, name) in ["embedded", "shared", "bare", "floor"].into_iter().enumerate() {
             if is_wanted(name) {
-                rates[place] = Some(runtime.block_on(measure(name, sessions)));
+                rates[place] = Some(runtime.block_on(measure(name, sessions, logins)));
             }
         }
         for (place, name) in [(2, "the bare call's rate"), (3, "the rate of its reads and writes alone")] {
             if let (Some(shared), Some(other)) = (rates[1], rates[place]) {
-                println!("{sessions} sessions: the shared store has {:.2} of {name}", shared / other);
+                println!("{sessions} sessions, logins {logins}: the shared store has {:.2} of {name}", shared / other);
             }
         }
     }
 }
 
 /// Calls a second.
-async fn measure(name: &str, sessions: usize) -> f64 {
+async fn measure(name: &str, sessions: usize, logins: usize) -> f64 {
     let folder = Folder::new();
     if name == "embedded" {
         let ledger = Ledger::open(&folder.0, Sync::Full, RESERVATION_TIMEOUT).expect("the store opens");
         ledger.ready().await.expect("the store is ready");
-        fill(&ledger).await;
-        return run(name, sessions, None, Arc::new(Calls::Ledger(ledger))).await;
+        fill(&ledger, logins).await;
+        return run(name, (sessions, logins), None, Arc::new(Calls::Ledger(ledger))).await;
     }
     let server = Server::start(&folder);
     let connection = server.connection().await;
@@ -70,19 +77,24 @@ async fn measure(name: &str, sessions: usize) -> f64 {
         "shared" => {
             let ledger = Ledger::open_shared(&[server.url()], OnOutage::Defer, RESERVATION_TIMEOUT).expect("a URL");
             ledger.ready().await.expect("the server answers");
-            fill(&ledger).await;
+            fill(&ledger, logins).await;
             Calls::Ledger(ledger)
         }
         _ => Calls::bare(connection.clone(), name == "floor").await,
     };
-    run(name, sessions, Some(connection), Arc::new(calls)).await
+    run(name, (sessions, logins), Some(connection), Arc::new(calls)).await
 }
 
-async fn run(name: &str, sessions: usize, server: Option<MultiplexedConnection>, calls: Arc<Calls>) -> f64 {
+async fn run(
+    name: &str,
+    (sessions, logins): (usize, usize),
+    server: Option<MultiplexedConnection>,
+    calls: Arc<Calls>,
+) -> f64 {
     if let Some(server) = &server {
         let _: () = redis::cmd("CONFIG").arg("RESETSTAT").query_async(&mut server.clone()).await.expect("reset");
     }
-    let parties = Arc::new((0..USERS).map(party).collect::<Vec<_>>());
+    let parties = Arc::new((0..USERS).map(|user| party(user, logins)).collect::<Vec<_>>());
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let tasks: Vec<_> = (0..sessions)
         .map(|session| {
@@ -113,7 +125,11 @@ async fn run(name: &str, sessions: usize, server: Option<MultiplexedConnection>,
         Some(server) => format!("{:.1}", server_microseconds(server).await / times.len() as f64),
         None => "-".to_owned(),
     };
-    println!("{name:>9} {sessions:>8} {rate:>10.0} {:>8} {:>8} {cpu:>13.1} {served:>13}", at(0.5), at(0.99));
+    println!(
+        "{name:>9} {sessions:>8} {logins:>6} {rate:>10.0} {:>8} {:>8} {cpu:>13.1} {served:>13}",
+        at(0.5),
+        at(0.99)
+    );
     rate
 }
 
@@ -162,17 +178,28 @@ impl Calls {
                 note(began);
             }
             Calls::Bare(connection, digests) => {
-                let user = parties.user.as_deref().unwrap_or_default();
                 let tag = format!("rk:{{{}}}", parties.customer);
-                let keys = [format!("{tag}:c"), format!("{tag}:u:{user}"), format!("{tag}:ur:{user}")];
+                let mut keys = vec![format!("{tag}:c"), format!("{tag}:c+")];
+                for (letter, name) in [("u", &parties.user), ("l", &parties.login)] {
+                    if let Some(name) = name {
+                        keys.extend([format!("{tag}:{letter}:{name}"), format!("{tag}:{letter}+:{name}")]);
+                    }
+                }
                 let id = [&recipient.0.to_be_bytes()[..], &[0; 4]].concat();
                 for (digest, further) in digests.iter().zip([&[][..], &[22, 6]]) {
                     let began = Instant::now();
                     let mut command = redis::cmd("EVALSHA");
-                    command.arg(digest).arg(3).arg(&keys).arg(&[0; 44]).arg(&id).arg(&recipient.0.to_be_bytes());
+                    command
+                        .arg(digest)
+                        .arg(keys.len())
+                        .arg(&keys)
+                        .arg(&[0; 44])
+                        .arg(&id)
+                        .arg(&recipient.0.to_be_bytes());
                     for &size in further {
                         command.arg(&[0; 22][..size]);
                     }
+                    command.arg(&[0; 3]);
                     let answer = connection.clone().send_packed_command(&command).await;
                     assert!(matches!(answer, Ok(redis::Value::Int(_))));
                     note(began);
@@ -184,27 +211,24 @@ impl Calls {
 
 /// What a reservation reads and writes.
 const RESERVE: &str = "
-    local call, c, a, id, key = redis.call, KEYS[1], KEYS[2], ARGV[2], ARGV[3]
+    local call = redis.call
     call('TIME')
-    call('HMGET', c, 's', 'o' .. id)
-    call('HMGET', a, 's', 'u', 'm' .. id, 'k' .. key)
-    call('HSET', c, 's', string.rep('s', 60), 'o' .. id, string.rep('o', 14))
-    call('HSET', a, 's', string.rep('s', 32), 'u', string.rep('u', 37), 'm' .. id, 'mmmmmm', 'k' .. key, 'kkkkkkkkkk')
+    if KEYS[5] then call('MGET', KEYS[1], KEYS[3], KEYS[5]) else call('MGET', KEYS[1], KEYS[3]) end
+    call('SETRANGE', KEYS[1], '0', string.rep('c', 99))
+    for place = 3, #KEYS, 2 do call('SETRANGE', KEYS[place], '0', string.rep('u', 129)) end
     return 1700000000000";
 
 /// What a commit reads and writes.
 const COMMIT: &str = "
-    local call, c, a, id, key = redis.call, KEYS[1], KEYS[2], ARGV[2], ARGV[3]
+    local call, shard = redis.call, string.byte(ARGV[3]) % 2 == 0 and '000' or '001'
     call('TIME')
-    call('HMGET', c, 's', 'o' .. id, 'D' .. ARGV[5])
-    call('HMGET', a, 's', 'u', 'm' .. id, 'k' .. key)
-    local shard = string.byte(key) % 2
-    call('HGET', KEYS[3], shard)
-    call('HSET', c, 's', string.rep('s', 60), 'D' .. ARGV[5], 'dddddddddd')
-    call('HDEL', c, 'o' .. id)
-    call('HSET', a, 's', string.rep('s', 32), 'u', string.rep('u', 37))
-    call('HDEL', a, 'm' .. id, 'k' .. key)
-    call('HSET', KEYS[3], shard, string.rep('r', 180))
+    if KEYS[5] then call('MGET', KEYS[1], KEYS[3], KEYS[5]) else call('MGET', KEYS[1], KEYS[3]) end
+    call('SETRANGE', KEYS[1], '0', string.rep('c', 89))
+    for place = 3, #KEYS, 2 do
+      call('HGET', KEYS[place + 1], shard)
+      call('SETRANGE', KEYS[place], '0', string.rep('u', 77))
+      call('HSET', KEYS[place + 1], shard, string.rep('r', 180))
+    end
     return 1700000000000";
 
 /// A server of our own.
@@ -254,22 +278,23 @@ fn limits() -> CustomerLimits {
     })
 }
 
-fn party(user: usize) -> Parties {
+/// One in so many has also logged in; 0: none.
+fn party(user: usize, logins: usize) -> Parties {
     let customer = user / USERS_PER_CUSTOMER;
     Parties {
         customer: format!("customer{customer}").into(),
         user: Some(format!("user{user}@customer{customer}.example").into()),
-        login: None,
+        login: (logins > 0 && user.is_multiple_of(logins)).then(|| format!("login{user}").into()),
     }
 }
 
 /// Each user has sent to [`REMEMBERED`] recipients.
-async fn fill(ledger: &Ledger) {
+async fn fill(ledger: &Ledger, logins: usize) {
     let limits = limits();
     for user in 0..USERS {
         let named: Vec<_> = (0..REMEMBERED).map(|nth| key(user, nth)).collect();
         let kept = Kept { named: &named, unnamed: 0 };
-        let answer = ledger.commit(ledger.new_reservation(), &party(user), &limits, kept).await;
+        let answer = ledger.commit(ledger.new_reservation(), &party(user, logins), &limits, kept).await;
         assert!(answer.is_ok_and(|answer| answer.fits()));
     }
 }
@@ -277,40 +302,6 @@ async fn fill(ledger: &Ledger) {
 /// The user's n-th recipient.
 fn key(user: usize, n: usize) -> RecipientKey {
     RecipientKey(Random((user * 1_000_003 + n) as u64).next())
-}
-
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
-
-/// A folder that goes when the bench is done with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        let base = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-        let folder = base.join(format!("relaykeeper-shared-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        Folder(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// What this process has used of all CPUs.
