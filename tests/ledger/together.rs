@@ -1,12 +1,14 @@
-//! Questions that share a call to the shared store: each gets its own answer, and none harms another.
+//! Many questions at once to the shared store: they share calls, each gets its own answer, and none harms another.
 
 use crate::redis::{Flavour, Kind, Servers};
-use crate::stores::{RESERVATION_TIMEOUT, runtime};
+use crate::stores::{RESERVATION_TIMEOUT, START, runtime};
+use relaykeeper::clock::ManualClock;
 use relaykeeper::config::OnOutage;
 use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
 use relaykeeper::ledger::{
     Answer, Kept, Ledger, LedgerError, Parties, RecipientKey, ReservationId, Subject, SubjectKind,
 };
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -92,6 +94,31 @@ fn many_at_once_take_few_calls_and_are_decided_one_by_one() {
             assert!((sent / 2 - 7..=sent / 2).contains(&used), "{used}");
         });
     }
+}
+
+#[test]
+fn what_many_held_comes_back_by_itself_a_32nd_of_the_time_late_at_most() {
+    let servers = Servers::start(Flavour::Redis, Kind::Single, &[]);
+    let clock = Arc::new(ManualClock::at(START));
+    let opened =
+        Ledger::open_shared_with_clock(&servers.urls(), "rk:", OnOutage::Defer, RESERVATION_TIMEOUT, clock.clone());
+    let ledger = opened.unwrap();
+    runtime().block_on(async {
+        for n in 0..MANY {
+            let (id, ann) = (ledger.new_reservation(), user("acme", "ann"));
+            assert!(ledger.reserve(id, &ann, &at_most(MANY), RecipientKey(n)).await.unwrap().fits());
+            clock.advance(Duration::from_millis(500));
+        }
+        assert_eq!(held(&ledger, "acme").await, (0, MANY));
+        // All of them began within 150 s: the first has ended, the last has not.
+        clock.set(START.plus(RESERVATION_TIMEOUT + RESERVATION_TIMEOUT / 32));
+        let (_, left) = held(&ledger, "acme").await;
+        assert!((MANY - 38..MANY).contains(&left), "{left}");
+        clock.set(START.plus(Duration::from_secs(150) + RESERVATION_TIMEOUT + RESERVATION_TIMEOUT / 32));
+        assert_eq!(held(&ledger, "acme").await, (0, 0));
+        let answer = ledger.reserve(ledger.new_reservation(), &user("acme", "ann"), &at_most(1), RecipientKey(0)).await;
+        assert!(answer.unwrap().fits());
+    });
 }
 
 #[test]
