@@ -28,20 +28,20 @@ impl SharedStore {
         let outage = self.0.link.outage().borrow().clone();
         let (waiting, lost) = (self.0.backlog.len(), self.0.backlog.lost());
         let here = self.0.local.as_ref().map(|local| *local.waiting().borrow());
+        let degraded = |what: std::fmt::Arguments| Readiness::Degraded(what.to_string().into());
         match outage {
-            Some(outage) if let Some(waiting) = here => Readiness::Degraded(
-                format!("{outage}; decided by the last known counts and by {waiting} messages counted here since")
-                    .into(),
-            ),
+            Some(outage) if let Some(waiting) = here => degraded(format_args!(
+                "{outage}; decided by the last known counts; messages counted here since: {waiting}"
+            )),
             None if let Some(waiting @ 1..) = here => {
-                Readiness::Degraded(format!("{waiting} messages that were counted here are still to be merged").into())
+                degraded(format_args!("messages counted here that are still to be merged: {waiting}"))
             }
             Some(outage) if self.0.on_outage == OnOutage::Accept => {
-                Readiness::Degraded(format!("{outage}; {waiting} messages passed that are still to be counted").into())
+                degraded(format_args!("{outage}; messages that passed and are still to be counted: {waiting}"))
             }
-            Some(outage) if outage.in_part => Readiness::Degraded(outage.to_string().into()),
+            Some(outage) if outage.in_part => degraded(format_args!("{outage}")),
             Some(outage) => Readiness::Failed(outage.why),
-            None if lost > 0 => Readiness::Degraded(format!("{lost} messages passed that were never counted").into()),
+            None if lost > 0 => degraded(format_args!("messages that passed and were never counted: {lost}")),
             None if self.0.link.is_connecting() => Readiness::Loading { done: 0, of: 0 },
             None => Readiness::Ready,
         }
