@@ -4,7 +4,7 @@ echo acme.example >/etc/mailname
 send() {   # HELO-NAME REMOTE
   echo "$1" >/etc/nullmailer/helohost; echo "$2" >/etc/nullmailer/remotes; chown mail /etc/nullmailer/remotes; chmod 600 /etc/nullmailer/remotes
   nullmailer-send & sender=$!
-  until [ -z "$(ls /var/spool/nullmailer/queue)" ]; do kill -0 $sender && sleep 0.05; done
+  until [ -z "$(ls /var/spool/nullmailer/queue)" ]; do kill -0 $sender || exit 1; sleep 0.05; done
   kill $sender; wait $sender || true
 }
 nullmailer-inject -f ann@acme.example one@dest.example two@dest.example <"$MAIL/message"
