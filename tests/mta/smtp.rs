@@ -256,10 +256,15 @@ impl Client {
                 return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
             let mut buffer = [0; 4096];
-            let length = match &mut self.stream {
-                Stream::Plain(stream) => stream.read(&mut buffer)?,
-                Stream::Tls(stream) => stream.read(&mut buffer)?,
-                Stream::Closed => 0,
+            let read = match &mut self.stream {
+                Stream::Plain(stream) => stream.read(&mut buffer),
+                Stream::Tls(stream) => stream.read(&mut buffer),
+                Stream::Closed => Ok(0),
+            };
+            let length = match read {
+                // A signal ends a read that has a time limit (signal(7)); it is no end of anything.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
             };
             if length == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
