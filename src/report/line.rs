@@ -76,7 +76,7 @@ impl LogLine {
 
     /// Adds `key=value` for a word of our own, which stands as it is: plain printable characters.
     pub fn word(self, key: &'static str, word: &'static str) -> LogLine {
-        debug_assert!(word.bytes().all(|byte| Form::Bare.plain()[usize::from(byte)]) && !word.is_empty());
+        debug_assert!(is_plain_word(word) && !word.is_empty());
         self.append(key, |writer| writer.text.push_str(word))
     }
 
@@ -148,40 +148,25 @@ enum Form {
 }
 
 impl Form {
-    /// Which bytes stand as they are.
-    fn plain(self) -> &'static [bool; 256] {
-        static BARE: [bool; 256] = printable_except(b" \"=\\");
-        static QUOTED: [bool; 256] = printable_except(b"\"=\\");
-        static TEXT: [bool; 256] = printable_except(b"");
+    /// Whether a byte stands as it is.
+    fn has_plain(self, byte: u8) -> bool {
         match self {
-            Form::Bare => &BARE,
-            Form::Quoted => &QUOTED,
-            Form::Text => &TEXT,
+            Form::Bare => is_plain(byte),
+            Form::Quoted => is_plain(byte) || byte == b' ',
+            Form::Text => (b' '..=b'~').contains(&byte),
         }
     }
 }
 
-/// Whether the bytes stand as they are in every form. Looks at all of them whatever comes, so that the processor takes
-/// many at once: nearly every value is such a word.
-fn is_plain_word(text: &str) -> bool {
-    let is_plain = |byte: u8| (byte > b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'=') & (byte != b'\\');
-    text.bytes().fold(true, |so_far, byte| so_far & is_plain(byte))
+/// Whether a byte stands as it is in every form.
+fn is_plain(byte: u8) -> bool {
+    // No branches, so that the processor takes many bytes at once.
+    (byte > b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'=') & (byte != b'\\')
 }
 
-/// Printable ASCII but for these characters.
-const fn printable_except(special: &[u8]) -> [bool; 256] {
-    let mut plain = [false; 256];
-    let mut byte = b' ';
-    while byte <= b'~' {
-        plain[byte as usize] = true;
-        byte += 1;
-    }
-    let mut index = 0;
-    while index < special.len() {
-        plain[special[index] as usize] = false;
-        index += 1;
-    }
-    plain
+/// Whether all bytes do, as in nearly every value. Looks at all of them whatever comes.
+fn is_plain_word(text: &str) -> bool {
+    text.bytes().fold(true, |so_far, byte| so_far & is_plain(byte))
 }
 
 /// Writes one value in place, and puts it in quotes as soon as the first character needs them.
@@ -222,8 +207,7 @@ impl<'a> Value<'a> {
             return self.text.push_str(rest);
         }
         loop {
-            let is_plain = self.form.plain();
-            let plain = rest.bytes().position(|byte| !is_plain[usize::from(byte)]).unwrap_or(rest.len());
+            let plain = rest.bytes().position(|byte| !self.form.has_plain(byte)).unwrap_or(rest.len());
             let (copied, special) = rest.split_at(plain);
             self.text.push_str(copied);
             let Some(character) = special.chars().next() else { return };
