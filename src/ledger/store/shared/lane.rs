@@ -145,12 +145,10 @@ impl Lane {
 
     async fn call(&self, questions: &[&Arc<Asked>], slot_moves: bool) -> RedisResult<Value> {
         let call = Call { questions, time: self.time.as_told() };
-        match self.send_command(&call.by_digest(), slot_moves).await {
-            Err(error) if is_unknown_script(&error) => self.send_command(&call.in_full(), slot_moves).await,
-            Ok(Value::ServerError(error)) if is_unknown_script(&error.clone().into()) => {
-                self.send_command(&call.in_full(), slot_moves).await
-            }
-            answer => answer,
+        let answer = self.send_command(&call.by_digest(), slot_moves).await;
+        match is_unknown_script(&answer) {
+            true => self.send_command(&call.in_full(), slot_moves).await,
+            false => answer,
         }
     }
 
@@ -213,15 +211,21 @@ fn hand_out(answer: RedisResult<Value>, together: Vec<Waiting>) {
     }
 }
 
-fn is_unknown_script(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+/// The server does not know the script that it was asked for by its digest.
+fn is_unknown_script(answer: &RedisResult<Value>) -> bool {
+    let kind = match answer {
+        Err(error) => error.kind(),
+        Ok(Value::ServerError(error)) => RedisError::from(error.clone()).kind(),
+        Ok(_) => return false,
+    };
+    kind == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 fn unanswered() -> RedisError {
     io::Error::new(io::ErrorKind::BrokenPipe, "the connection was given up").into()
 }
 
-/// Is pending once.
+/// Is pending once: what is sent with the queue locked must not end there, because its end locks the queue.
 async fn pause() {
     let mut is_over = false;
     poll_fn(|_| if std::mem::replace(&mut is_over, true) { Poll::Ready(()) } else { Poll::Pending }).await;
