@@ -242,6 +242,11 @@ local function save_window(account, w)
   put(account, w.field, w.n > 0 and w.list)
 end
 
+-- Its keys are to be kept for longer again.
+local function is_old(account)
+  return account.kept * 1000 < now + KEPT_AGAIN * 1000
+end
+
 -- `is_new`: the second key may be.
 local function save(account, whole, is_new)
   -- First what a server without memory refuses: then nothing is written.
@@ -262,14 +267,12 @@ local function save(account, whole, is_new)
   for first = 1, #set, AT_ONCE do
     call('HSET', account.more, unpack(set, first, math.min(first + AT_ONCE - 1, #set)))
   end
-  local is_old = account.kept * 1000 < now + KEPT_AGAIN * 1000
-  if is_old then call('EXPIRE', account.key, KEPT) end
-  if is_old or (is_new and #set > 0) then call('EXPIRE', account.more, KEPT) end
+  if is_old(account) then call('EXPIRE', account.key, KEPT) end
+  if is_old(account) or (is_new and #set > 0) then call('EXPIRE', account.more, KEPT) end
 end
 
 local function kept_until(account)
-  if account.kept * 1000 < now + KEPT_AGAIN * 1000 then return floor(now / 1000) + KEPT end
-  return account.kept
+  return is_old(account) and floor(now / 1000) + KEPT or account.kept
 end
 
 local function save_customer(c)

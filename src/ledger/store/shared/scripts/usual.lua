@@ -41,3 +41,16 @@ local function usual_shard(shards, key)
   local shard = hash % (level * 2)
   return write('>I3', shard < shards and shard or hash % level)
 end
+
+-- The strings of the accounts whose keys begin at k: of the customer, of its user or login, of the login if there are both.
+local function accounts(k, senders)
+  local got
+  if senders == 3 then
+    got = call('MGET', keys[k], keys[k + 2], keys[k + 4])
+  elseif senders > 0 then
+    got = call('MGET', keys[k], keys[k + 2])
+  else
+    return
+  end
+  return got[1], got[2], got[3]
+end

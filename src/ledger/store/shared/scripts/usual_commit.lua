@@ -20,6 +20,13 @@ local function without_one(list, n, second)
   return sub(list, 1, low * 8) .. write('>I4I4', last, there - 1) .. sub(list, low * 8 + 9)
 end
 
+-- Adds an entry, if there is one, to a customer's window that has n in its second key; how many it has then.
+local function appended(more, field, n, entry)
+  if not entry then return n end
+  call('HSET', more, field, (n > 0 and call('HGET', more, field) or '') .. entry)
+  return n + 1
+end
+
 -- A sender's account without the transaction, its message and recipients counted; when the transaction was to end; fields
 -- of the second key to set, with their values; how many messages and recipients are counted, and held.
 local function counting(u, more, id, recipients, n, at, now)
@@ -142,15 +149,7 @@ local function usual_commit(k, a)
   local n, senders = #recipients / 8, who % 4
   if n == 0 or n > 100 or unnamed > 0 or age > 0 then return end
   local c_key, u_key = keys[k], keys[k + 2]
-  local got
-  if senders == 3 then
-    got = call('MGET', c_key, u_key, keys[k + 4])
-  elseif senders > 0 then
-    got = call('MGET', c_key, u_key)
-  else
-    return
-  end
-  local c, u = got[1], got[2]
+  local c, u, l = accounts(k, senders)
   if not (c and u) then return end
   local latest, kept, held, size, daemons_size, day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest,
     peak_last, peak_count = read('>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', c)
@@ -170,9 +169,9 @@ local function usual_commit(k, a)
   if not after then return end
   local l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh
   if senders == 3 then
-    if not got[3] then return end
+    if not l then return end
     l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh =
-      counting(got[3], keys[k + 5], id, recipients, n, at, now)
+      counting(l, keys[k + 5], id, recipients, n, at, now)
     if not l_after or l_ends ~= ends then return end
   end
 
@@ -183,16 +182,8 @@ local function usual_commit(k, a)
   if there < n then return end
   open_ends = sub(open_ends, 1, place - 1) .. (there > n and write('>I6I4', ends, there - n) or '') .. sub(open_ends, place + 10)
   day, peak, held = day + n, peak + n, held - n
-  if day_before then
-    local list = day_n > 0 and call('HGET', keys[k + 1], 'd') or ''
-    call('HSET', keys[k + 1], 'd', list .. day_before)
-    day_n = day_n + 1
-  end
-  if peak_before then
-    local list = peak_n > 0 and call('HGET', keys[k + 1], 'p') or ''
-    call('HSET', keys[k + 1], 'p', list .. peak_before)
-    peak_n = peak_n + 1
-  end
+  day_n = appended(keys[k + 1], 'd', day_n, day_before)
+  peak_n = appended(keys[k + 1], 'p', peak_n, peak_before)
   call('SETRANGE', c_key, '0', write('>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', now, kept, held, 60 + #daemons + #open_ends, #daemons,
     day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest, peak_last, peak_count) .. daemons .. open_ends)
   call('SETRANGE', u_key, '0', after)

@@ -50,15 +50,7 @@ local function usual_reserve(k, a)
   read_parameters(arguments[a])
   local senders, id, key = who, arguments[a + 1], arguments[a + 2]
   local c_key, u_key = keys[k], keys[k + 2]
-  local got
-  if senders == 3 then
-    got = call('MGET', c_key, u_key, keys[k + 4])
-  elseif senders > 0 then
-    got = call('MGET', c_key, u_key)
-  else
-    return
-  end
-  local c, u = got[1], got[2]
+  local c, u, l = accounts(k, senders)
   if not (c and u) then return end
   local latest, kept, held, size, daemons, day, peak = read('>I6I4I4I3I3I6I6', c)
   local now = time()
@@ -71,7 +63,7 @@ local function usual_reserve(k, a)
   if not after then return end
   local of_login
   if senders == 3 then
-    local l, login_ends, is_login_first = got[3], nil, nil
+    local login_ends, is_login_first
     if not l then return end
     of_login, login_ends, is_login_first = holding(l, max_3, max_4, id, key, now)
     if not of_login or login_ends ~= ends or is_login_first ~= is_first then return end
