@@ -34,19 +34,8 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
             let mail = mail(&outage);
             log.error(format_args!("{outage}; {mail} is decided by the last known counts, and counted here"));
         }
-        loop {
-            let back = async {
-                outage.wait_for(Option::is_none).await?;
-                waiting.wait_for(|waiting| *waiting == 0).await
-            };
-            if back.await.is_err() {
-                return;
-            }
-            match timeout(CALM, outage.wait_for(Option::is_some)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return,
-                Err(_) => break,
-            }
+        if !is_back(&mut outage, Some(&mut waiting)).await {
+            return;
         }
         let number = how_many((merged() - before) as usize, "message");
         match since {
@@ -68,17 +57,29 @@ async fn tell(mut outage: Outage, on_outage: OnOutage, log: Logger) {
         let Ok(Some(what)) = outage.wait_for(Option::is_some).await.map(|what| what.clone()) else { return };
         let since = Instant::now();
         log.error(format_args!("{what}; {} {meanwhile}", mail(&what)));
-        loop {
-            if outage.wait_for(Option::is_none).await.is_err() {
-                return;
-            }
-            match timeout(CALM, outage.wait_for(Option::is_some)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return,
-                Err(_) => break,
-            }
+        if !is_back(&mut outage, None).await {
+            return;
         }
         log.info(format_args!("the store is back, after {} s", (since.elapsed() - CALM).as_secs()));
+    }
+}
+
+/// Waits until the store is back for good, and all that was counted here is merged. False: nobody will tell any more.
+async fn is_back(outage: &mut Outage, mut waiting: Option<&mut watch::Receiver<u64>>) -> bool {
+    loop {
+        if outage.wait_for(Option::is_none).await.is_err() {
+            return false;
+        }
+        if let Some(waiting) = &mut waiting
+            && waiting.wait_for(|waiting| *waiting == 0).await.is_err()
+        {
+            return false;
+        }
+        match timeout(CALM, outage.wait_for(Option::is_some)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return false,
+            Err(_) => return true,
+        }
     }
 }
 
