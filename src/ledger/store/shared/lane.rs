@@ -18,11 +18,10 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 
-/// Calls that are under way at once: the server works on one while we read the answers of the other.
-const CALLS: usize = 2;
-/// So many that wait do not wait for an answer, if another call may be made.
-const WORTH_A_CALL: usize = 8;
-/// Questions in a call, and about how many bytes of them: while a call runs the server does nothing else.
+/// About so many calls are under way while many ask, so that neither the server nor we wait for the other: what waits goes
+/// once it is such a part of what is under way. While few ask nearly each question goes by itself.
+const CALLS: usize = 4;
+/// Questions in a call at most, and about how many bytes of them: while a call runs the server does nothing else.
 const MOST: usize = 32;
 const MOST_BYTES: usize = 16_384;
 
@@ -37,8 +36,15 @@ pub(super) struct Lane {
 /// If any wait, then there is a call under way: its end sees to them.
 #[derive(Default)]
 struct Queue {
-    calls: usize,
+    /// Questions.
+    under_way: usize,
     waiting: VecDeque<Waiting>,
+}
+
+impl Queue {
+    fn is_worth_a_call(&self) -> bool {
+        self.waiting.len() * CALLS >= self.under_way
+    }
 }
 
 struct Waiting {
@@ -46,8 +52,8 @@ struct Waiting {
     answer: oneshot::Sender<RedisResult<Value>>,
 }
 
-/// A call under way.
-struct Turn(Arc<Lane>);
+/// So many questions that are under way.
+struct Turn(Arc<Lane>, usize);
 
 type Carried = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -94,14 +100,13 @@ impl Lane {
             carried.into_iter().for_each(spawn);
             return Place::Own(None);
         }
-        if queue.calls == 0 {
-            queue.calls = 1;
-            return Place::Own(Some(Turn(self.clone())));
+        if queue.under_way == 0 {
+            queue.under_way = 1;
+            return Place::Own(Some(Turn(self.clone(), 1)));
         }
         let (answer, receiver) = oneshot::channel();
         queue.waiting.push_back(Waiting { asked: asked.clone(), answer });
-        let is_worth_it = queue.calls < CALLS && queue.waiting.len() >= WORTH_A_CALL;
-        let carried = if is_worth_it { self.send(&mut queue) } else { None };
+        let carried = if queue.is_worth_a_call() { self.send(&mut queue) } else { None };
         drop(queue);
         carried.into_iter().for_each(spawn);
         Place::Shared(receiver)
@@ -121,7 +126,7 @@ impl Lane {
         if together.is_empty() {
             return None;
         }
-        queue.calls += 1;
+        queue.under_way += together.len();
         let mut carried: Carried = Box::pin(unconstrained(self.clone().carry(together)));
         // Into the connection's queue, before whatever is asked next. This does not end it.
         let _ = carried.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -129,7 +134,7 @@ impl Lane {
     }
 
     async fn carry(self: Arc<Lane>, together: Vec<Waiting>) {
-        let _turn = Turn(self.clone());
+        let _turn = Turn(self.clone(), together.len());
         let answer = {
             let questions: Vec<&Arc<Asked>> = together.iter().map(|waiting| &waiting.asked).collect();
             let mut call = pin!(self.call(&questions, false));
@@ -169,11 +174,10 @@ enum Place {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let lane = &self.0;
+        let Turn(lane, ended) = self;
         let mut queue = lane.queue.lock();
-        queue.calls -= 1;
-        let goes = queue.calls == 0 || queue.waiting.len() >= WORTH_A_CALL;
-        let carried = if goes { lane.send(&mut queue) } else { None };
+        queue.under_way -= *ended;
+        let carried = if queue.is_worth_a_call() { lane.send(&mut queue) } else { None };
         drop(queue);
         carried.into_iter().for_each(spawn);
     }
