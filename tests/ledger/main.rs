@@ -27,6 +27,8 @@ mod redis;
 #[cfg(feature = "test-clock")]
 mod replicas;
 #[cfg(feature = "test-clock")]
+mod secret;
+#[cfg(feature = "test-clock")]
 mod shared_memory;
 #[cfg(feature = "test-clock")]
 mod shared_servers;

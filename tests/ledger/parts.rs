@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The parts go on by themselves, and no replica is promoted.
-const IN_PARTS: [&str; 4] = ["--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes"];
+pub const IN_PARTS: [&str; 4] = ["--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes"];
 
 /// The master that goes.
 const AWAY: usize = 0;
@@ -24,7 +24,7 @@ const MANY: u64 = 200;
 /// What those take at most if none waits: long enough for a slow machine, and far from `MANY` times a second.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
-fn open(servers: &Servers, on_outage: OnOutage, folder: &Path) -> Ledger {
+pub fn open(servers: &Servers, on_outage: OnOutage, folder: &Path) -> Ledger {
     let urls = servers.urls();
     match on_outage {
         OnOutage::Local => Ledger::open_shared_with_folder(&urls, on_outage, folder, RESERVATION_TIMEOUT),
@@ -34,7 +34,7 @@ fn open(servers: &Servers, on_outage: OnOutage, folder: &Path) -> Ledger {
 }
 
 /// A customer of each master.
-fn customers(servers: &Servers) -> [String; 3] {
+pub fn customers(servers: &Servers) -> [String; 3] {
     [0, 1, 2].map(|master: usize| {
         let lies_there = |name: &String| {
             let slot = servers.cli(0, &["cluster", "keyslot", &format!("rk:{{{name}}}:c")]);
@@ -56,7 +56,7 @@ fn limits(day: u64) -> CustomerLimits {
 }
 
 /// A message to one recipient; whether it passed.
-async fn send(ledger: &Ledger, customer: &str, recipient: u64, day: u64) -> Result<bool, LedgerError> {
+pub async fn send(ledger: &Ledger, customer: &str, recipient: u64, day: u64) -> Result<bool, LedgerError> {
     match begin(ledger, customer, recipient, day).await? {
         Some(id) => end(ledger, id, customer, recipient, day).await.map(|()| true),
         None => Ok(false),
@@ -86,7 +86,7 @@ async fn counted(ledger: &Ledger, customer: &str) -> Result<u64, LedgerError> {
     Ok(ledger.usage(&subject, &limits(u64::MAX >> 20)).await?[0].used)
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds().await {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -94,7 +94,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn until_ready(ledger: &Ledger) {
+pub async fn until_ready(ledger: &Ledger) {
     until("all is well and merged", async || ledger.health().readiness == Readiness::Ready).await;
 }
 

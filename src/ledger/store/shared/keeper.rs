@@ -1,10 +1,11 @@
 //! Keeping the store's parts connected, and knowing which there are.
 
-use super::connection::{Connection, Failure, TRY, in_words, is_unknown_command};
+use super::connection::{Connection, TRY, is_unknown_command};
 use super::lane::Lane;
 use super::link::Trouble;
 use super::names;
 use super::part::{Part, Pause, within_limit};
+use super::secret::{Secret, takes};
 use super::server::{Found, Nodes, Servers};
 use super::server_time::ServerTime;
 use super::slots::{Address, Slots, read_address};
@@ -12,7 +13,6 @@ use super::whole::{Kept, Whole};
 use crate::ledger::Outage;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use redis::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -27,15 +27,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// So many parts that are away are named.
 const NAMED: usize = 3;
 
-/// The key that tells whose data these are, their version, and the secret that recipients' addresses are hashed with.
-const STORE: &str = "store";
-const VERSION: &str = "relaykeeper 1 ";
-
 pub(super) struct Keeper {
     own: Weak<Keeper>,
     servers: Servers,
-    /// Of the store itself.
-    key: String,
+    secret: Arc<Secret>,
     time: ServerTime,
     whole: ArcSwap<Whole>,
     changing: Mutex<()>,
@@ -51,9 +46,6 @@ pub(super) struct Keeper {
     has_failed: AtomicBool,
     outage: watch::Sender<Option<Outage>>,
     advice: watch::Sender<Option<Arc<str>>>,
-    /// Until the store told its own: ours, which becomes the store's if it is the first.
-    hash_key: ArcSwap<[u8; 16]>,
-    knows_hash_key: AtomicBool,
 }
 
 /// What the store turned out to be.
@@ -113,7 +105,7 @@ impl Keeper {
         Arc::new_cyclic(|own| Keeper {
             own: own.clone(),
             servers,
-            key: format!("{prefix}{STORE}"),
+            secret: Arc::new(Secret::new(prefix, hash_key)),
             time,
             whole: ArcSwap::from_pointee(Whole::single()),
             changing: Mutex::default(),
@@ -126,8 +118,6 @@ impl Keeper {
             has_failed: AtomicBool::new(false),
             outage: watch::Sender::new(None),
             advice: watch::Sender::new(None),
-            hash_key: ArcSwap::from_pointee(hash_key),
-            knows_hash_key: AtomicBool::new(false),
         })
     }
 
@@ -152,7 +142,7 @@ impl Keeper {
     }
 
     pub fn hash_key(&self) -> Arc<[u8; 16]> {
-        self.hash_key.load_full()
+        self.secret.bytes()
     }
 
     /// A question was answered.
@@ -204,12 +194,7 @@ impl Keeper {
             }
             Found::Cluster(slots, nodes) => {
                 let whole = Whole::of_cluster(&self.whole(), &slots, |address| self.make(address, &nodes));
-                if let Some(part) = whole.part_with(&self.key)
-                    && !self.knows_hash_key.load(Ordering::Acquire)
-                {
-                    let deadline = Instant::now() + 4 * TRY;
-                    part.connection(deadline).await.map_err(|why| why.to_string())?;
-                }
+                self.learn_secret(&whole).await?;
                 let _ = timeout(PREPARE, async {
                     for kept in &whole.parts {
                         let _ = kept.part.connection(Instant::now() + PREPARE).await;
@@ -223,22 +208,51 @@ impl Keeper {
         }
     }
 
+    /// The part that has the key tells the store's secret when it is connected to; while that is away, a copy elsewhere does.
+    /// Without it nothing can be counted anywhere: recipients would go by names that nobody else knows them by.
+    async fn learn_secret(&self, whole: &Whole) -> Result<(), String> {
+        let (secret, began) = (&self.secret, Instant::now());
+        let key = secret.key();
+        let part = whole.part_with(key).ok_or_else(|| format!("no server has the slot of the key {key}"))?;
+        let mut why = String::new();
+        for wait in [TRY, 3 * TRY] {
+            let connected = part.connection(began + wait).await;
+            if secret.is_known() || secret.settle_by_copies(whole).await {
+                return Ok(());
+            }
+            why = connected.map_or_else(|why| why.to_string(), |_| "its slot is on its way".to_owned());
+        }
+        Err(format!(
+            "{why}; the key {key} lies there, without which nothing can be counted, and no other server has a copy"
+        ))
+    }
+
     /// Looks at a Cluster afresh whenever that may help. Returns when none of its nodes tells anything any more.
     async fn watch(&self) {
         let (mut changes, mut tick) = (self.changes(), interval(LOOK_AGAIN));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.copy_secret();
         loop {
             let is_well = self.whole().parts.iter().all(|kept| kept.part.is_up());
             tokio::select! {
-                () = self.doubted.notified() => {}
+                () = self.doubted.notified() => self.copy_secret(),
                 _ = tick.tick(), if !is_well => {}
-                _ = changes.changed() => continue,
+                _ = changes.changed() => {
+                    self.copy_secret();
+                    continue;
+                }
             }
             if !self.look_again().await {
                 return;
             }
             sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// Nobody waits for it: while a part is away its copies are written later.
+    fn copy_secret(&self) {
+        let (secret, whole) = (self.secret.clone(), self.whole());
+        tokio::spawn(async move { secret.copy(&whole).await });
     }
 
     /// Asks all nodes that are there, or those of `store.urls`, who has which slots.
@@ -302,21 +316,11 @@ impl Keeper {
 
     /// Learns or decides what the store's secret is, if it is on this server, and whether the server does.
     async fn check(&self, connection: &Connection) -> Result<(), String> {
-        let own: String = self.hash_key.load().iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut set = redis::cmd("SET");
-        set.arg(&self.key).arg(format!("{VERSION}{own}")).arg("NX");
-        if takes(connection, &set).await?.is_some() {
-            let found = connection.ask(redis::cmd("GET").arg(&self.key)).await.map_err(|error| in_words(&error))?;
-            let found: String = redis::from_redis_value(found).map_err(|error| error.to_string())?;
-            let hash_key = found.strip_prefix(VERSION).and_then(read_hash_key);
-            let key = &self.key;
-            let hash_key = hash_key
-                .ok_or_else(|| format!("{key}: another version of relaykeeper, or another program, uses it"))?;
-            self.hash_key.store(Arc::new(hash_key));
-            self.knows_hash_key.store(true, Ordering::Release);
+        if self.secret.settle(connection).await? {
+            self.doubted.notify_one();
         }
         // Of no script: a server that runs scripts says that it does not know this one.
-        let none = redis::cmd("EVALSHA").arg("0".repeat(40)).arg(1).arg(&self.key).to_owned();
+        let none = redis::cmd("EVALSHA").arg("0".repeat(40)).arg(1).arg(self.secret.key()).to_owned();
         match connection.ask(&none).await {
             Err(error) if is_unknown_command(&error) => {
                 Err("the server runs no scripts: it does not know EVALSHA".to_owned())
@@ -368,24 +372,4 @@ impl Keeper {
             self.changes.send_modify(|changes| *changes += 1);
         }
     }
-}
-
-/// Whether the server takes a command. `None`: the key is on another.
-async fn takes(connection: &Connection, command: &redis::Cmd) -> Result<Option<Value>, String> {
-    match connection.ask(command).await.map_err(Failure::Error) {
-        Ok(value) => Ok(Some(value)),
-        Err(failure) if failure.redirect().is_some() => Ok(None),
-        Err(failure) => Err(failure.in_words()),
-    }
-}
-
-fn read_hash_key(hex: &str) -> Option<[u8; 16]> {
-    let mut key = [0; 16];
-    if hex.len() != 32 || !hex.is_ascii() {
-        return None;
-    }
-    for (place, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * place..2 * place + 2], 16).ok()?;
-    }
-    Some(key)
 }

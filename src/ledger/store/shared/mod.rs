@@ -24,6 +24,7 @@ mod outage;
 mod part;
 mod question;
 mod scripts;
+mod secret;
 mod server;
 mod server_time;
 mod shared_store;

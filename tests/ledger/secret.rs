@@ -1,0 +1,138 @@
+//! The part of a Cluster that has the key `rk:store` is away when a daemon starts. What all daemons hash recipients with lies
+//! there: copies in the other parts tell it, and without any nothing is counted.
+
+use crate::parts::{IN_PARTS, customers, open, send, until, until_ready};
+use crate::redis::{Flavour, Kind, Servers};
+use crate::stores::runtime;
+use relaykeeper::config::OnOutage;
+use relaykeeper::directory::{CustomerLimits, Limit};
+use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, Readiness, Subject, SubjectKind};
+
+const KEY: &str = "rk:store";
+const ANOTHER: &str = "relaykeeper 1 000102030405060708090a0b0c0d0e0f";
+
+/// The master that has a key.
+fn master_of(servers: &Servers, key: &str) -> usize {
+    servers.cli(0, &["cluster", "keyslot", key]).parse::<usize>().unwrap() * 3 / 16384
+}
+
+/// All copies, each with the master that has it.
+fn copies(servers: &Servers) -> Vec<(usize, String)> {
+    let of = |master| {
+        let keys = servers.cli(master, &["--scan", "--pattern", "rk:store:*"]);
+        keys.lines().map(|key| (master, key.to_owned())).collect::<Vec<_>>()
+    };
+    (0..3).flat_map(of).collect()
+}
+
+async fn until_copied(servers: &Servers, secret: &str) {
+    let is_copied = async || {
+        let copies = copies(servers);
+        copies.len() == 16 && copies.iter().all(|(master, copy)| servers.cli(*master, &["get", copy]) == secret)
+    };
+    until("all copies say what the key says", is_copied).await;
+}
+
+/// A message of a user to an address.
+async fn write(ledger: &Ledger, customer: &str, address: &str) -> Result<(), LedgerError> {
+    let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
+    let parties = Parties { customer: customer.into(), user: Some("ann".into()), login: None };
+    let kept = Kept { named: &[ledger.recipient_key(address)], unnamed: 0 };
+    ledger.commit(ledger.new_reservation(), &parties, &unlimited, kept).await.map(drop)
+}
+
+/// Messages and different recipients of the user.
+async fn written(ledger: &Ledger, customer: &str) -> [u64; 2] {
+    let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
+    let user = Subject { kind: SubjectKind::User, customer: customer.into(), name: "ann".into() };
+    let usage = ledger.usage(&user, &unlimited).await.unwrap();
+    [usage[0].used, usage[1].used]
+}
+
+/// A daemon has started and ended: the customers of the parts that stay, and of the one that is to go, with its number.
+async fn after_a_first_daemon(servers: &Servers) -> (Vec<String>, String, usize) {
+    let (master, mut customers) = (master_of(servers, KEY), customers(servers).to_vec());
+    let ledger = open(servers, OnOutage::Defer, "".as_ref());
+    for customer in &customers {
+        write(&ledger, customer, "a@dest.example").await.unwrap();
+    }
+    until_copied(servers, &servers.cli(master, &["get", KEY])).await;
+    let away = customers.remove(master);
+    (customers, away, master)
+}
+
+#[test]
+fn a_daemon_starts_without_the_part_that_has_the_key() {
+    for (flavour, on_outage) in [(Flavour::Redis, OnOutage::Defer), (Flavour::Valkey, OnOutage::Local)] {
+        let (servers, folder) = (Servers::start(flavour, Kind::Cluster, &IN_PARTS), tempfile::tempdir().unwrap());
+        runtime().block_on(async {
+            let (well, away, master) = after_a_first_daemon(&servers).await;
+            servers.pause(master);
+            let ledger = open(&servers, on_outage, folder.path());
+            ledger.ready().await.unwrap();
+            for customer in &well {
+                write(&ledger, customer, "a@dest.example").await.expect("its part is there");
+                assert_eq!(written(&ledger, customer).await, [2, 1], "the recipient is known by the same name");
+            }
+            assert_eq!(write(&ledger, &away, "a@dest.example").await.is_ok(), on_outage == OnOutage::Local);
+            let why = ledger.outage().unwrap().borrow().clone().unwrap();
+            assert!(why.in_part && why.why.contains(&servers.port(master).to_string()), "{why}");
+            servers.resume(master);
+            until_ready(&ledger).await;
+            write(&ledger, &away, "a@dest.example").await.unwrap();
+            let passed = if on_outage == OnOutage::Local { 3 } else { 2 };
+            assert_eq!(written(&ledger, &away).await, [passed, 1]);
+        });
+    }
+}
+
+#[test]
+fn without_a_copy_nothing_is_counted_and_it_is_told_what_is_missing() {
+    let servers = Servers::start(Flavour::Redis, Kind::Cluster, &IN_PARTS);
+    runtime().block_on(async {
+        let (well, _, master) = after_a_first_daemon(&servers).await;
+        // As an earlier version left it.
+        for (master, copy) in copies(&servers) {
+            servers.cli(master, &["del", &copy]);
+        }
+        servers.pause(master);
+        let ledger = open(&servers, OnOutage::Defer, "".as_ref());
+        until("it has looked", async || ledger.ready().await.is_err() && ledger.outage().unwrap().borrow().is_some())
+            .await;
+        assert!(write(&ledger, &well[0], "b@dest.example").await.is_err());
+        let Readiness::Failed(why) = ledger.health().readiness else { panic!("{:?}", ledger.health()) };
+        let port = servers.port(master);
+        assert!(
+            why.contains(&format!("127.0.0.1:{port}: ")) && why.contains("the key rk:store lies there, without which"),
+            "{why}"
+        );
+        servers.resume(master);
+        until_ready(&ledger).await;
+        write(&ledger, &well[0], "a@dest.example").await.unwrap();
+        assert_eq!(written(&ledger, &well[0]).await, [2, 1]);
+        until_copied(&servers, &servers.cli(master, &["get", KEY])).await;
+    });
+}
+
+#[test]
+fn what_the_key_says_holds_over_all_copies() {
+    let servers = Servers::start(Flavour::Redis, Kind::Cluster, &IN_PARTS);
+    runtime().block_on(async {
+        let (well, _, master) = after_a_first_daemon(&servers).await;
+        let secret = servers.cli(master, &["get", KEY]);
+        for (master, copy) in copies(&servers) {
+            servers.cli(master, &["set", &copy, ANOTHER]);
+        }
+        servers.pause(master);
+        let ledger = open(&servers, OnOutage::Defer, "".as_ref());
+        ledger.ready().await.unwrap();
+        let name = ledger.recipient_key("a@dest.example");
+        servers.resume(master);
+        until("it goes by the key", async || ledger.recipient_key("a@dest.example") != name).await;
+        until_copied(&servers, &secret).await;
+        assert_eq!(servers.cli(master, &["get", KEY]), secret);
+        write(&ledger, &well[0], "a@dest.example").await.unwrap();
+        assert_eq!(written(&ledger, &well[0]).await, [2, 1]);
+        assert!(send(&ledger, &well[0], 1, 1 << 40).await.unwrap());
+    });
+}
