@@ -7,8 +7,8 @@ use crate::ledger::{Answer, LimitUsage, Near, Standing, SubjectKind};
 use redis::Value;
 use smallvec::SmallVec;
 
-/// What is added to a limit's number where it is told how much of it is taken.
-const TAKEN: usize = 10;
+/// How many bytes tell how much of a limit is used, and how much used and held: its number, both.
+const TOLD: usize = 13;
 
 /// A decision, and how much of some limits is used.
 #[derive(Debug)]
@@ -17,36 +17,50 @@ pub(super) struct Decision {
     pub used: SmallVec<[(LimitName, u64); LimitName::COUNT]>,
 }
 
-/// The time, or the time and how things stand with the limits that refuse.
+/// The time; or the time, how things stand with the limits that refuse, and how much of each limit is taken, if that was asked.
 pub(super) fn decision(value: Value, limits: &CustomerLimits) -> Option<Decision> {
-    let numbers = integers(value)?;
+    let (numbers, told) = match value {
+        Value::Array(mut values) => match values.pop() {
+            Some(Value::BulkString(told)) => (integers(Value::Array(values))?, told),
+            last => {
+                values.extend(last);
+                (integers(Value::Array(values))?, Vec::new())
+            }
+        },
+        single => (integers(single)?, Vec::new()),
+    };
     let (&at, standings) = numbers.split_first()?;
-    let (mut answer, mut told) = (Answer::fitting(moment(at)?), SmallVec::new());
+    let mut decision = Decision { answer: Answer::fitting(moment(at)?), used: SmallVec::new() };
     for standing in standings.chunks(5) {
         let &[number, used, reserved, own, fits_at] = standing else { return None };
-        let place = usize::try_from(number.unsigned_abs()).ok()?.checked_sub(1)?;
-        let limit = *LimitName::ALL.get(place % TAKEN)?;
-        let max = limits.counted(limit).max?;
-        if place >= TAKEN {
-            // What is taken stands where otherwise what is used does.
-            let (taken, used) = (u64::try_from(used).ok()?, u64::try_from(reserved).ok()?);
-            told.push((limit, used));
-            if taken >= limits.warned_from(limit) {
-                answer.near.push(Near { limit, max, taken });
-            }
-            continue;
-        }
+        let limit = limit(usize::try_from(number.unsigned_abs()).ok()?)?;
         let standing = Standing {
             limit,
-            max,
+            max: limits.counted(limit).max?,
             used: u64::try_from(used).ok()?,
             reserved: u64::try_from(reserved).ok()?,
             own: u64::try_from(own).ok()?,
             fits_at: if fits_at < 0 { None } else { moment(fits_at) },
         };
+        let answer = &mut decision.answer;
         if number < 0 { answer.shadow_over.push(standing) } else { answer.over.push(standing) }
     }
-    Some(Decision { answer, used: told })
+    for told in told.chunks(TOLD) {
+        let &[number, ref of_both @ ..] = told else { return None };
+        let (used, taken) = of_both.split_at_checked(6)?;
+        let (limit, used, taken) = (limit(number.into())?, six_bytes(used)?, six_bytes(taken)?);
+        let Some(max) = limits.counted(limit).max else { continue };
+        decision.used.push((limit, used));
+        if taken >= limits.warned_from(limit) {
+            decision.answer.near.push(Near { limit, max, taken });
+        }
+    }
+    Some(decision)
+}
+
+/// Numbers are from 1.
+fn limit(number: usize) -> Option<LimitName> {
+    LimitName::ALL.get(number.checked_sub(1)?).copied()
 }
 
 pub(super) fn usage(value: Value, kind: SubjectKind, limits: &CustomerLimits) -> Option<Vec<LimitUsage>> {
@@ -70,6 +84,12 @@ pub(super) fn numbers(value: Value) -> Option<Vec<u64>> {
 
 fn moment(milliseconds: i64) -> Option<Moment> {
     u64::try_from(milliseconds).ok().map(Moment)
+}
+
+/// Big-endian.
+fn six_bytes(bytes: &[u8]) -> Option<u64> {
+    let six = <[u8; 6]>::try_from(bytes).ok()?;
+    Some(six.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
 }
 
 fn integers(value: Value) -> Option<Vec<i64>> {

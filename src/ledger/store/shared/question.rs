@@ -8,8 +8,10 @@ use std::time::Duration;
 /// "No limit", and the greatest number that is told: six bytes.
 const MOST: u64 = (1 << 48) - 1;
 
-/// Asks to be told how much of each limit is used and taken.
-const TELL: u8 = 4;
+/// Asks to be told how much of each limit is used.
+const TELL_USED: u8 = 4;
+/// And exactly how much is held, too. Without it recipients may be told twice that were seen before.
+const TELL_HELD: u8 = 8;
 
 /// Names this daemon, from its start to its end: nobody else draws the same six bytes.
 pub(super) type Daemon = [u8; 6];
@@ -29,8 +31,15 @@ pub(super) struct Accepted {
     pub nonce: u64,
     /// The smallest nonce of this daemon that may be sent again.
     pub unsettled: u64,
-    /// The answer tells how much of each limit is used and taken.
-    pub tells: bool,
+    pub tells: Tells,
+}
+
+/// What the answer to a commit tells of each limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tells {
+    Nothing,
+    Used,
+    UsedAndHeld,
 }
 
 impl Question {
@@ -60,9 +69,11 @@ impl Question {
         accepted: Accepted,
     ) -> Question {
         let mut question = Question::recipients(prefix, id, parties, limits, timeout, kept.named);
-        if accepted.tells {
-            question.arguments[0][0] |= TELL;
-        }
+        question.arguments[0][0] |= match accepted.tells {
+            Tells::Nothing => 0,
+            Tells::Used => TELL_USED,
+            Tells::UsedAndHeld => TELL_USED | TELL_HELD,
+        };
         let mut message = kept.unnamed.to_be_bytes().to_vec();
         for number in [accepted.age.as_millis() as u64, accepted.nonce, accepted.unsettled] {
             message.extend_from_slice(&six_bytes(number));

@@ -7,7 +7,7 @@ use super::link::{Link, Trouble};
 use super::names::PREFIX;
 use super::nonces::Nonces;
 use super::outage::{Attempt, Local, Merger, Opened, merge};
-use super::question::{Accepted, Daemon, Question, transaction};
+use super::question::{Accepted, Daemon, Question, Tells, transaction};
 use super::server::Servers;
 use super::server_time::ServerTime;
 use super::{names, scripts, top};
@@ -339,7 +339,11 @@ impl Inner {
         age: Duration,
     ) -> Result<Value, Trouble> {
         let (daemon, kept) = (self.daemon, Kept { named: message.named, unnamed: message.unnamed });
-        let tells = limits.warn() || self.local.is_some();
+        let tells = match limits.warn() {
+            true => Tells::UsedAndHeld,
+            false if self.local.is_some() => Tells::Used,
+            false => Tells::Nothing,
+        };
         let accepted = Accepted { age, nonce, unsettled: self.nonces.unsettled(&message.parties.customer), tells };
         let (id, timeout) = (transaction(daemon, id), self.reservation_timeout);
         let question = Question::commit(&self.prefix, id, daemon, message.parties, limits, timeout, kept, accepted);

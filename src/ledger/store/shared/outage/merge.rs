@@ -2,7 +2,7 @@
 
 use super::super::link::Link;
 use super::super::names;
-use super::super::question::{Accepted, Question};
+use super::super::question::{Accepted, Question, Tells};
 use super::super::scripts;
 use super::file::Message;
 use super::local::Local;
@@ -153,7 +153,7 @@ impl Merger {
             &unlimited,
             self.reservation_timeout,
             Kept { named: &message.keys, unnamed },
-            Accepted { age, nonce, unsettled, tells: false },
+            Accepted { age, nonce, unsettled, tells: Tells::Nothing },
         );
         self.link.ask(&scripts::COMMIT, question).await.is_ok()
     }

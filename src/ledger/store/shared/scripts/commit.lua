@@ -1,7 +1,7 @@
 -- Counts an accepted message and ends its reservation; what that does not hold is decided anew: all, or nothing.
 -- KEYS as those of a reservation. ARGV: parameters; the transaction; its recipients, each once; how many further ones have
 -- no name, how long ago it was accepted (ms), the nonce, and the smallest one that may yet be sent again; the daemon.
--- Answers as a reservation does; and, if asked, how much is taken.
+-- Answers as a reservation does; and, if asked, how much of each limit is used and held.
 local function commit()
   local p, id, kept = parameters(), ARGV[2], keys_in(ARGV[3])
   local unnamed, age, nonce, unsettled = read('>I4I6I6I6', ARGV[4])
@@ -20,9 +20,7 @@ local function commit()
       if other >= unsettled then counted = counted .. sub(before.nonces, place, place + 5) end
     end
     if is_known then
-      local again = { now }
-      if p.who >= 4 then tell_taken(again, p, c, senders) end
-      return again
+      return p.who >= 4 and { now, told(c, senders) } or now
     end
   end
 
@@ -82,7 +80,7 @@ local function commit()
     tidy(a)
   end
   c.daemons[daemon] = { at = floor(now / 1000), settled = unsettled, nonces = counted .. write('>I6', nonce) }
-  if p.who >= 4 then tell_taken(answer, p, c, senders) end
+  if p.who >= 4 then answer[#answer + 1] = told(c, senders) end
   save_all(c, senders)
   if #answer == 1 then return now end
   return answer

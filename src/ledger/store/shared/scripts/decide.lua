@@ -5,8 +5,8 @@
 -- recipients in ten minutes, 6 in a day.
 local NOTHING = {}
 
--- First argument of what decides: 1 there is a user, + 2 there is a login, + 4 tell how much is taken; bits of limits in shadow, from the first;
--- how long a reservation holds (ms); the maximum of each limit.
+-- First argument of what decides: 1 there is a user, + 2 there is a login, + 4 tell how much is used, + 8 tell exactly how
+-- much is held, too; bits of limits in shadow, from the first; how long a reservation holds (ms); the maximum of each limit.
 local function parameters()
   local p = { max = {} }
   p.who, p.shadow, p.timeout, p.max[1], p.max[2], p.max[3], p.max[4], p.max[5], p.max[6] =
@@ -100,12 +100,11 @@ local function decide(p, c, senders, keys, more)
   return answer
 end
 
--- How much of each limit is counted and held, and how much is counted, as {limit + 10, how much, how much, 0, 0}, flat.
-local function tell_taken(answer, p, c, senders)
+-- How much of each limit is counted, and how much counted and held: its number (1), both (6 each).
+local function told(c, senders)
+  local parts = {}
   local function tell(limit, used, held)
-    if p.max[limit] == FOREVER then return end
-    local n = #answer
-    answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4], answer[n + 5] = limit + 10, used + held, used, 0, 0
+    parts[#parts + 1] = write('>I1I6I6', limit, used, used + at_least_0(held))
   end
   for _, sender in ipairs(senders) do
     local limit, a = sender[1], sender[2]
@@ -114,4 +113,5 @@ local function tell_taken(answer, p, c, senders)
   end
   tell(5, c.ten_minutes.total, c.held)
   tell(6, c.day.total, c.held)
+  return table.concat(parts)
 end

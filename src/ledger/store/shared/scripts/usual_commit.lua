@@ -113,8 +113,8 @@ local function counting(u, more, id, recipients, n, at, now)
   end
   messages, uniques, open = messages + 1, uniques + n, open - 1
   if fresh < 0 or stored > 2 * uniques + 24 or (shards > 1 and stored < 8 * shards) then return end
-  -- How many are held is told exactly.
-  if who >= 4 and fresh > 0 and find(held, '\255\255\255\255', 1, true) then return end
+  -- Nobody has looked whether some that are held were seen.
+  if who >= 8 and fresh > 0 and find(held, '\255\255\255\255', 1, true) then return end
   if held == '' then due, known = NEVER_ENDS, MOST_COUNTED end
   return write('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', due, kept, open, 77 + #held, fresh, known, 0, messages, uniques,
     shards, stored, forgotten, messages_n, messages_oldest, messages_last, messages_count, uniques_n, uniques_oldest,
@@ -194,24 +194,11 @@ local function usual_commit(k, a)
   end
 
   if who < 4 then return now end
-  local answer = { now }
-  local function tell(limit, max, used, held_now)
-    if max == NEVER_ENDS then return end
-    local last = #answer
-    answer[last + 1], answer[last + 2], answer[last + 3], answer[last + 4], answer[last + 5] = limit + 10, used + held_now, used, 0, 0
-  end
-  if senders == 2 then
-    tell(3, max_3, messages, open)
-    tell(4, max_4, uniques, fresh)
-  else
-    tell(1, max_1, messages, open)
-    tell(2, max_2, uniques, fresh)
-  end
+  local first = senders == 2 and 3 or 1
+  local told = write('>I1I6I6I1I6I6I1I6I6I1I6I6', first, messages, messages + open, first + 1, uniques, uniques + fresh,
+    5, peak, peak + held, 6, day, day + held)
   if senders == 3 then
-    tell(3, max_3, l_messages, l_open)
-    tell(4, max_4, l_uniques, l_fresh)
+    told = told .. write('>I1I6I6I1I6I6', 3, l_messages, l_messages + l_open, 4, l_uniques, l_uniques + l_fresh)
   end
-  tell(5, max_5, peak, held)
-  tell(6, max_6, day, held)
-  return #answer == 1 and now or answer
+  return { now, told }
 end
