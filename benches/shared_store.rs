@@ -75,7 +75,9 @@ async fn measure(name: &str, sessions: usize, logins: usize) -> f64 {
     let connection = server.connection().await;
     let calls = match name {
         "shared" => {
-            let ledger = Ledger::open_shared(&[server.url()], OnOutage::Defer, RESERVATION_TIMEOUT).expect("a URL");
+            let ledger =
+                Ledger::open_shared_with_folder(&[server.url()], OnOutage::Local, &folder.0, RESERVATION_TIMEOUT)
+                    .expect("a URL");
             ledger.ready().await.expect("the server answers");
             fill(&ledger, logins).await;
             Calls::Ledger(ledger)
