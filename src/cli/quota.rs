@@ -4,6 +4,8 @@ use super::arguments::Quota;
 use super::{DONE, NO, ask, settings};
 use crate::control::{Answer, Command, Top, Usage, UsageOfLimit};
 use crate::directory::LimitName;
+use crate::ledger::Missing;
+use serde_json::json;
 use std::fmt::Write;
 
 pub fn run(command: &Quota) -> u8 {
@@ -20,7 +22,7 @@ pub fn run(command: &Quota) -> u8 {
             let Some(settings) = settings(&config.config) else { return NO };
             let limits = if limits.is_empty() { LimitName::ALL.to_vec() } else { limits.clone() };
             match ask(&settings, &Command::QuotaTop { limits, most: usize::from(*most) }) {
-                Ok(Answer::Top { top }) => show_top(&top, *json),
+                Ok(Answer::Top { top, missing }) => show_top(&top, &missing, *json),
                 Ok(other) => super::unexpected(&other),
                 Err(code) => code,
             }
@@ -44,14 +46,20 @@ fn show(usage: &[Usage], json: bool) -> u8 {
     DONE
 }
 
-fn show_top(top: &[Top], json: bool) -> u8 {
+/// What is there is shown, and what is missing said: then the answer is not the whole one.
+fn show_top(top: &[Top], missing: &[Missing], json: bool) -> u8 {
     if json {
-        match serde_json::to_string_pretty(top) {
-            Ok(text) => println!("{text}"),
-            Err(_) => return NO,
-        }
-        return DONE;
+        println!("{:#}", json!({ "top": top, "missing": missing }));
+    } else {
+        show_lines(top);
     }
+    for Missing { address, why } in missing {
+        eprintln!("relaykeeper: a part of the store is away, and whoever lies there is missing: {address}: {why}");
+    }
+    if missing.is_empty() { DONE } else { NO }
+}
+
+fn show_lines(top: &[Top]) {
     let mut last = None;
     for Top { limit, subject, used, max } in top {
         if last.replace(*limit) != Some(*limit) {
@@ -61,7 +69,6 @@ fn show_top(top: &[Top], json: bool) -> u8 {
         let of = if subject.name == subject.customer { String::new() } else { format!(" ({})", subject.customer) };
         println!("  {used:>9} of {max:<9} {} {}{of}", subject.kind.key(), subject.name);
     }
-    DONE
 }
 
 fn to_text(usage: &[Usage]) -> String {

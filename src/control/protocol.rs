@@ -4,7 +4,7 @@ use super::quota::{Top, Usage};
 use super::status::Status;
 use crate::administration::Grant;
 use crate::directory::LimitName;
-use crate::ledger::SubjectKind;
+use crate::ledger::{Missing, SubjectKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -56,8 +56,11 @@ pub enum Answer {
     Usage {
         usage: Vec<Usage>,
     },
+    /// `missing`: parts of the store that did not answer; whoever lies there is not in `top`.
     Top {
         top: Vec<Top>,
+        #[serde(default)]
+        missing: Vec<Missing>,
     },
     Grants {
         grants: Vec<Grant>,

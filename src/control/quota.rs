@@ -3,7 +3,7 @@
 use crate::administration::Suspension;
 use crate::directory::{Customer, Directory, LimitName, Owner};
 use crate::envelope::{Address, canonical_login};
-use crate::ledger::{LedgerError, Subject, SubjectKind};
+use crate::ledger::{LedgerError, Missing, Subject, SubjectKind};
 use crate::session::Engine;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -127,21 +127,27 @@ pub struct Top {
     pub max: Option<u64>,
 }
 
-/// Who has used most of each limit, the most first, at most so many.
+/// Who has used most of each limit, the most first, at most so many; and the parts of the store that did not answer.
 ///
 /// # Errors
 /// When the ledger cannot answer.
-pub async fn top(limits: &[LimitName], most: usize, engine: &Engine) -> Result<Vec<Top>, LedgerError> {
+pub async fn top(limits: &[LimitName], most: usize, engine: &Engine) -> Result<(Vec<Top>, Vec<Missing>), LedgerError> {
     let snapshot = engine.snapshot();
-    let mut all = Vec::new();
+    let (mut all, mut missing) = (Vec::new(), Vec::<Missing>::new());
     for &limit in limits {
-        for (subject, used) in engine.ledger.top(limit, most).await? {
+        let ranking = engine.ledger.top(limit, most).await?;
+        for part in ranking.missing {
+            if !missing.iter().any(|known| known.address == part.address) {
+                missing.push(part);
+            }
+        }
+        for (subject, used) in ranking.most {
             let customer = snapshot.directory.customer(&subject.customer);
             let max = customer.and_then(|customer| engine.limits_of(&subject, customer).counted(limit).max);
             all.push(Top { limit, subject, used, max });
         }
     }
-    Ok(all)
+    Ok((all, missing))
 }
 
 /// To the second, rounded up.

@@ -63,7 +63,7 @@ impl ControlService {
             Command::QuotaShow { names } => self.quota_show(&names).await,
             Command::QuotaReset { name, why } => self.quota_reset(&name, self.instruction(who, why)).await,
             Command::QuotaTop { limits, most } => match top(&limits, most, &self.engine).await {
-                Ok(top) => Answer::Top { top },
+                Ok((top, missing)) => Answer::Top { top, missing },
                 Err(error) => Answer::No { words: error.to_string() },
             },
             Command::Grant { name, limit, more, until, why } => {

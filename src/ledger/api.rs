@@ -184,6 +184,23 @@ pub enum LedgerError {
     Unavailable(Arc<str>),
 }
 
+/// Who has used most of a limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranking {
+    /// The most first, each with how much.
+    pub most: Vec<(Subject, u64)>,
+    /// Parts of a shared store that did not answer: whoever lies there is not among them.
+    pub missing: Vec<Missing>,
+}
+
+/// A part of a shared store that did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Host and port.
+    pub address: String,
+    pub why: String,
+}
+
 /// What is away of a store that is shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {

@@ -4,7 +4,8 @@ use super::book::{Book, Counting};
 use super::store::shared::SharedStore;
 use super::store::sqlite::{self, Journal, Recorded};
 use super::{
-    Answer, Foreseen, Kept, LedgerError, LimitUsage, Outage, Parties, RecipientKey, ReservationId, Size, Subject,
+    Answer, Foreseen, Kept, LedgerError, LimitUsage, Outage, Parties, Ranking, RecipientKey, ReservationId, Size,
+    Subject,
 };
 use crate::clock::{Clock, Moment};
 use crate::directory::{CustomerLimits, LimitName};
@@ -225,16 +226,16 @@ impl Ledger {
     }
 
     /// The subjects that have used most of a limit, at most so many, the most first: for `quota top`. Looks at all there
-    /// are, a few at a time.
+    /// are, a few at a time; of a shared store, in those of its parts that are there.
     ///
     /// # Errors
     /// As [`Ledger::reserve`].
-    pub async fn top(&self, limit: LimitName, most: usize) -> Result<Vec<(Subject, u64)>, LedgerError> {
+    pub async fn top(&self, limit: LimitName, most: usize) -> Result<Ranking, LedgerError> {
         if let Store::Shared(store) = &self.inner.store {
             return Box::pin(store.top(limit, most)).await;
         }
         self.ready().await?;
-        Ok(self.inner.book.top(self.now(), limit, most))
+        Ok(Ranking { most: self.inner.book.top(self.now(), limit, most), missing: Vec::new() })
     }
 
     /// How much is in memory; `None` where another keeps it.

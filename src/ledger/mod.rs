@@ -23,8 +23,8 @@ mod seen;
 mod store;
 
 pub use api::{
-    Answer, Foreseen, Kept, LedgerError, LimitUsage, Near, Outage, Parties, RecipientKey, ReservationId, Size,
-    Standing, Subject, SubjectKind,
+    Answer, Foreseen, Kept, LedgerError, LimitUsage, Missing, Near, Outage, Parties, Ranking, RecipientKey,
+    ReservationId, Size, Standing, Subject, SubjectKind,
 };
 pub use ledger::{Health, Ledger, Readiness};
 pub use open::OpenError;

@@ -196,6 +196,42 @@ fn customers_of_a_part_that_is_cut_off_are_decided_here_at_once() {
 }
 
 #[test]
+fn who_used_most_is_told_of_the_parts_that_are_there() {
+    let (servers, folder) = (Servers::start(Flavour::Valkey, Kind::Cluster, &IN_PARTS), tempfile::tempdir().unwrap());
+    let customers = customers(&servers);
+    runtime().block_on(async {
+        let ledger = open(&servers, OnOutage::Defer, folder.path());
+        for (n, customer) in (1..).zip(&customers) {
+            for recipient in 0..n {
+                assert!(send(&ledger, customer, recipient, 1 << 40).await.unwrap());
+            }
+        }
+        let top = async || {
+            let top = ledger.top(LimitName::CustomerDay, 10).await?;
+            let most: Vec<_> = top.most.into_iter().map(|(subject, used)| (subject.name.to_string(), used)).collect();
+            Ok::<_, LedgerError>((most, top.missing))
+        };
+        let used = |which: &[usize]| which.iter().map(|&n| (customers[n].clone(), n as u64 + 1)).collect::<Vec<_>>();
+        assert_eq!(top().await.unwrap(), (used(&[2, 1, 0]), Vec::new()));
+        servers.pause(AWAY);
+        // At first it is not known to be away.
+        for _ in 0..3 {
+            let (most, missing) = top().await.expect("two are there");
+            assert_eq!(most, used(&[2, 1]));
+            assert_eq!(missing.len(), 1, "{missing:?}");
+            assert_eq!(missing[0].address, format!("127.0.0.1:{}", servers.port(AWAY)));
+            assert!(!missing[0].why.is_empty() && !missing[0].why.contains(&missing[0].address), "{missing:?}");
+        }
+        servers.pause(1);
+        servers.pause(2);
+        until("nothing is there", async || top().await.is_err()).await;
+        (0..3).for_each(|master| servers.resume(master));
+        until("all are there", async || top().await.is_ok_and(|(_, missing)| missing.is_empty())).await;
+        assert_eq!(top().await.unwrap().0, used(&[2, 1, 0]));
+    });
+}
+
+#[test]
 fn a_cluster_that_stops_as_a_whole_is_away_as_a_whole() {
     // By default all masters stop when one is away.
     let options = ["--cluster-replica-no-failover", "yes"];

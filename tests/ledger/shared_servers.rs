@@ -6,7 +6,7 @@ use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
 use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, RecipientKey, Subject, SubjectKind};
+use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, Ranking, RecipientKey, Subject, SubjectKind};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -44,9 +44,9 @@ async fn use_all(ledger: &Ledger) -> Result<(), LedgerError> {
     let user = Subject { kind: SubjectKind::User, customer: "acme".into(), name: "ann@acme.example".into() };
     let usage = ledger.usage(&user, &limits).await?;
     assert_eq!(usage.iter().map(|usage| (usage.used, usage.reserved)).collect::<Vec<_>>(), [(20, 0), (20, 0)]);
-    assert_eq!(ledger.top(LimitName::UserUniques, 3).await?, [(user.clone(), 20)]);
+    assert_eq!(ledger.top(LimitName::UserUniques, 3).await?.most, [(user.clone(), 20)]);
     ledger.reset(&user, "a test").await?;
-    assert_eq!(ledger.top(LimitName::UserUniques, 3).await?, []);
+    assert_eq!(ledger.top(LimitName::UserUniques, 3).await?, Ranking::default());
     Ok(())
 }
 

@@ -53,7 +53,7 @@ fn more_for_a_while(front: Front) {
     assert!(top.contains("2 of 3         user ann@acme.example (acme)"), "{top}");
     let top: Value = serde_json::from_str(&relay.daemon.cli_text(&["quota", "top", "--json"])).unwrap();
     assert!(
-        top.as_array().unwrap().iter().any(|entry| entry["name"] == "acme" && entry["kind"] == "customer"),
+        top["top"].as_array().unwrap().iter().any(|entry| entry["name"] == "acme" && entry["kind"] == "customer"),
         "{top}"
     );
     let login = relay.daemon.cli_text(&["quota", "show", "login:BOB@acme.example"]);

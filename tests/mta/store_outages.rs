@@ -4,6 +4,7 @@
 use crate::bed::eventually;
 use crate::redis::{Flavour, Kind, Servers};
 use crate::relay::{Front, Relay, Setup, on};
+use serde_json::{Value, json};
 
 /// What outlives a SIGKILL of the server.
 const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -89,10 +90,18 @@ fn a_part_of_a_cluster(front: Front) {
     relay.deliver(&mut client, "ann@acme.example", &["r1@dest.example"]);
     let line = relay.daemon.await_line(&["a part of the store is away"]);
     assert!(line.contains("mail of its customers is decided by the last known counts, and counted here"), "{line}");
+    let top = relay.daemon.cli(&["quota", "top", "--json"]);
+    let (json, said) = (serde_json::from_slice::<Value>(&top.stdout).unwrap(), String::from_utf8_lossy(&top.stderr));
+    let address = format!("127.0.0.1:{}", servers.port(slot * 3 / 16384));
+    assert_eq!((&json["top"], &json["missing"][0]["address"]), (&json!([]), &json!(address)), "{json}");
+    let missing = format!("a part of the store is away, and whoever lies there is missing: {address}: ");
+    assert!(said.contains(&missing) && top.status.code() == Some(1), "{said} {}", top.status);
     servers.resume(slot * 3 / 16384);
     let line = relay.daemon.await_line(&["the store is back"]);
     assert!(line.ends_with("merged what was counted here: 1 message"), "{line}");
     relay.daemon.await_counts("acme", "customer.recipients_per_day", 2, 0);
+    let top: Value = serde_json::from_str(&relay.daemon.cli_text(&["quota", "top", "--json"])).unwrap();
+    assert_eq!((&top["missing"], &top["top"][0]["customer"]), (&json!([]), &"acme".into()), "{top}");
     client.quit();
 }
 on!(a_part_of_a_cluster: postfix_milter);

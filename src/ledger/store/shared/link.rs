@@ -4,15 +4,16 @@
 //! reached it counts as away: questions to it fail at once, and the other parts notice nothing. What a question changes may be
 //! asked for twice (see the module above), so it is asked again whenever it is not known what became of it.
 
-use super::connection::{Connection, Failure};
+use super::connection::Failure;
 use super::keeper::{Keeper, keep};
 use super::lane::Lane;
-use super::part::NoConnection;
+use super::part::{Connected, NoConnection};
 use super::question::Question;
 use super::scripts::{Asked, Script};
 use super::server::Servers;
 use super::server_time::ServerTime;
 use super::slots::slot_of;
+use super::whole::Kept;
 use crate::ledger::Outage;
 use redis::Value;
 use std::sync::{Arc, OnceLock};
@@ -104,22 +105,23 @@ impl Link {
         self.keeper.is_any_away() && self.keeper.whole().parts.iter().all(|kept| kept.part.trouble().is_some())
     }
 
-    /// Of all parts, for commands other than scripts.
+    /// Whether the part that has a key is there, as far as is known.
+    pub fn is_up(&self, key: &str) -> bool {
+        self.keeper.whole().part_with(key).is_some_and(|part| part.is_up())
+    }
+
+    /// All parts, each with its connection or why it has none, for commands other than scripts.
     ///
     /// # Errors
-    /// One of them is away.
-    pub async fn connections(&self) -> Result<Vec<Connection>, Trouble> {
+    /// All of them are away.
+    pub async fn parts(&self) -> Result<Vec<(Arc<Kept>, Connected)>, Trouble> {
         self.ready().await?;
         let deadline = Instant::now() + DEADLINE;
-        let mut connections = Vec::new();
+        let mut parts = Vec::new();
         for kept in &self.keeper.whole().parts {
-            match kept.part.connection(deadline).await {
-                Ok((_, lane)) => connections.push(lane.connection().clone()),
-                Err(NoConnection::Away(why)) => return Err(why),
-                Err(NoConnection::Gone) => return Err("the cluster changes".into()),
-            }
+            parts.push((kept.clone(), kept.part.connection(deadline).await));
         }
-        Ok(connections)
+        Ok(parts)
     }
 
     /// What is away and why, and changes of it.
@@ -173,7 +175,7 @@ impl Link {
             }
             let breaks = failure.breaks();
             if breaks {
-                part.failed(id, key);
+                part.failed(id, Some(key));
             }
             if failure.is_final() || Instant::now() + pause >= deadline {
                 let why: Trouble = failure.in_words().into();

@@ -33,6 +33,9 @@ enum State {
     Gone,
 }
 
+/// The connection, and its number.
+pub(super) type Connected = Result<(u64, Arc<Lane>), NoConnection>;
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum NoConnection {
@@ -52,8 +55,8 @@ impl Part {
         }
     }
 
-    /// The connection, and its number. While there is to be one, it is waited for.
-    pub async fn connection(&self, deadline: Instant) -> Result<(u64, Arc<Lane>), NoConnection> {
+    /// While there is to be one, it is waited for.
+    pub async fn connection(&self, deadline: Instant) -> Connected {
         if let Some(known) = self.state.borrow().known() {
             return known;
         }
@@ -82,8 +85,8 @@ impl Part {
         }
     }
 
-    /// A question about a key failed on this connection.
-    pub fn failed(&self, connection: u64, key: &str) {
+    /// A question failed on this connection: about a key, if it was a script's.
+    pub fn failed(&self, connection: u64, key: Option<&str>) {
         let was_open = self.state.send_if_modified(|state| {
             let is_it = matches!(state, State::Up(current, _) if *current == connection);
             if is_it {
@@ -92,7 +95,9 @@ impl Part {
             is_it
         });
         if was_open {
-            *self.failed_key.lock() = Some(key.to_owned());
+            if let Some(key) = key {
+                *self.failed_key.lock() = Some(key.to_owned());
+            }
             self.broken.notify_one();
         }
     }
@@ -140,7 +145,7 @@ impl std::fmt::Display for NoConnection {
 }
 
 impl State {
-    fn known(&self) -> Option<Result<(u64, Arc<Lane>), NoConnection>> {
+    fn known(&self) -> Option<Connected> {
         match self {
             State::Connecting => None,
             State::Up(id, lane) => Some(Ok((*id, lane.clone()))),

@@ -14,7 +14,9 @@ use super::{names, scripts, top};
 use crate::clock::{Anchor, Clock, SystemClock};
 use crate::config::OnOutage;
 use crate::directory::{CustomerLimits, Limit, LimitName};
-use crate::ledger::{Answer, Kept, LedgerError, LimitUsage, OpenError, Parties, RecipientKey, ReservationId, Subject};
+use crate::ledger::{
+    Answer, Kept, LedgerError, LimitUsage, OpenError, Parties, Ranking, RecipientKey, ReservationId, Subject,
+};
 use redis::Value;
 use std::future::Future;
 use std::path::Path;
@@ -251,7 +253,7 @@ impl SharedStore {
         Ok(())
     }
 
-    pub async fn top(&self, limit: LimitName, most: usize) -> Result<Vec<(Subject, u64)>, LedgerError> {
+    pub async fn top(&self, limit: LimitName, most: usize) -> Result<Ranking, LedgerError> {
         top::top(&self.0.link, &self.0.prefix, limit, most).await.map_err(LedgerError::Unavailable)
     }
 

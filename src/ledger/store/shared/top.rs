@@ -1,69 +1,119 @@
-//! Who used most: looks at every account on every master.
+//! Who used most: looks at every account on every master that is there.
 
-use super::connection::{Connection, in_words};
+use super::connection::{Failure, TRY};
+use super::lane::Lane;
 use super::link::{Link, Trouble};
 use super::question::Question;
+use super::whole::Kept;
 use super::{answer, names, scripts};
 use crate::directory::LimitName;
-use crate::ledger::{Subject, SubjectKind};
+use crate::ledger::{Missing, Ranking, Subject, SubjectKind};
 use std::collections::BTreeMap;
+use tokio::time::Instant;
 
 /// Keys that a server looks at, at a time.
 const LOOKED_AT: u32 = 1000;
 
-/// The subjects that have used most of a limit, at most so many, the most first.
-pub(super) async fn top(
-    link: &Link,
-    prefix: &str,
+/// Why a part tells nothing, or not all.
+enum Silent {
+    Away(Trouble),
+    Refuses(Trouble),
+}
+
+/// What is looked for.
+struct Search<'a> {
+    link: &'a Link,
+    prefix: &'a str,
     limit: LimitName,
     most: usize,
-) -> Result<Vec<(Subject, u64)>, Trouble> {
-    let pattern = names::pattern(prefix, SubjectKind::of(limit));
-    let mut top: Vec<(Subject, u64)> = Vec::new();
-    for master in link.connections().await? {
+}
+
+/// The subjects that have used most of a limit, at most so many, the most first, and the parts that are away.
+///
+/// # Errors
+/// All parts are away, or one that is there refuses.
+pub(super) async fn top(link: &Link, prefix: &str, limit: LimitName, most: usize) -> Result<Ranking, Trouble> {
+    let search = Search { link, prefix, limit, most };
+    let (mut ranking, mut is_any_there) = (Ranking::default(), false);
+    for (kept, connected) in link.parts().await? {
+        let looked = match connected {
+            Ok((id, lane)) => search.look(&kept, id, &lane, &mut ranking).await,
+            Err(why) => Err(Silent::Away(why.to_string().into())),
+        };
+        match looked {
+            Ok(()) => is_any_there = true,
+            Err(Silent::Away(why)) => note_missing(&mut ranking.missing, &kept, &why),
+            Err(Silent::Refuses(why)) => return Err(why),
+        }
+    }
+    match ranking.missing.first() {
+        Some(missing) if !is_any_there => Err(missing.why.as_str().into()),
+        _ => Ok(ranking),
+    }
+}
+
+impl Search<'_> {
+    /// Looks at every account of a part.
+    async fn look(&self, kept: &Kept, id: u64, lane: &Lane, ranking: &mut Ranking) -> Result<(), Silent> {
+        let pattern = names::pattern(self.prefix, SubjectKind::of(self.limit));
         let mut cursor = "0".to_owned();
         loop {
-            let (next, keys) = scan(&master, &cursor, &pattern).await?;
-            for (key, used) in used(link, keys, limit).await? {
-                let rank = top.partition_point(|(_, other)| *other >= used);
-                if used > 0
-                    && rank < most
-                    && let Some(subject) = names::subject_of(prefix, &key)
-                    && !top.iter().any(|(known, _)| *known == subject)
-                {
-                    top.truncate(most - 1);
-                    top.insert(rank, (subject, used));
-                }
+            let (next, keys) = scan(kept, id, lane, &cursor, &pattern).await?;
+            // A script's keys have to lie in one slot of a cluster.
+            let mut of_customers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for key in keys {
+                let tag = key.split(['{', '}']).nth(1).unwrap_or_default().to_owned();
+                of_customers.entry(tag).or_default().push(key);
+            }
+            for keys in of_customers.into_values() {
+                self.rank(&keys, &mut ranking.most).await?;
             }
             cursor = next;
             if cursor == "0" {
-                break;
+                return Ok(());
             }
         }
     }
-    Ok(top)
+
+    /// Puts a customer's accounts where they belong.
+    async fn rank(&self, keys: &[String], top: &mut Vec<(Subject, u64)>) -> Result<(), Silent> {
+        let value = self.link.ask(&scripts::TOP, Question::top(keys, self.limit)).await.map_err(|why| {
+            match self.link.is_up(&keys[0]) {
+                true => Silent::Refuses(why),
+                false => Silent::Away(why),
+            }
+        })?;
+        for (key, used) in keys.iter().zip(answer::numbers(value).unwrap_or_default()) {
+            let rank = top.partition_point(|(_, other)| *other >= used);
+            if used > 0
+                && rank < self.most
+                && let Some(subject) = names::subject_of(self.prefix, key)
+                && !top.iter().any(|(known, _)| *known == subject)
+            {
+                top.truncate(self.most - 1);
+                top.insert(rank, (subject, used));
+            }
+        }
+        Ok(())
+    }
 }
 
-async fn scan(master: &Connection, cursor: &str, pattern: &str) -> Result<(String, Vec<String>), Trouble> {
+async fn scan(kept: &Kept, id: u64, lane: &Lane, cursor: &str, pattern: &str) -> Result<(String, Vec<String>), Silent> {
     let mut command = redis::cmd("SCAN");
     command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(LOOKED_AT);
-    let answer = master.ask(&command).await.map_err(|error| Trouble::from(in_words(&error)))?;
-    redis::from_redis_value(answer).map_err(|error| error.to_string().into())
+    let answer = Failure::or(Instant::now() + TRY, lane.connection().ask(&command)).await.map_err(|failure| {
+        let why = failure.in_words().into();
+        if failure.breaks() {
+            kept.part.failed(id, None);
+            return Silent::Away(why);
+        }
+        Silent::Refuses(why)
+    })?;
+    redis::from_redis_value(answer).map_err(|error| Silent::Refuses(error.to_string().into()))
 }
 
-/// How much each account has used.
-async fn used(link: &Link, keys: Vec<String>, limit: LimitName) -> Result<Vec<(String, u64)>, Trouble> {
-    // A script's keys have to lie in one slot of a cluster.
-    let mut of_customers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for key in keys {
-        let tag = key.split(['{', '}']).nth(1).unwrap_or_default().to_owned();
-        of_customers.entry(tag).or_default().push(key);
-    }
-    let mut used = Vec::new();
-    for keys in of_customers.into_values() {
-        let value = link.ask(&scripts::TOP, Question::top(&keys, limit)).await?;
-        let numbers = answer::numbers(value).unwrap_or_default();
-        used.extend(keys.into_iter().zip(numbers));
-    }
-    Ok(used)
+fn note_missing(missing: &mut Vec<Missing>, kept: &Kept, why: &str) {
+    let address = kept.address.as_ref().map_or_else(String::new, |(host, port)| format!("{host}:{port}"));
+    let why = why.strip_prefix(&format!("{address}: ")).unwrap_or(why).to_owned();
+    missing.push(Missing { address, why });
 }
