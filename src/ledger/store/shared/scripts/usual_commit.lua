@@ -1,11 +1,29 @@
--- A window with `count` more at a second: its oldest second, its last and how many that has, and what goes to the entries
--- before the last, if anything does. nil: that is not at the window's end.
-local function merged(n, oldest, last, counted, seconds, at, count)
-  if last == 0 or at < last or counted + count > MOST_COUNTED then return end
-  if at == last or (n >= 63 and floor(at * 120 / seconds) == floor(last * 120 / seconds)) then
-    return n == 0 and at or oldest, at, counted + count
+-- A window without what has left it: how many entries lie before the last one, its oldest second, its last and how many that
+-- has, its total; the entries, if some went; the last second that went.
+local function without_old(more, field, horizon, n, last, count, total)
+  local list, gone, forgotten = n > 0 and call('HGET', more, field) or nil, 0, 0
+  while gone < n do
+    local at, counted = read('>I4I4', list, gone * 8 + 1)
+    if at > horizon then break end
+    gone, total, forgotten = gone + 1, total - counted, at
   end
-  return oldest, at, count, write('>I4I4', last, counted)
+  if n > 0 then list = sub(list, gone * 8 + 1) end
+  if gone < n then return n - gone, read('>I4', list), last, count, total, list, forgotten end
+  if last > horizon then return 0, last, last, count, total, list, forgotten end
+  return 0, MOST_COUNTED, 0, 0, 0, list, last
+end
+
+-- A window with `count` more at a second: as above, the entries if there is one more, or as they are given. nil: the second
+-- is not at the window's end.
+local function with_more(more, field, seconds, at, count, n, oldest, last, counted, total, list)
+  if at < last or counted + count > MOST_COUNTED then return end
+  total = total + count
+  if last == 0 then return 0, at, at, count, total, list end
+  if at == last or (n >= 63 and floor(at * 120 / seconds) == floor(last * 120 / seconds)) then
+    return n, n == 0 and at or oldest, at, counted + count, total, list
+  end
+  list = (list or n > 0 and call('HGET', more, field) or '') .. write('>I4I4', last, counted)
+  return n + 1, oldest, at, count, total, list
 end
 
 -- The entries of a window with one less at a second; nil: it is not there.
@@ -20,22 +38,35 @@ local function without_one(list, n, second)
   return sub(list, 1, low * 8) .. write('>I4I4', last, there - 1) .. sub(list, low * 8 + 9)
 end
 
--- Adds an entry, if there is one, to a customer's window that has n in its second key; how many it has then.
-local function appended(more, field, n, entry)
-  if not entry then return n end
-  call('HSET', more, field, (n > 0 and call('HGET', more, field) or '') .. entry)
-  return n + 1
+-- What of a shard is counted.
+local function without_forgotten(shard, forgotten)
+  local left = {}
+  for place = 1, #shard, 12 do
+    if read('>I4', shard, place + 8) > forgotten then left[#left + 1] = sub(shard, place, place + 11) end
+  end
+  return table.concat(left)
 end
 
 -- A sender's account without the transaction, its message and recipients counted; when the transaction was to end; fields
--- of the second key to set, with their values; how many messages and recipients are counted, and held.
+-- of the second key to set, with their values; how many messages and recipients are counted, and held; whether its keys are
+-- to be kept for longer.
 local function counting(u, more, id, recipients, n, at, now)
   local due, kept, open, size, fresh, known, spilled, messages, uniques, shards, stored, forgotten, messages_n,
     messages_oldest, messages_last, messages_count, uniques_n, uniques_oldest, uniques_last, uniques_count =
     read('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', u)
   local a_day_ago = floor(now / 1000) - 86400
-  if due <= now or known <= forgotten or kept * 1000 < now + 90000000 or spilled > 0 or open < 1 or stored == 0
-    or messages_oldest <= a_day_ago or uniques_oldest <= a_day_ago or #u > size + TOO_LONG then return end
+  if due <= now or spilled > 0 or open < 1 or stored == 0 or #u > size + TOO_LONG then return end
+  local messages_list, list, gone
+  if messages_oldest <= a_day_ago then
+    messages_n, messages_oldest, messages_last, messages_count, messages, messages_list =
+      without_old(more, 'd', a_day_ago, messages_n, messages_last, messages_count, messages)
+  end
+  if uniques_oldest <= a_day_ago then
+    uniques_n, uniques_oldest, uniques_last, uniques_count, uniques, list, gone =
+      without_old(more, 'n', a_day_ago, uniques_n, uniques_last, uniques_count, uniques)
+    if gone > forgotten then forgotten = gone end
+  end
+  if known <= forgotten then return end
 
   -- It holds just what the message has.
   local held, transaction = sub(u, 78, size), '\13t' .. id
@@ -45,17 +76,15 @@ local function counting(u, more, id, recipients, n, at, now)
   if length ~= 6 + #recipients or sub(held, place + 22, place + 15 + length) ~= recipients then return end
   held = sub(held, 1, place - 1) .. sub(held, place + 16 + length)
 
-  local fields, message_before, seen_before = {}, nil, nil
-  messages_oldest, messages_last, messages_count, message_before =
-    merged(messages_n, messages_oldest, messages_last, messages_count, 86400, at, 1)
-  if not messages_oldest then return end
-  if message_before then
-    fields[1], fields[2] = 'd', (messages_n > 0 and call('HGET', more, 'd') or '') .. message_before
-    messages_n = messages_n + 1
-  end
+  local fields, is_old = {}, false
+  kept, is_old = kept_until(kept, now)
+  messages_n, messages_oldest, messages_last, messages_count, messages, messages_list =
+    with_more(more, 'd', 86400, at, 1, messages_n, messages_oldest, messages_last, messages_count, messages, messages_list)
+  if not messages_n then return end
+  if messages_list then fields[1], fields[2] = 'd', messages_list end
 
   -- The recipients: seen at other times before, or not at all.
-  local list, list_changed, place_of = nil, false, nil
+  local list_changed, place_of = list, nil
   for i = 1, n do
     local key = n == 1 and recipients or sub(recipients, i * 8 - 7, i * 8)
     -- Held by this transaction alone.
@@ -88,8 +117,11 @@ local function counting(u, more, id, recipients, n, at, now)
     if there then
       remembered = sub(remembered, 1, there + 7) .. write('>I4', at) .. sub(remembered, there + 12)
     else
-      -- What is not counted any more would go.
-      if #remembered >= 288 and stored > uniques then return end
+      if #remembered >= 288 and stored > uniques then
+        local before = #remembered
+        remembered = without_forgotten(remembered, forgotten)
+        stored = stored - (before - #remembered) / 12
+      end
       remembered, stored = remembered .. key .. write('>I4', at), stored + 1
       if stored > 24 * shards then return end
     end
@@ -100,25 +132,22 @@ local function counting(u, more, id, recipients, n, at, now)
     end
     fields[set + 1] = remembered
   end
-  uniques_oldest, uniques_last, uniques_count, seen_before =
-    merged(uniques_n, uniques_oldest, uniques_last, uniques_count, 86400, at, n)
-  if not uniques_oldest then return end
-  if seen_before then
-    list, list_changed = (list or uniques_n > 0 and call('HGET', more, 'n') or '') .. seen_before, true
-    uniques_n = uniques_n + 1
-  end
-  if list_changed then
+  local entries = uniques_n
+  uniques_n, uniques_oldest, uniques_last, uniques_count, uniques, list =
+    with_more(more, 'n', 86400, at, n, uniques_n, uniques_oldest, uniques_last, uniques_count, uniques, list)
+  if not uniques_n then return end
+  if list_changed or uniques_n > entries then
     local last = #fields
     fields[last + 1], fields[last + 2] = 'n', list
   end
-  messages, uniques, open = messages + 1, uniques + n, open - 1
+  open = open - 1
   if fresh < 0 or stored > 2 * uniques + 24 or (shards > 1 and stored < 8 * shards) then return end
   -- Nobody has looked whether some that are held were seen.
   if who >= 8 and fresh > 0 and find(held, '\255\255\255\255', 1, true) then return end
   if held == '' then due, known = NEVER_ENDS, MOST_COUNTED end
   return write('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', due, kept, open, 77 + #held, fresh, known, 0, messages, uniques,
     shards, stored, forgotten, messages_n, messages_oldest, messages_last, messages_count, uniques_n, uniques_oldest,
-    uniques_last, uniques_count) .. held, ends, fields, messages, open, uniques, fresh
+    uniques_last, uniques_count) .. held, ends, fields, messages, open, uniques, fresh, is_old
 end
 
 -- The daemons' part of a customer's account, which ends before `from`, with one more counted message; nil: that is there
@@ -156,21 +185,32 @@ local function usual_commit(k, a)
   local now = time()
   if now < latest then now = latest end
   local second, at, from = floor(now / 1000), math.ceil(now / 1000), 61 + daemons_size
-  if kept * 1000 < now + 90000000 or day_oldest <= second - 86400 or peak_oldest <= second - 600 or #c > size + TOO_LONG
-    or size <= from or read('>I6', c, from) <= now or held < n then return end
+  if #c > size + TOO_LONG or size <= from or read('>I6', c, from) <= now or held < n then return end
   local daemons = with_nonce(c, from, daemon, second, sub(message, 11, 16), number, unsettled)
   if not daemons then return end
-  local day_before, peak_before
-  day_oldest, day_last, day_count, day_before = merged(day_n, day_oldest, day_last, day_count, 86400, at, n)
-  peak_oldest, peak_last, peak_count, peak_before = merged(peak_n, peak_oldest, peak_last, peak_count, 600, at, n)
-  if not (day_oldest and peak_oldest) or ((day_before or peak_before) and day_n == 0) then return end
+  local more, is_new, is_old, day_list, peak_list = keys[k + 1], day_n == 0 and peak_n == 0, false, nil, nil
+  kept, is_old = kept_until(kept, now)
+  if day_oldest <= second - 86400 then
+    day_n, day_oldest, day_last, day_count, day, day_list =
+      without_old(more, 'd', second - 86400, day_n, day_last, day_count, day)
+  end
+  if peak_oldest <= second - 600 then
+    peak_n, peak_oldest, peak_last, peak_count, peak, peak_list =
+      without_old(more, 'p', second - 600, peak_n, peak_last, peak_count, peak)
+  end
+  day_n, day_oldest, day_last, day_count, day, day_list =
+    with_more(more, 'd', 86400, at, n, day_n, day_oldest, day_last, day_count, day, day_list)
+  peak_n, peak_oldest, peak_last, peak_count, peak, peak_list =
+    with_more(more, 'p', 600, at, n, peak_n, peak_oldest, peak_last, peak_count, peak, peak_list)
+  if not (day_n and peak_n) then return end
 
-  local after, ends, fields, messages, open, uniques, fresh = counting(u, keys[k + 3], id, recipients, n, at, now)
+  local after, ends, fields, messages, open, uniques, fresh, is_u_old =
+    counting(u, keys[k + 3], id, recipients, n, at, now)
   if not after then return end
-  local l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh
+  local l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh, is_l_old
   if senders == 3 then
     if not l then return end
-    l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh =
+    l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh, is_l_old =
       counting(l, keys[k + 5], id, recipients, n, at, now)
     if not l_after or l_ends ~= ends then return end
   end
@@ -181,16 +221,19 @@ local function usual_commit(k, a)
   local there = read('>I4', open_ends, place + 6)
   if there < n then return end
   open_ends = sub(open_ends, 1, place - 1) .. (there > n and write('>I6I4', ends, there - n) or '') .. sub(open_ends, place + 10)
-  day, peak, held = day + n, peak + n, held - n
-  day_n = appended(keys[k + 1], 'd', day_n, day_before)
-  peak_n = appended(keys[k + 1], 'p', peak_n, peak_before)
+  held = held - n
   call('SETRANGE', c_key, '0', write('>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', now, kept, held, 60 + #daemons + #open_ends, #daemons,
     day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest, peak_last, peak_count) .. daemons .. open_ends)
+  if day_list then call('HSET', more, 'd', day_list) end
+  if peak_list then call('HSET', more, 'p', peak_list) end
+  if is_old or (is_new and (day_list or peak_list)) then keep(k) end
   call('SETRANGE', u_key, '0', after)
   call('HSET', keys[k + 3], unpack(fields))
+  if is_u_old then keep(k + 2) end
   if l_after then
     call('SETRANGE', keys[k + 4], '0', l_after)
     call('HSET', keys[k + 5], unpack(l_fields))
+    if is_l_old then keep(k + 4) end
   end
 
   if who < 4 then return now end

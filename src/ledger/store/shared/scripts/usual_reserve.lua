@@ -1,8 +1,9 @@
--- A sender's account with one more held recipient; when the transaction ends; whether it is the transaction's first.
+-- A sender's account with one more held recipient; when the transaction ends; whether it is the transaction's first; whether the
+-- account's keys are to be kept for longer.
 local function holding(u, messages_max, uniques_max, id, key, now)
   local due, kept, open, size, fresh, known, spilled, messages, uniques, _, stored, forgotten =
     read('>I6I4I4I3I4I4I1I6I6I3I4I4', u)
-  if due <= now or known <= forgotten or kept * 1000 < now + 90000000 or spilled > 0 or uniques + fresh >= uniques_max
+  if due <= now or known <= forgotten or spilled > 0 or uniques + fresh >= uniques_max
     or #u > size + TOO_LONG or size > 1000 then return end
   local transaction, recipient, ends = '\13t' .. id, '\9k' .. key, nil
   local held, is_first = '', true
@@ -29,7 +30,9 @@ local function holding(u, messages_max, uniques_max, id, key, now)
     held = held .. recipient .. write('>I2I4I6', 10, seen, ends)
   end
   if ends < due then due = ends end
-  return write('>I6I4I4I3I4I4I1', due, kept, open, 77 + #held, fresh, known, 0) .. sub(u, 27, 77) .. held, ends, is_first
+  local is_old
+  kept, is_old = kept_until(kept, now)
+  return write('>I6I4I4I3I4I4I1', due, kept, open, 77 + #held, fresh, known, 0) .. sub(u, 27, 77) .. held, ends, is_first, is_old
 end
 
 -- A customer's account with one more held recipient of a transaction that ends then.
@@ -55,23 +58,30 @@ local function usual_reserve(k, a)
   local latest, kept, held, size, daemons, day, peak = read('>I6I4I4I3I3I6I6', c)
   local now = time()
   if now < latest then now = latest end
-  if kept * 1000 < now + 90000000 or day + held >= max_6 or peak + held >= max_5 or #c > size + TOO_LONG
+  if day + held >= max_6 or peak + held >= max_5 or #c > size + TOO_LONG
     or (size > 60 + daemons and read('>I6', c, 61 + daemons) <= now) then return end
   local messages_max, uniques_max = max_1, max_2
   if senders == 2 then messages_max, uniques_max = max_3, max_4 end
-  local after, ends, is_first = holding(u, messages_max, uniques_max, id, key, now)
+  local after, ends, is_first, is_u_old = holding(u, messages_max, uniques_max, id, key, now)
   if not after then return end
-  local of_login
+  local of_login, is_l_old
   if senders == 3 then
     local login_ends, is_login_first
     if not l then return end
-    of_login, login_ends, is_login_first = holding(l, max_3, max_4, id, key, now)
+    of_login, login_ends, is_login_first, is_l_old = holding(l, max_3, max_4, id, key, now)
     if not of_login or login_ends ~= ends or is_login_first ~= is_first then return end
   end
+  local is_old
+  kept, is_old = kept_until(kept, now)
   local of_customer = customer_holding(c, now, kept, held, size, daemons, ends, is_first)
   if not of_customer then return end
   call('SETRANGE', c_key, '0', of_customer)
+  if is_old then keep(k) end
   call('SETRANGE', u_key, '0', after)
-  if of_login then call('SETRANGE', keys[k + 4], '0', of_login) end
+  if is_u_old then keep(k + 2) end
+  if of_login then
+    call('SETRANGE', keys[k + 4], '0', of_login)
+    if is_l_old then keep(k + 4) end
+  end
   return now
 end
