@@ -88,20 +88,31 @@ fn a_cluster_whose_master_was_cut_off_goes_on() {
 /// Moves the slot of the first customer to another master, key by key, as redis-cli(1) does with `--cluster reshard`.
 fn move_slot(servers: &Servers, from: usize, to: usize) {
     let slot = servers.cli(0, &["cluster", "keyslot", &format!("rk:{{{}}}:c", CUSTOMERS[0])]);
+    begin_to_move(servers, &slot, from, to);
+    move_all(servers, &slot, from, to);
+}
+
+/// From now on the keys of a slot are on either master.
+pub fn begin_to_move(servers: &Servers, slot: &str, from: usize, to: usize) {
     let [id_of_from, id_of_to] = [from, to].map(|node| servers.cli(node, &["cluster", "myid"]));
-    servers.cli(to, &["cluster", "setslot", &slot, "importing", &id_of_from]);
-    servers.cli(from, &["cluster", "setslot", &slot, "migrating", &id_of_to]);
+    servers.cli(to, &["cluster", "setslot", slot, "importing", &id_of_from]);
+    servers.cli(from, &["cluster", "setslot", slot, "migrating", &id_of_to]);
+}
+
+/// Moves what is left, and the slot with it.
+pub fn move_all(servers: &Servers, slot: &str, from: usize, to: usize) {
+    let id_of_to = servers.cli(to, &["cluster", "myid"]);
     let port = servers.port(to).to_string();
     loop {
         // Whoever asks between these two has one key here and another there.
-        let keys = servers.cli(from, &["cluster", "getkeysinslot", &slot, "1"]);
+        let keys = servers.cli(from, &["cluster", "getkeysinslot", slot, "1"]);
         if keys.is_empty() {
             break;
         }
         servers.cli(from, &["migrate", "127.0.0.1", &port, keys.trim(), "0", "5000"]);
     }
     for node in [to, from, 3 - from - to] {
-        servers.cli(node, &["cluster", "setslot", &slot, "node", &id_of_to]);
+        servers.cli(node, &["cluster", "setslot", slot, "node", &id_of_to]);
     }
 }
 

@@ -13,6 +13,8 @@ mod load;
 mod loading;
 mod model;
 #[cfg(feature = "test-clock")]
+mod moving;
+#[cfg(feature = "test-clock")]
 mod network;
 #[cfg(feature = "test-clock")]
 mod outage;

@@ -20,9 +20,9 @@ pub const IN_PARTS: [&str; 4] = ["--cluster-require-full-coverage", "no", "--clu
 const AWAY: usize = 0;
 
 /// More questions than could wait for an answer one after the other.
-const MANY: u64 = 200;
+pub const MANY: u64 = 200;
 /// What those take at most if none waits: long enough for a slow machine, and far from `MANY` times a second.
-const AT_ONCE: Duration = Duration::from_secs(20);
+pub const AT_ONCE: Duration = Duration::from_secs(20);
 
 pub fn open(servers: &Servers, on_outage: OnOutage, folder: &Path) -> Ledger {
     let urls = servers.urls();
@@ -81,7 +81,7 @@ async fn end(ledger: &Ledger, id: ReservationId, customer: &str, recipient: u64,
     Ok(())
 }
 
-async fn counted(ledger: &Ledger, customer: &str) -> Result<u64, LedgerError> {
+pub async fn counted(ledger: &Ledger, customer: &str) -> Result<u64, LedgerError> {
     let subject = Subject { kind: SubjectKind::Customer, customer: customer.into(), name: customer.into() };
     Ok(ledger.usage(&subject, &limits(u64::MAX >> 20)).await?[0].used)
 }
@@ -100,7 +100,7 @@ pub async fn until_ready(ledger: &Ledger) {
 
 /// Sends for customers of parts that are well until the other is done: how many of their messages passed, all of them at
 /// the first try.
-async fn meanwhile<T>(ledger: &Ledger, well: &[String], passed: &Cell<u64>, other: impl Future<Output = T>) -> T {
+pub async fn meanwhile<T>(ledger: &Ledger, well: &[String], passed: &Cell<u64>, other: impl Future<Output = T>) -> T {
     let sending = async {
         for n in 0u64.. {
             for customer in well {

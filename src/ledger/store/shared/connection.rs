@@ -113,6 +113,11 @@ impl Failure {
         error.is_io_error() || says_so || self.refuses()
     }
 
+    /// Some keys of the question may be on another server, because their slot is on its way there.
+    pub fn slot_moves(&self) -> bool {
+        self.is(ServerErrorKind::TryAgain)
+    }
+
     pub fn in_words(&self) -> String {
         match self {
             Failure::Error(error) => in_words(error),

@@ -3,12 +3,13 @@
 use super::connection::{Connection, TRY, is_unknown_command};
 use super::lane::Lane;
 use super::link::Trouble;
+use super::moving::{Moving, keep_asking};
 use super::names;
 use super::part::{Part, Pause, within_limit};
 use super::secret::{Secret, takes};
 use super::server::{Found, Nodes, Servers};
 use super::server_time::ServerTime;
-use super::slots::{Address, Slots, read_address};
+use super::slots::{Address, Slots, read_address, slot_of};
 use super::whole::{Kept, Whole};
 use crate::ledger::Outage;
 use arc_swap::ArcSwap;
@@ -23,7 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 /// What of a new connection can be done without, and how long it may take.
 const PREPARE: Duration = Duration::from_millis(500);
 /// A Cluster of which a part is away, or that has changed, is looked at afresh; so long between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// So many parts that are away are named.
 const NAMED: usize = 3;
 
@@ -44,6 +45,7 @@ pub(super) struct Keeper {
     /// What was wrong with the last question, if it was not that a part is away.
     failed: Mutex<Option<Trouble>>,
     has_failed: AtomicBool,
+    moving: Moving,
     outage: watch::Sender<Option<Outage>>,
     advice: watch::Sender<Option<Arc<str>>>,
 }
@@ -116,6 +118,7 @@ impl Keeper {
             is_any_away: AtomicBool::new(false),
             failed: Mutex::default(),
             has_failed: AtomicBool::new(false),
+            moving: Moving::default(),
             outage: watch::Sender::new(None),
             advice: watch::Sender::new(None),
         })
@@ -159,6 +162,31 @@ impl Keeper {
         *self.failed.lock() = Some(why);
         self.has_failed.store(true, Ordering::Relaxed);
         self.note();
+    }
+
+    /// Customers that cannot be asked about while their slots move.
+    pub fn moving(&self) -> &Moving {
+        &self.moving
+    }
+
+    /// Some keys of a customer, this one among them, cannot be asked about because their slot moves, for longer than a question
+    /// can wait.
+    pub fn is_held_up(&self, key: &str, keys: &[String]) -> Trouble {
+        let slot = slot_of(key);
+        let why: Trouble =
+            format!("slot {slot} is on its way to another server, and not all of it can be asked about").into();
+        if self.moving.add(key, why.clone()) {
+            tokio::spawn(keep_asking(self.own.clone(), keys.to_vec()));
+            self.note();
+        }
+        why
+    }
+
+    /// The customer that has a key can be asked about again.
+    pub fn has_moved(&self, key: &str) {
+        self.moving.remove(key);
+        self.note();
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// A node said that a slot is elsewhere: for one question (it is on its way there), or from now on.
@@ -346,12 +374,13 @@ impl Keeper {
     fn note(&self) {
         let whole = self.whole();
         let away: Vec<Trouble> = whole.parts.iter().filter_map(|kept| kept.part.trouble()).collect();
-        self.is_any_away.store(!away.is_empty(), Ordering::Release);
-        let outage = if away.is_empty() {
+        let moving = self.moving.troubles();
+        self.is_any_away.store(!away.is_empty() || !moving.is_empty(), Ordering::Release);
+        let outage = if away.is_empty() && moving.is_empty() {
             self.failed.lock().clone().map(|why| Outage { why, in_part: false })
         } else {
-            let named: Vec<&str> = away.iter().take(NAMED).map(|why| &**why).collect();
-            let more = away.len() - named.len();
+            let named: Vec<&str> = away.iter().chain(&moving).take(NAMED).map(|why| &**why).collect();
+            let more = away.len() + moving.len() - named.len();
             let why = named.join("; ") + &if more > 0 { format!("; and {more} more") } else { String::new() };
             Some(Outage { why: why.into(), in_part: away.len() < whole.parts.len() })
         };

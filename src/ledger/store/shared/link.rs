@@ -1,7 +1,8 @@
 //! Asking the store: deadline, retry, and which part of it to ask.
 //!
 //! A question has [`DEADLINE`] in all and [`TRY`](super::connection::TRY) each time it is asked. When a part could not be
-//! reached it counts as away: questions to it fail at once, and the other parts notice nothing. What a question changes may be
+//! reached it counts as away: questions to it fail at once, and the other parts notice nothing. So does a customer whose slot
+//! moves for longer (see moving). What a question changes may be
 //! asked for twice (see the module above), so it is asked again whenever it is not known what became of it.
 
 use super::connection::Failure;
@@ -89,10 +90,15 @@ impl Link {
         self.keeper.changes()
     }
 
-    /// Whether the part that has a key is known to be away, so that nothing is asked.
+    /// Whether the part that has a key is known to be away, or the key's customer to be moving, so that nothing is asked.
     pub fn is_away(&self, key: impl FnOnce() -> String) -> bool {
         self.start();
-        self.keeper.is_any_away() && self.keeper.whole().part_with(&key()).is_none_or(|part| part.trouble().is_some())
+        if !self.keeper.is_any_away() {
+            return false;
+        }
+        let key = key();
+        let part = self.keeper.whole().part_with(&key);
+        part.is_none_or(|part| part.trouble().is_some()) || self.keeper.moving().trouble(&key).is_some()
     }
 
     /// Whether a part is known to be away.
@@ -108,6 +114,7 @@ impl Link {
     /// Whether the part that has a key is there, as far as is known.
     pub fn is_up(&self, key: &str) -> bool {
         self.keeper.whole().part_with(key).is_some_and(|part| part.is_up())
+            && self.keeper.moving().trouble(key).is_none()
     }
 
     /// All parts, each with its connection or why it has none, for commands other than scripts.
@@ -145,6 +152,9 @@ impl Link {
     async fn retrying(&self, asked: &Arc<Asked>) -> Result<Value, Trouble> {
         self.start();
         let key = asked.question.keys.first().map_or("", String::as_str);
+        if let Some(why) = self.keeper.moving().trouble(key) {
+            return Err(why);
+        }
         let deadline = Instant::now() + DEADLINE;
         let (mut pause, mut redirects, mut for_once) = (ASK_AGAIN.0, 0, None);
         loop {
@@ -178,6 +188,9 @@ impl Link {
                 part.failed(id, Some(key));
             }
             if failure.is_final() || Instant::now() + pause >= deadline {
+                if failure.slot_moves() {
+                    return Err(self.keeper.is_held_up(key, &asked.question.keys));
+                }
                 let why: Trouble = failure.in_words().into();
                 if !breaks {
                     self.keeper.question_fails(why.clone());

@@ -18,6 +18,7 @@ mod health;
 mod keeper;
 mod lane;
 mod link;
+mod moving;
 mod names;
 mod nonces;
 mod outage;

@@ -41,7 +41,10 @@ pub(super) async fn top(link: &Link, prefix: &str, limit: LimitName, most: usize
             Err(why) => Err(Silent::Away(why.to_string().into())),
         };
         match looked {
-            Ok(()) => is_any_there = true,
+            Ok(moves) => {
+                is_any_there = true;
+                moves.into_iter().for_each(|why| note_missing(&mut ranking.missing, &kept, &why));
+            }
             Err(Silent::Away(why)) => note_missing(&mut ranking.missing, &kept, &why),
             Err(Silent::Refuses(why)) => return Err(why),
         }
@@ -53,8 +56,9 @@ pub(super) async fn top(link: &Link, prefix: &str, limit: LimitName, most: usize
 }
 
 impl Search<'_> {
-    /// Looks at every account of a part.
-    async fn look(&self, kept: &Kept, id: u64, lane: &Lane, ranking: &mut Ranking) -> Result<(), Silent> {
+    /// Looks at every account of a part. Why some are missing, if customers are moving.
+    async fn look(&self, kept: &Kept, id: u64, lane: &Lane, ranking: &mut Ranking) -> Result<Option<Trouble>, Silent> {
+        let mut moves = None;
         let pattern = names::pattern(self.prefix, SubjectKind::of(self.limit));
         let mut cursor = "0".to_owned();
         loop {
@@ -66,11 +70,14 @@ impl Search<'_> {
                 of_customers.entry(tag).or_default().push(key);
             }
             for keys in of_customers.into_values() {
-                self.rank(&keys, &mut ranking.most).await?;
+                match self.rank(&keys, &mut ranking.most).await {
+                    Err(Silent::Away(why)) if kept.part.is_up() => moves = Some(why),
+                    ranked => ranked?,
+                }
             }
             cursor = next;
             if cursor == "0" {
-                return Ok(());
+                return Ok(moves);
             }
         }
     }
