@@ -1,7 +1,7 @@
 //! The part of a Cluster that has the key `rk:store` is away when a daemon starts. What all daemons hash recipients with lies
 //! there: copies in the other parts tell it, and without any nothing is counted.
 
-use crate::parts::{IN_PARTS, customers, open, send, until, until_ready};
+use crate::parts::{IN_PARTS, customers, open, until, until_ready};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::runtime;
 use relaykeeper::config::OnOutage;
@@ -116,7 +116,7 @@ fn without_a_copy_nothing_is_counted_and_it_is_told_what_is_missing() {
 
 #[test]
 fn what_the_key_says_holds_over_all_copies() {
-    let servers = Servers::start(Flavour::Redis, Kind::Cluster, &IN_PARTS);
+    let (servers, folder) = (Servers::start(Flavour::Redis, Kind::Cluster, &IN_PARTS), tempfile::tempdir().unwrap());
     runtime().block_on(async {
         let (well, _, master) = after_a_first_daemon(&servers).await;
         let secret = servers.cli(master, &["get", KEY]);
@@ -124,8 +124,9 @@ fn what_the_key_says_holds_over_all_copies() {
             servers.cli(master, &["set", &copy, ANOTHER]);
         }
         servers.pause(master);
-        let ledger = open(&servers, OnOutage::Defer, "".as_ref());
+        let ledger = open(&servers, OnOutage::Local, folder.path());
         ledger.ready().await.unwrap();
+        until("the part is known to be away", async || ledger.outage().unwrap().borrow().is_some()).await;
         let name = ledger.recipient_key("a@dest.example");
         servers.resume(master);
         until("it goes by the key", async || ledger.recipient_key("a@dest.example") != name).await;
@@ -133,6 +134,12 @@ fn what_the_key_says_holds_over_all_copies() {
         assert_eq!(servers.cli(master, &["get", KEY]), secret);
         write(&ledger, &well[0], "a@dest.example").await.unwrap();
         assert_eq!(written(&ledger, &well[0]).await, [2, 1]);
-        assert!(send(&ledger, &well[0], 1, 1 << 40).await.unwrap());
+        until_ready(&ledger).await;
+        let name = ledger.recipient_key("a@dest.example");
+        ledger.close().await;
+        drop(ledger);
+        (0..3).for_each(|master| servers.pause(master));
+        let ledger = open(&servers, OnOutage::Local, folder.path());
+        assert_eq!(ledger.recipient_key("a@dest.example"), name, "also on disk");
     });
 }

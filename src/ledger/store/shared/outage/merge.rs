@@ -51,6 +51,9 @@ pub(in super::super) async fn merge(merger: Merger) {
                 false
             }
             _ = changes.changed() => {
+                if knows_key {
+                    local.keep_hash_key(*link.hash_key());
+                }
                 local.keep_known();
                 false
             }
