@@ -1,6 +1,7 @@
 //! Is it healthy, since when, and what has it decided?
 
 use crate::administration::Suspension;
+use crate::ledger::Gauges;
 use crate::session::Engine;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ pub struct Status {
     pub bad_files: Vec<String>,
     /// `ready`, `loading`, or what is wrong.
     pub store: String,
+    /// Numbers of a store that is shared; `null` for the embedded one.
+    pub shared_store: Option<Gauges>,
     /// What is wrong with the audit log and the files of the administration.
     pub administration: Vec<String>,
     /// Why relaykeeper's own mail cannot be sent; `null` where nothing is wrong.
@@ -53,6 +56,7 @@ impl Status {
             customers: snapshot.directory.customers().len(),
             bad_files: snapshot.bad_files.iter().map(ToString::to_string).collect(),
             store: engine.ledger.health().to_string(),
+            shared_store: engine.ledger.gauges(),
             administration: engine.administration.troubles(),
             mail: engine.notices.outbox.trouble(),
             open_transactions: engine.open_transactions.count(),

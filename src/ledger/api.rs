@@ -5,6 +5,7 @@ use crate::directory::LimitName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// On whose accounts a transaction goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +208,24 @@ pub struct Outage {
     pub why: Arc<str>,
     /// Only a part of a Cluster: customers of the others are decided as ever.
     pub in_part: bool,
+    /// Since when anything is away.
+    pub since: Instant,
+}
+
+/// How a shared store is, in numbers: all are 0 where nothing is wrong, but for the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gauges {
+    /// Masters: one, or those of a Cluster.
+    pub parts: u64,
+    pub parts_away: u64,
+    /// For how long anything has been away.
+    pub away_seconds: u64,
+    /// Customers who are treated as if their part were away, because their slot is on its way to another.
+    pub customers_held_up: u64,
+    /// Messages that were counted here, or passed, and that the store is still to count.
+    pub messages_to_count: u64,
+    /// Messages that passed while the store was away and were too many to remember.
+    pub messages_lost: u64,
 }
 
 impl fmt::Display for Outage {

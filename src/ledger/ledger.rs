@@ -4,8 +4,8 @@ use super::book::{Book, Counting};
 use super::store::shared::SharedStore;
 use super::store::sqlite::{self, Journal, Recorded};
 use super::{
-    Answer, Foreseen, Kept, LedgerError, LimitUsage, Outage, Parties, Ranking, RecipientKey, ReservationId, Size,
-    Subject,
+    Answer, Foreseen, Gauges, Kept, LedgerError, LimitUsage, Outage, Parties, Ranking, RecipientKey, ReservationId,
+    Size, Subject,
 };
 use crate::clock::{Clock, Moment};
 use crate::directory::{CustomerLimits, LimitName};
@@ -247,6 +247,14 @@ impl Ledger {
     pub fn outage(&self) -> Option<watch::Receiver<Option<Outage>>> {
         match &self.inner.store {
             Store::Shared(store) => Some(store.outage()),
+            _ => None,
+        }
+    }
+
+    /// How a shared store is, in numbers.
+    pub fn gauges(&self) -> Option<Gauges> {
+        match &self.inner.store {
+            Store::Shared(store) => Some(store.gauges()),
             _ => None,
         }
     }

@@ -23,7 +23,7 @@ mod seen;
 mod store;
 
 pub use api::{
-    Answer, Foreseen, Kept, LedgerError, LimitUsage, Missing, Near, Outage, Parties, Ranking, RecipientKey,
+    Answer, Foreseen, Gauges, Kept, LedgerError, LimitUsage, Missing, Near, Outage, Parties, Ranking, RecipientKey,
     ReservationId, Size, Standing, Subject, SubjectKind,
 };
 pub use ledger::{Health, Ledger, Readiness};

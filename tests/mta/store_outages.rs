@@ -17,6 +17,13 @@ fn status(relay: &Relay) -> String {
     relay.daemon.cli_text(&["status"])
 }
 
+/// Numbers of the store: how many parts there are, how many are away, how many messages are to be counted.
+fn gauges(relay: &Relay) -> [u64; 3] {
+    let status: Value = serde_json::from_str(&relay.daemon.cli_text(&["status", "--json"])).unwrap();
+    let gauges = &status["shared_store"];
+    ["parts", "parts_away", "messages_to_count"].map(|name| gauges[name].as_u64().unwrap())
+}
+
 fn counted_here_and_merged(front: Front) {
     let servers = Servers::start(Flavour::Redis, Kind::Single, &ON_DISK);
     let store = format!("[store]\nbackend = \"redis\"\nurls = {:?}", servers.urls());
@@ -37,6 +44,7 @@ fn counted_here_and_merged(front: Front) {
         assert!(line.contains("mail is decided by the last known counts, and counted here"), "{line}");
         let status = status(&relay);
         assert!(status.contains("decided by the last known counts; messages counted here since: 2"), "{status}");
+        assert_eq!(gauges(&relay), [1, 1, 2]);
         relay.daemon.await_counts("acme", "customer.recipients_per_day", u64::from(1 + 2 * outage), 0);
         servers.start_again(0);
         let back = "the store is back, after";
@@ -45,6 +53,7 @@ fn counted_here_and_merged(front: Front) {
         assert!(line.contains("merged what was counted here: 2 messages"), "{line}");
     }
     assert!(!status(&relay).contains("counted here"), "{}", status(&relay));
+    assert_eq!(gauges(&relay), [1, 0, 0]);
     assert_eq!(lines(&relay, "the store is").len(), 4, "{}", relay.daemon.log());
     deliver(&relay, 5);
     relay.daemon.await_counts("acme", "customer.recipients_per_day", 6, 0);
@@ -70,6 +79,7 @@ fn deferred_at_once(front: Front) {
     assert!(line.contains("mail is deferred where it counts"), "{line}");
     let status = status(&relay);
     assert!(status.contains("failed: "), "{status}");
+    assert_eq!(gauges(&relay), [1, 1, 0]);
     servers.start_again(0);
     relay.daemon.await_line(&["the store is back"]);
     relay.deliver(&mut client, "ann@acme.example", &["r1@dest.example"]);
@@ -90,6 +100,7 @@ fn a_part_of_a_cluster(front: Front) {
     relay.deliver(&mut client, "ann@acme.example", &["r1@dest.example"]);
     let line = relay.daemon.await_line(&["a part of the store is away"]);
     assert!(line.contains("mail of its customers is decided by the last known counts, and counted here"), "{line}");
+    assert_eq!(gauges(&relay), [3, 1, 1]);
     let top = relay.daemon.cli(&["quota", "top", "--json"]);
     let (json, said) = (serde_json::from_slice::<Value>(&top.stdout).unwrap(), String::from_utf8_lossy(&top.stderr));
     let address = format!("127.0.0.1:{}", servers.port(slot * 3 / 16384));

@@ -2,7 +2,7 @@
 
 use super::shared_store::SharedStore;
 use crate::config::OnOutage;
-use crate::ledger::{Outage, Readiness};
+use crate::ledger::{Gauges, Outage, Readiness};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -21,6 +21,20 @@ impl SharedStore {
     /// where nothing is counted here.
     pub fn counted_here(&self) -> Option<(watch::Receiver<u64>, u64)> {
         self.0.local.as_ref().map(|local| (local.waiting(), local.merged()))
+    }
+
+    pub fn gauges(&self) -> Gauges {
+        let outage = self.0.link.outage().borrow().clone();
+        let (parts, parts_away, customers_held_up) = self.0.link.how_many();
+        let here = self.0.local.as_ref().map_or(0, |local| *local.waiting().borrow());
+        Gauges {
+            parts: parts as u64,
+            parts_away: if outage.as_ref().is_some_and(|outage| !outage.in_part) { parts } else { parts_away } as u64,
+            away_seconds: outage.map_or(0, |outage| outage.since.elapsed().as_secs()),
+            customers_held_up: customers_held_up as u64,
+            messages_to_count: here + self.0.backlog.len() as u64,
+            messages_lost: self.0.backlog.lost(),
+        }
     }
 
     /// Whether all is well, for `status`.

@@ -376,13 +376,14 @@ impl Keeper {
         let away: Vec<Trouble> = whole.parts.iter().filter_map(|kept| kept.part.trouble()).collect();
         let moving = self.moving.troubles();
         self.is_any_away.store(!away.is_empty() || !moving.is_empty(), Ordering::Release);
+        let since = self.outage.borrow().as_ref().map_or_else(std::time::Instant::now, |before| before.since);
         let outage = if away.is_empty() && moving.is_empty() {
-            self.failed.lock().clone().map(|why| Outage { why, in_part: false })
+            self.failed.lock().clone().map(|why| Outage { why, in_part: false, since })
         } else {
             let named: Vec<&str> = away.iter().chain(&moving).take(NAMED).map(|why| &**why).collect();
             let more = away.len() + moving.len() - named.len();
             let why = named.join("; ") + &if more > 0 { format!("; and {more} more") } else { String::new() };
-            Some(Outage { why: why.into(), in_part: away.len() < whole.parts.len() })
+            Some(Outage { why: why.into(), in_part: away.len() < whole.parts.len(), since })
         };
         self.outage.send_if_modified(|before| {
             let is_news = before.is_some() != outage.is_some();

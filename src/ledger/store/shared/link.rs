@@ -131,6 +131,13 @@ impl Link {
         Ok(parts)
     }
 
+    /// How many parts there are, and how many are away; how many customers are held up because their slots move.
+    pub fn how_many(&self) -> (usize, usize, usize) {
+        let whole = self.keeper.whole();
+        let away = whole.parts.iter().filter(|kept| kept.part.trouble().is_some()).count();
+        (whole.parts.len(), away, self.keeper.moving().len())
+    }
+
     /// What is away and why, and changes of it.
     pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
         self.keeper.outage()

@@ -38,6 +38,11 @@ impl Moving {
         troubles
     }
 
+    /// How many customers.
+    pub fn len(&self) -> usize {
+        self.customers.lock().len()
+    }
+
     /// False: that was known.
     pub fn add(&self, key: &str, why: Trouble) -> bool {
         let mut customers = self.customers.lock();
