@@ -3,7 +3,11 @@
 //! ```text
 //! cargo bench --bench shared_store                     # all of it: four minutes
 //! cargo bench --bench shared_store -- shared bare 16   # some of: embedded shared bare floor; and how many sessions
+//! cargo bench --bench shared_store --features test-clock -- days 16 64
 //! ```
+//!
+//! `days`: as `shared`, but days pass meanwhile, [`MESSAGES_A_DAY`] of each user, so that with nearly each message older ones
+//! leave the windows.
 //!
 //! Starts a private server on a unix socket in `$TMPDIR`, or `/var/tmp`: `redis-server`, or what `REDIS_SERVER` names.
 
@@ -11,18 +15,22 @@ mod common;
 
 use common::{Folder, Random};
 use redis::aio::MultiplexedConnection;
+#[cfg(feature = "test-clock")]
+use relaykeeper::clock::{Clock, Moment};
 use relaykeeper::config::{OnOutage, Sync};
 use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
 use relaykeeper::ledger::{Kept, Ledger, Parties, RecipientKey};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const RESERVATION_TIMEOUT: Duration = Duration::from_secs(600);
 const USERS: usize = 1_000;
 const USERS_PER_CUSTOMER: usize = 10;
 const REMEMBERED: usize = 20;
+const MESSAGES_A_DAY: usize = 20;
 const MEASURED: Duration = Duration::from_secs(4);
 /// One user in so many has also logged in.
 const LOGINS: usize = 4;
@@ -48,9 +56,9 @@ fn main() {
     for (logins, sessions) in
         [0, LOGINS].into_iter().flat_map(|logins| sessions.iter().map(move |&sessions| (logins, sessions)))
     {
-        let mut rates = [None; 4];
-        for (place, name) in ["embedded", "shared", "bare", "floor"].into_iter().enumerate() {
-            if is_wanted(name) {
+        let mut rates = [None; 5];
+        for (place, name) in ["embedded", "shared", "bare", "floor", "days"].into_iter().enumerate() {
+            if is_wanted(name) && (name != "days" || cfg!(feature = "test-clock")) {
                 rates[place] = Some(runtime.block_on(measure(name, sessions, logins)));
             }
         }
@@ -69,7 +77,7 @@ async fn measure(name: &str, sessions: usize, logins: usize) -> f64 {
         let ledger = Ledger::open(&folder.0, Sync::Full, RESERVATION_TIMEOUT).expect("the store opens");
         ledger.ready().await.expect("the store is ready");
         fill(&ledger, logins).await;
-        return run(name, (sessions, logins), None, Arc::new(Calls::Ledger(ledger))).await;
+        return run(name, (sessions, logins), None, Arc::new(Calls::Ledger(ledger, Arc::default()))).await;
     }
     let server = Server::start(&folder);
     let connection = server.connection().await;
@@ -80,7 +88,20 @@ async fn measure(name: &str, sessions: usize, logins: usize) -> f64 {
                     .expect("a URL");
             ledger.ready().await.expect("the server answers");
             fill(&ledger, logins).await;
-            Calls::Ledger(ledger)
+            Calls::Ledger(ledger, Arc::default())
+        }
+        #[cfg(feature = "test-clock")]
+        "days" => {
+            let time = Arc::new(AtomicU64::new(1_800_000_000_000));
+            let clock = Arc::new(FastClock(time.clone()));
+            let ledger =
+                Ledger::open_shared_or_local_with_clock(&[server.url()], &folder.0, RESERVATION_TIMEOUT, clock)
+                    .expect("a URL");
+            ledger.ready().await.expect("the server answers");
+            fill(&ledger, logins).await;
+            let calls = Calls::Ledger(ledger, time);
+            a_day(&calls, logins).await;
+            calls
         }
         _ => Calls::bare(connection.clone(), name == "floor").await,
     };
@@ -145,7 +166,8 @@ async fn server_microseconds(mut server: MultiplexedConnection) -> f64 {
 
 /// What is called.
 enum Calls {
-    Ledger(Ledger),
+    /// And the time, in milliseconds since 1970, where it is not the server's.
+    Ledger(Ledger, Arc<AtomicU64>),
     /// Scripts with the keys, arguments and answers of a reservation and a commit, of the same sizes.
     Bare(MultiplexedConnection, [String; 2]),
 }
@@ -169,7 +191,8 @@ impl Calls {
     ) {
         let mut note = |began: Instant| times.push(began.elapsed().as_micros() as u32);
         match self {
-            Calls::Ledger(ledger) => {
+            Calls::Ledger(ledger, time) => {
+                time.fetch_add(BETWEEN_MESSAGES, Ordering::Relaxed);
                 let id = ledger.new_reservation();
                 let began = Instant::now();
                 assert!(ledger.reserve(id, parties, limits, recipient).await.is_ok_and(|answer| answer.fits()));
@@ -298,6 +321,35 @@ async fn fill(ledger: &Ledger, logins: usize) {
         let kept = Kept { named: &named, unnamed: 0 };
         let answer = ledger.commit(ledger.new_reservation(), &party(user, logins), &limits, kept).await;
         assert!(answer.is_ok_and(|answer| answer.fits()));
+    }
+}
+
+/// A day's messages, one after the other.
+#[cfg(feature = "test-clock")]
+async fn a_day(calls: &Calls, logins: usize) {
+    let limits = limits();
+    for nth in 0..USERS * MESSAGES_A_DAY {
+        let user = nth % USERS;
+        calls.transaction(&party(user, logins), &limits, key(user, nth / USERS), &mut Vec::new()).await;
+    }
+}
+
+/// Milliseconds between two messages, of all users.
+const BETWEEN_MESSAGES: u64 = 86_400_000 / (USERS * MESSAGES_A_DAY) as u64;
+
+/// Goes on with each message.
+#[cfg(feature = "test-clock")]
+#[derive(Debug)]
+struct FastClock(Arc<AtomicU64>);
+
+#[cfg(feature = "test-clock")]
+impl Clock for FastClock {
+    fn now(&self) -> Moment {
+        Moment(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self, moment: Moment) -> i64 {
+        moment.0 as i64
     }
 }
 
