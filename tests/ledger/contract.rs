@@ -31,6 +31,7 @@ over_every_store!(
     two_daemons_never_take_a_limit_past_its_maximum,
     what_a_dead_daemon_held_comes_back_by_itself,
     a_commit_tells_what_comes_near_a_limit,
+    what_others_hold_is_near_too_and_a_known_recipient_is_not,
 );
 
 const DAY: u64 = 86_400;
@@ -454,4 +455,24 @@ async fn a_commit_tells_what_comes_near_a_limit(bench: Bench) {
         let near: Vec<_> = answer.near.iter().map(|near| (near.limit, near.taken, near.max)).collect();
         assert_eq!(near, expected);
     }
+}
+
+async fn what_others_hold_is_near_too_and_a_known_recipient_is_not(bench: Bench) {
+    let set = [(LimitName::UserMessages, 6), (LimitName::UserUniques, 4), (LimitName::CustomerDay, 6)];
+    let (parties, limits) = (parties(), limits(&set).with_warnings(&[50]));
+    let ledger = &bench.ledger;
+    let (first, known, second) = (ledger.new_reservation(), ledger.new_reservation(), ledger.new_reservation());
+    assert!(reserve(&bench, first, &parties, &limits, 1).await);
+    let near = |answer: relaykeeper::ledger::Answer| -> Vec<_> {
+        answer.near.iter().map(|near| (near.limit, near.taken, near.max)).collect()
+    };
+    let kept = Kept { named: &[key(1)], unnamed: 0 };
+    let answer = ledger.commit(first, &parties, &limits, kept).await.unwrap();
+    assert_eq!(near(answer), []);
+    assert!(reserve(&bench, known, &parties, &limits, 1).await);
+    assert!(reserve(&bench, second, &parties, &limits, 2).await);
+    let kept = Kept { named: &[key(2)], unnamed: 0 };
+    let answer = ledger.commit(second, &parties, &limits, kept).await.unwrap();
+    let expected = [(LimitName::UserMessages, 3, 6), (LimitName::UserUniques, 2, 4), (LimitName::CustomerDay, 3, 6)];
+    assert_eq!(near(answer), expected);
 }

@@ -298,6 +298,33 @@ fn many() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(40, 60_000), 600..1500)
 }
 
+/// Mail as it mostly is, for days: message after message, each decided and counted, now to somebody known and now not.
+fn regular() -> impl Strategy<Value = Vec<Step>> {
+    let who = prop_oneof![
+        3 => Just(Who { customer: "acme", user: Some("ann@acme.example"), login: None }),
+        1 => Just(Who { customer: "acme", user: Some("bob@acme.example"), login: Some("ann") }),
+    ];
+    let pause = prop_oneof![
+        20 => 0..3_000_000u64,
+        2 => 0..20_000_000u64,
+        1 => 80_000_000..100_000_000u64,
+    ];
+    let keys = prop::collection::btree_set(prop_oneof![0..30u64, 0..2_000u64], 1..4);
+    let message = (0..SLOTS, who, keys, 0..5_000u64, pause, any::<bool>()).prop_map(
+        |(slot, who, keys, takes, pause, is_shown)| {
+            let mut steps: Vec<Step> = keys.into_iter().map(|key| Step::Reserve { slot, who, key }).collect();
+            steps.push(Step::Wait { milliseconds: takes });
+            steps.push(Step::Commit { slot, who, leave_out: 6, more: BTreeSet::new(), unnamed: 0 });
+            steps.push(Step::Wait { milliseconds: pause });
+            if is_shown {
+                steps.push(Step::Show);
+            }
+            steps
+        },
+    );
+    prop::collection::vec(message, 100..400).prop_map(|messages| messages.concat())
+}
+
 /// `PROPTEST_CASES` runs more.
 fn cases(usual: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual);
@@ -334,6 +361,11 @@ proptest! {
     }
 
     #[test]
+    fn on_redis_regular_mail_agrees_within_one_percent(steps in regular()) {
+        run(StoreKind::REDIS, false, steps)?;
+    }
+
+    #[test]
     fn on_redis_many_events_agree_within_one_percent(steps in many()) {
         run(StoreKind::REDIS, false, steps)?;
     }
@@ -354,6 +386,11 @@ proptest! {
 
     #[test]
     fn in_memory_many_events_agree_within_one_percent(steps in many()) {
+        run(StoreKind::Memory, false, steps)?;
+    }
+
+    #[test]
+    fn in_memory_regular_mail_agrees_within_one_percent(steps in regular()) {
         run(StoreKind::Memory, false, steps)?;
     }
 

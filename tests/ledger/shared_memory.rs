@@ -94,3 +94,43 @@ fn many_users_take_what_the_documentation_says() {
         assert!(each < 2_500, "{each}");
     }
 }
+
+/// Keys that nobody uses go by themselves, and those of what counts must not: whatever uses an account has it kept for longer.
+#[test]
+fn what_is_in_use_is_kept_for_as_long_as_it_counts() {
+    const A_DAY_AND_A_QUARTER_HOUR: u64 = 87_300;
+    let servers = Servers::start(Flavour::Redis, Kind::Single, &[]);
+    let keys = || -> Vec<String> {
+        let all = servers.cli(0, &["keys", "rk:{*"]);
+        all.lines().map(str::to_owned).collect()
+    };
+    let age = || keys().iter().for_each(|key| drop(servers.cli(0, &["expire", key, "1000"])));
+    let youngest = || -> u64 { keys().iter().map(|key| servers.cli(0, &["ttl", key]).parse().unwrap()).min().unwrap() };
+    let clock = Arc::new(ManualClock::at(START));
+    let timeout = Duration::from_secs(86_400);
+    let opened = Ledger::open_shared_with_clock(&servers.urls(), "rk:", OnOutage::Defer, timeout, clock.clone());
+    runtime().block_on(async {
+        let ledger = opened.unwrap();
+        let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
+        let parties =
+            Parties { customer: "acme".into(), user: Some("ann@acme.example".into()), login: Some("ann".into()) };
+        let wait = |seconds| clock.advance(Duration::from_secs(seconds));
+        // The first goes the long way, the others the short one.
+        for n in 0..3 {
+            wait(4_000);
+            age();
+            let (id, recipient) = (ledger.new_reservation(), RecipientKey(n));
+            assert!(ledger.reserve(id, &parties, &unlimited, recipient).await.unwrap().fits());
+            // The second keys of user and login come with what is counted first.
+            assert_eq!(keys().len(), if n == 0 { 4 } else { 6 });
+            assert!(youngest() > A_DAY_AND_A_QUARTER_HOUR, "after a reservation: {}", youngest());
+            wait(4_000 * n);
+            if n == 2 {
+                age();
+            }
+            let kept = Kept { named: &[recipient], unnamed: 0 };
+            assert!(ledger.commit(id, &parties, &unlimited, kept).await.unwrap().fits());
+            assert!(youngest() > 86_400, "after a commit: {}", youngest());
+        }
+    });
+}
