@@ -11,8 +11,9 @@ local KEYS, ARGV
 local NEVER_ENDS, MOST_COUNTED = 281474976710655, 4294967295
 -- A string that is longer than it need be is written anew.
 local TOO_LONG = 512
--- How long keys are kept (s), and when for longer again: as in accounts.lua.
-local KEPT, KEPT_AGAIN = 93600, 90000
+-- How long keys are kept (s), and when for longer again: as in accounts.lua. What counts a message sees only that they will be
+-- there for as long as it counts: its reservation has them kept.
+local KEPT, KEPT_AGAIN, KEPT_AFTER_COUNTING = 93600, 90000, 87000
 
 -- Questions that go together mostly have the same limits.
 local parameters, who, timeout, max_1, max_2, max_3, max_4, max_5, max_6
@@ -55,16 +56,4 @@ local function accounts(k, senders)
     return
   end
   return got[1], got[2], got[3]
-end
-
--- Until when keys are kept that are in use now; whether that is new.
-local function kept_until(kept, now)
-  if kept * 1000 >= now + KEPT_AGAIN * 1000 then return kept, false end
-  return floor(now / 1000) + KEPT, true
-end
-
--- Keeps an account for longer.
-local function keep(k)
-  call('EXPIRE', keys[k], KEPT)
-  call('EXPIRE', keys[k + 1], KEPT)
 end

@@ -48,14 +48,16 @@ local function without_forgotten(shard, forgotten)
 end
 
 -- A sender's account without the transaction, its message and recipients counted; when the transaction was to end; fields
--- of the second key to set, with their values; how many messages and recipients are counted, and held; whether its keys are
--- to be kept for longer.
+-- of the second key to set, with their values; how many messages and recipients are counted, and held.
 local function counting(u, more, id, recipients, n, at, now)
   local due, kept, open, size, fresh, known, spilled, messages, uniques, shards, stored, forgotten, messages_n,
     messages_oldest, messages_last, messages_count, uniques_n, uniques_oldest, uniques_last, uniques_count =
     read('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', u)
-  local a_day_ago = floor(now / 1000) - 86400
-  if due <= now or spilled > 0 or open < 1 or stored == 0 or #u > size + TOO_LONG then return end
+  local second = floor(now / 1000)
+  local a_day_ago = second - 86400
+  if due <= now or kept < second + KEPT_AFTER_COUNTING or spilled > 0 or open < 1 or stored == 0 or #u > size + TOO_LONG then
+    return
+  end
   local messages_list, list, gone
   if messages_oldest <= a_day_ago then
     messages_n, messages_oldest, messages_last, messages_count, messages, messages_list =
@@ -76,8 +78,7 @@ local function counting(u, more, id, recipients, n, at, now)
   if length ~= 6 + #recipients or sub(held, place + 22, place + 15 + length) ~= recipients then return end
   held = sub(held, 1, place - 1) .. sub(held, place + 16 + length)
 
-  local fields, is_old = {}, false
-  kept, is_old = kept_until(kept, now)
+  local fields = {}
   messages_n, messages_oldest, messages_last, messages_count, messages, messages_list =
     with_more(more, 'd', 86400, at, 1, messages_n, messages_oldest, messages_last, messages_count, messages, messages_list)
   if not messages_n then return end
@@ -147,7 +148,7 @@ local function counting(u, more, id, recipients, n, at, now)
   if held == '' then due, known = NEVER_ENDS, MOST_COUNTED end
   return write('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', due, kept, open, 77 + #held, fresh, known, 0, messages, uniques,
     shards, stored, forgotten, messages_n, messages_oldest, messages_last, messages_count, uniques_n, uniques_oldest,
-    uniques_last, uniques_count) .. held, ends, fields, messages, open, uniques, fresh, is_old
+    uniques_last, uniques_count) .. held, ends, fields, messages, open, uniques, fresh
 end
 
 -- The daemons' part of a customer's account, which ends before `from`, with one more counted message; nil: that is there
@@ -185,11 +186,11 @@ local function usual_commit(k, a)
   local now = time()
   if now < latest then now = latest end
   local second, at, from = floor(now / 1000), math.ceil(now / 1000), 61 + daemons_size
-  if #c > size + TOO_LONG or size <= from or read('>I6', c, from) <= now or held < n then return end
+  if kept < second + KEPT_AFTER_COUNTING or #c > size + TOO_LONG or size <= from or read('>I6', c, from) <= now
+    or held < n then return end
   local daemons = with_nonce(c, from, daemon, second, sub(message, 11, 16), number, unsettled)
   if not daemons then return end
-  local more, is_new, is_old, day_list, peak_list = keys[k + 1], day_n == 0 and peak_n == 0, false, nil, nil
-  kept, is_old = kept_until(kept, now)
+  local more, day_list, peak_list = keys[k + 1], nil, nil
   if day_oldest <= second - 86400 then
     day_n, day_oldest, day_last, day_count, day, day_list =
       without_old(more, 'd', second - 86400, day_n, day_last, day_count, day)
@@ -204,13 +205,12 @@ local function usual_commit(k, a)
     with_more(more, 'p', 600, at, n, peak_n, peak_oldest, peak_last, peak_count, peak, peak_list)
   if not (day_n and peak_n) then return end
 
-  local after, ends, fields, messages, open, uniques, fresh, is_u_old =
-    counting(u, keys[k + 3], id, recipients, n, at, now)
+  local after, ends, fields, messages, open, uniques, fresh = counting(u, keys[k + 3], id, recipients, n, at, now)
   if not after then return end
-  local l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh, is_l_old
+  local l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh
   if senders == 3 then
     if not l then return end
-    l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh, is_l_old =
+    l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh =
       counting(l, keys[k + 5], id, recipients, n, at, now)
     if not l_after or l_ends ~= ends then return end
   end
@@ -226,14 +226,11 @@ local function usual_commit(k, a)
     day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest, peak_last, peak_count) .. daemons .. open_ends)
   if day_list then call('HSET', more, 'd', day_list) end
   if peak_list then call('HSET', more, 'p', peak_list) end
-  if is_old or (is_new and (day_list or peak_list)) then keep(k) end
   call('SETRANGE', u_key, '0', after)
   call('HSET', keys[k + 3], unpack(fields))
-  if is_u_old then keep(k + 2) end
   if l_after then
     call('SETRANGE', keys[k + 4], '0', l_after)
     call('HSET', keys[k + 5], unpack(l_fields))
-    if is_l_old then keep(k + 4) end
   end
 
   if who < 4 then return now end

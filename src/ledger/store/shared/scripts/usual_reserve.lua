@@ -1,3 +1,15 @@
+-- Until when keys are kept that are in use now; whether that is new.
+local function kept_until(kept, now)
+  if kept * 1000 >= now + KEPT_AGAIN * 1000 then return kept, false end
+  return floor(now / 1000) + KEPT, true
+end
+
+-- Keeps the keys of an account for longer.
+local function keep(k)
+  call('EXPIRE', keys[k], KEPT)
+  call('EXPIRE', keys[k + 1], KEPT)
+end
+
 -- A sender's account with one more held recipient; when the transaction ends; whether it is the transaction's first; whether the
 -- account's keys are to be kept for longer.
 local function holding(u, messages_max, uniques_max, id, key, now)
