@@ -48,7 +48,7 @@ if [ -z "$filter" ]; then
   step 'format' cargo fmt --check || true
   step 'lint' cargo clippy --locked --all-targets $features -- -D warnings || true
 fi
-[ -z "$long" ] || export PROPTEST_CASES="${PROPTEST_CASES:-5000}"
+[ -z "$long" ] || export RANDOM_CASES="${RANDOM_CASES:-5000}"
 step 'build' cargo test --locked --no-run $features || { printf '\nFAILED: %s\n' "$failed"; exit 1; }
 step 'tests' cargo test --locked --no-fail-fast $features -- ${long:+--include-ignored} ${filter:+"$filter"} || true
 

@@ -325,9 +325,9 @@ fn regular() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(message, 100..400).prop_map(|messages| messages.concat())
 }
 
-/// `PROPTEST_CASES` runs more.
+/// `RANDOM_CASES` runs more. (`PROPTEST_CASES` would be the number of all of them, those that ask a server among them.)
 fn cases(usual: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual);
+    let cases = std::env::var("RANDOM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual);
     ProptestConfig { cases, ..ProptestConfig::default() }
 }
 
