@@ -461,18 +461,25 @@ async fn what_others_hold_is_near_too_and_a_known_recipient_is_not(bench: Bench)
     let set = [(LimitName::UserMessages, 6), (LimitName::UserUniques, 4), (LimitName::CustomerDay, 6)];
     let (parties, limits) = (parties(), limits(&set).with_warnings(&[50]));
     let ledger = &bench.ledger;
-    let (first, known, second) = (ledger.new_reservation(), ledger.new_reservation(), ledger.new_reservation());
-    assert!(reserve(&bench, first, &parties, &limits, 1).await);
     let near = |answer: relaykeeper::ledger::Answer| -> Vec<_> {
         answer.near.iter().map(|near| (near.limit, near.taken, near.max)).collect()
     };
-    let kept = Kept { named: &[key(1)], unnamed: 0 };
-    let answer = ledger.commit(first, &parties, &limits, kept).await.unwrap();
-    assert_eq!(near(answer), []);
-    assert!(reserve(&bench, known, &parties, &limits, 1).await);
-    assert!(reserve(&bench, second, &parties, &limits, 2).await);
-    let kept = Kept { named: &[key(2)], unnamed: 0 };
-    let answer = ledger.commit(second, &parties, &limits, kept).await.unwrap();
-    let expected = [(LimitName::UserMessages, 3, 6), (LimitName::UserUniques, 2, 4), (LimitName::CustomerDay, 3, 6)];
-    assert_eq!(near(answer), expected);
+    for n in 1..=3 {
+        let id = ledger.new_reservation();
+        assert!(reserve(&bench, id, &parties, &limits, n).await);
+        let kept = Kept { named: &[key(n)], unnamed: 0 };
+        let answer = ledger.commit(id, &parties, &limits, kept).await.unwrap();
+        if n == 1 {
+            assert_eq!(near(answer), []);
+            // Open from now on.
+            assert!(reserve(&bench, ledger.new_reservation(), &parties, &limits, 1).await);
+        } else {
+            let expected = [
+                (LimitName::UserMessages, n + 1, 6),
+                (LimitName::UserUniques, n, 4),
+                (LimitName::CustomerDay, n + 1, 6),
+            ];
+            assert_eq!(near(answer), expected);
+        }
+    }
 }
