@@ -5,7 +5,7 @@ use crate::ledger::{self, Ledger};
 use crate::report::Logger;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// The store is back when nothing has gone wrong for so long: a cluster of which a part is away makes one line of it.
 const CALM: Duration = Duration::from_secs(2);
@@ -29,18 +29,17 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
             left = waiting.wait_for(|waiting| *waiting > 0) => left.map(|_| None),
         };
         let Ok(what) = is_away else { return };
-        let since = what.as_ref().map(|_| Instant::now());
-        if let Some(outage) = what {
-            let mail = mail(&outage);
+        if let Some(outage) = &what {
+            let mail = mail(outage);
             log.error(format_args!("{outage}; {mail} is decided by the last known counts, and counted here"));
         }
         if !is_back(&mut outage, Some(&mut waiting)).await {
             return;
         }
         let number = how_many((merged() - before) as usize, "message");
-        match since {
-            Some(since) => {
-                let seconds = since.elapsed().saturating_sub(CALM).as_secs();
+        match what {
+            Some(outage) => {
+                let seconds = seconds_of(&outage);
                 log.info(format_args!("the store is back, after {seconds} s; merged what was counted here: {number}"));
             }
             None => log.info(format_args!("merged what was counted here while the store was away: {number}")),
@@ -55,12 +54,11 @@ async fn tell(mut outage: Outage, on_outage: OnOutage, log: Logger) {
     };
     loop {
         let Ok(Some(what)) = outage.wait_for(Option::is_some).await.map(|what| what.clone()) else { return };
-        let since = Instant::now();
         log.error(format_args!("{what}; {} {meanwhile}", mail(&what)));
         if !is_back(&mut outage, None).await {
             return;
         }
-        log.info(format_args!("the store is back, after {} s", (since.elapsed() - CALM).as_secs()));
+        log.info(format_args!("the store is back, after {} s", seconds_of(&what)));
     }
 }
 
@@ -81,6 +79,11 @@ async fn is_back(outage: &mut Outage, mut waiting: Option<&mut watch::Receiver<u
             Err(_) => return true,
         }
     }
+}
+
+/// How long it was, once the store is back for good.
+fn seconds_of(outage: &ledger::Outage) -> u64 {
+    outage.since.elapsed().saturating_sub(CALM).as_secs()
 }
 
 /// Whose mail it is about.
