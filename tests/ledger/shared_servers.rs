@@ -1,6 +1,7 @@
 //! Servers as operators set them up: users of few rights, Sentinel, memory that is used up.
 
 use crate::crash::{folder_of_worker, worker_by};
+use crate::failover::begin_to_move;
 use crate::load::CUSTOMERS;
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
@@ -91,14 +92,12 @@ fn move_slot_and_ask(servers: &Servers, urls: &[String]) -> Result<(), LedgerErr
     let slot = servers.cli(0, &["cluster", "keyslot", "rk:{bolt}:c"]);
     let from = slot.parse::<usize>().unwrap() * 3 / 16384;
     let to = (from + 1) % 3;
-    let [id_of_from, id_of_to] = [from, to].map(|node| servers.cli(node, &["cluster", "myid"]));
     let reserved = runtime().block_on(async {
         let (ledger, parties) = (open(urls), Parties { customer: "bolt".into(), user: None, login: None });
         ledger.reserve(ledger.new_reservation(), &parties, &unlimited(), RecipientKey(1)).await
     });
     assert!(reserved?.fits());
-    servers.cli(to, &["cluster", "setslot", &slot, "importing", &id_of_from]);
-    servers.cli(from, &["cluster", "setslot", &slot, "migrating", &id_of_to]);
+    begin_to_move(servers, &slot, from, to);
     let port = servers.port(to).to_string();
     let all = ["rk:{bolt}:c", "rk:{bolt}:c+"];
     servers.cli(from, &[&["migrate", "127.0.0.1", &port, "", "0", "5000", "replace", "keys"], &all[..]].concat());
