@@ -1,7 +1,7 @@
 //! What a decision costs with the shared store, beside the embedded one and beside what the server can do at best: prints tables.
 //!
 //! ```text
-//! cargo bench --bench shared_store                     # all of it: four minutes
+//! cargo bench --bench shared_store                     # all of it: two minutes
 //! cargo bench --bench shared_store -- shared bare 16   # some of: embedded shared bare floor; and how many sessions
 //! cargo bench --bench shared_store --features test-clock -- days 16 64
 //! ```
