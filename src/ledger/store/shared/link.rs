@@ -2,8 +2,8 @@
 //!
 //! A question has [`DEADLINE`] in all and [`TRY`](super::connection::TRY) each time it is asked. When a part could not be
 //! reached it counts as away: questions to it fail at once, and the other parts notice nothing. So does a customer whose slot
-//! moves for longer (see moving). What a question changes may be
-//! asked for twice (see the module above), so it is asked again whenever it is not known what became of it.
+//! moves for longer (see moving). What a question changes may be asked for twice (see the module above), so it is asked again
+//! whenever it is not known what became of it.
 
 use super::connection::Failure;
 use super::keeper::{Keeper, keep};

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Everything is decided on the server, by one script a question, on the server's clock; questions that come at once share a
-//! call (lane). A customer and its users lie in one slot of a cluster (names). Whatever changes something can be sent twice: a reservation holds a recipient once, and
-//! a commit carries a nonce that the server remembers for as long as it may come again.
+//! call (lane). A customer and its users lie in one slot of a cluster (names). Whatever changes something can be sent twice:
+//! a reservation holds a recipient once, and a commit carries a nonce that the server remembers for as long as it may come
+//! again.
 
 mod answer;
 mod backlog;
