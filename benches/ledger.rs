@@ -13,8 +13,8 @@ use common::{Folder, Random};
 use mimalloc::MiMalloc;
 use relaykeeper::clock::{ManualClock, Moment};
 use relaykeeper::config::Sync;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Foreseen, Kept, Ledger, Parties, RecipientKey};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties};
+use relaykeeper::ledger::{AcceptedRecipients, Foreseen, Ledger, RecipientKey};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
@@ -128,7 +128,7 @@ fn time_decisions(ledger: &Ledger, parties: &[Parties]) -> Costs {
             let (committed, released) = asked.split_at(AT_ONCE / 2);
             let began = Instant::now();
             for (id, parties, key) in committed {
-                let kept = Kept { named: &[*key], unnamed: 0 };
+                let kept = AcceptedRecipients { named: &[*key], unnamed: 0 };
                 assert!(ledger.commit(*id, parties, &limits, kept).await.is_ok_and(|answer| answer.fits()));
             }
             spent[2].push(began.elapsed());
@@ -253,7 +253,7 @@ fn tail() {
                                 let spent = began.elapsed().as_nanos() as u32;
                                 times.push((spent, context_switches() != switches));
                                 assert!(answer.is_ok_and(|answer| answer.fits()));
-                                let kept = Kept { named: &[key], unnamed: 0 };
+                                let kept = AcceptedRecipients { named: &[key], unnamed: 0 };
                                 assert!(ledger.commit(id, parties, &limits, kept).await.is_ok());
                             }
                         });
@@ -318,7 +318,7 @@ fn commit() {
                             let id = ledger.new_reservation();
                             assert!(ledger.reserve(id, parties, &limits, key).await.is_ok_and(|answer| answer.fits()));
                             let began = Instant::now();
-                            let kept = Kept { named: &[key], unnamed: 0 };
+                            let kept = AcceptedRecipients { named: &[key], unnamed: 0 };
                             assert!(ledger.commit(id, parties, &limits, kept).await.is_ok_and(|answer| answer.fits()));
                             times.push(began.elapsed().as_micros() as u32);
                         }
@@ -369,7 +369,7 @@ fn restart() {
                 clock.set(START.plus(Duration::from_millis((n as u64 * 80_000_000) / messages as u64)));
                 let user = n % users;
                 let named: Vec<_> = (0..recipients).map(|nth| key(user, n / users * recipients + nth)).collect();
-                let kept = Kept { named: &named, unnamed: 0 };
+                let kept = AcceptedRecipients { named: &named, unnamed: 0 };
                 let parties = party(user);
                 let answer = ledger.commit(ledger.new_reservation(), &parties, &limits, kept).await;
                 assert!(answer.is_ok_and(|answer| answer.fits()));
@@ -457,7 +457,7 @@ fn fill_by(ledger: &Ledger, clock: &ManualClock, users: usize, parties: impl Fn(
 }
 
 async fn send(ledger: &Ledger, parties: &Parties, limits: &CustomerLimits, key: RecipientKey) {
-    let kept = Kept { named: &[key], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[key], unnamed: 0 };
     let answer = ledger.commit(ledger.new_reservation(), parties, limits, kept).await;
     assert!(answer.is_ok_and(|answer| answer.fits()));
 }

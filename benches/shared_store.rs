@@ -18,8 +18,8 @@ use redis::aio::MultiplexedConnection;
 #[cfg(feature = "test-clock")]
 use relaykeeper::clock::{Clock, Moment};
 use relaykeeper::config::{OnOutage, Sync};
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Kept, Ledger, Parties, RecipientKey};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, RecipientKey};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -197,7 +197,7 @@ impl Calls {
                 let began = Instant::now();
                 assert!(ledger.reserve(id, parties, limits, recipient).await.is_ok_and(|answer| answer.fits()));
                 note(began);
-                let kept = Kept { named: &[recipient], unnamed: 0 };
+                let kept = AcceptedRecipients { named: &[recipient], unnamed: 0 };
                 let began = Instant::now();
                 assert!(ledger.commit(id, parties, limits, kept).await.is_ok_and(|answer| answer.fits()));
                 note(began);
@@ -318,7 +318,7 @@ async fn fill(ledger: &Ledger, logins: usize) {
     let limits = limits();
     for user in 0..USERS {
         let named: Vec<_> = (0..REMEMBERED).map(|nth| key(user, nth)).collect();
-        let kept = Kept { named: &named, unnamed: 0 };
+        let kept = AcceptedRecipients { named: &named, unnamed: 0 };
         let answer = ledger.commit(ledger.new_reservation(), &party(user, logins), &limits, kept).await;
         assert!(answer.is_ok_and(|answer| answer.fits()));
     }

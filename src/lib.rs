@@ -19,7 +19,7 @@
 //!     users, ranges        what is on disk
 //!             ▲
 //!          config/          envelope/: addresses, domains, replies: what all the rest speaks in
-//!     text → checked model  administration/: suspensions, grants;  audit/: who changed what, when, why
+//!     text → checked model  orders/: suspensions, grants;  administration/: gives them;  audit/: who changed what, when, why
 //!                           abuse/: signs of it;  notify/, mail/: who is told, and how
 //!                           listen/: sockets;  clock: the one source of time;  cli/: one file a command
 //!                           socketmap/: who may relay, and through which gateway mail leaves, for Postfix's tables
@@ -46,7 +46,7 @@ pub mod listen;
 pub mod mail;
 pub mod milter;
 pub mod notify;
-
+pub mod orders;
 pub mod policy;
 pub mod policy_service;
 pub mod report;

@@ -1,7 +1,7 @@
 //! The words of a letter about abuse, for an administrator who has no time.
 
 use super::sign::{Sign, Signs};
-use crate::ledger::{Subject, SubjectKind};
+use crate::directory::{Subject, SubjectKind};
 use crate::notify::{command_word, number};
 use std::fmt::{self, Write};
 use std::time::Duration;

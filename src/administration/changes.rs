@@ -1,14 +1,12 @@
 //! Changing what is ordered: one change after the other, each in the audit log before anybody is told.
 
-use super::actor::{Actor, Instruction};
+use super::carry_out::{carry_out, replay};
 use super::configuration::Reading;
-use super::grant::Grant;
-use super::orders::{Orders, Suspension};
 use super::state_file::{StateError, StateFile};
 use super::{MAX_GRANT, MAX_GRANT_DAYS, MAX_GRANTS, MAX_REASON, MAX_SUSPENSIONS};
-use crate::audit::{Action, Anchor, AuditError, AuditLog, Break, ConfigurationLog};
-use crate::directory::LimitName;
-use crate::ledger::{Subject, SubjectKind};
+use crate::audit::{Action, Actor, Anchor, AuditError, AuditLog, Break, ConfigurationLog, Instruction};
+use crate::directory::{LimitName, Subject, SubjectKind};
+use crate::orders::{Grant, Orders, Suspension};
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -113,7 +111,7 @@ impl Administration {
     pub fn open(folder: &Path) -> Result<Administration, OrderError> {
         let state = StateFile::in_folder(folder);
         let (mut orders, anchor) = state.read()?.unwrap_or_default();
-        let audit = AuditLog::open(folder, &anchor, |record| orders.apply(&record))?;
+        let audit = AuditLog::open(folder, &anchor, |record| replay(&mut orders, &record))?;
         if *audit.last() != anchor {
             state.write(&orders, audit.last())?;
         }
@@ -316,7 +314,7 @@ impl Inner {
         let (actions, outcome) = decide(&before)?;
         let mut orders = Orders::clone(&before);
         let why = order.why.trim();
-        actions.iter().for_each(|action| orders.carry_out(action, &order.by, order.at, why));
+        actions.iter().for_each(|action| carry_out(&mut orders, action, &order.by, order.at, why));
         let mut last = Anchor::default();
         if let Some(Files { state, audit }) = &mut *files {
             last = audit.append(order, &actions)?;

@@ -3,23 +3,17 @@
 //!
 //! ```text
 //!   changes     one change after the other, on disk before anybody is told
-//!     ├─ orders        what is ordered now: an immutable snapshot, which decisions read
+//!     ├─ carry_out     what it changes among the orders, which decisions read
 //!     └─ state_file    what is on disk, and where the audit log ended
 //! ```
 
-mod actor;
+mod carry_out;
 mod changes;
 mod configuration;
-mod grant;
-mod orders;
 mod state_file;
 
-pub use actor::{Actor, Instruction};
 pub use changes::{Administration, Carried, OrderError, Receipt};
 pub use configuration::Reading;
-pub use grant::{Grant, Grantees};
-pub use orders::{Orders, Suspension};
-pub(crate) use state_file::hexadecimal;
 pub use state_file::{StateError, read_anchor};
 
 /// The longest reason that is kept, in characters.

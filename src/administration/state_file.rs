@@ -1,10 +1,8 @@
 //! What is ordered, on disk: one file that is replaced as a whole. A file that is damaged is an error, never an empty one.
 
-use super::grant::Grant;
-use super::orders::{Orders, Suspension};
-use crate::audit::Anchor;
+use crate::audit::{Anchor, sha256_hex};
+use crate::orders::{Grant, Orders, Suspension};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -137,20 +135,13 @@ impl StateFile {
 }
 
 fn digest_of(text: &str) -> String {
-    hexadecimal(&Sha256::digest(text.as_bytes()))
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    sha256_hex(text.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Subject, SubjectKind};
+    use crate::directory::{Subject, SubjectKind};
 
     fn suspended(name: &str) -> Orders {
         let subject = Subject { kind: SubjectKind::Customer, customer: name.into(), name: name.into() };

@@ -1,8 +1,8 @@
 //! How records hang together: each line ends in the hash of its own text, which holds the hash of the line before.
 
+use super::digest::sha256_hex;
 use super::record::Record;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
@@ -60,7 +60,7 @@ pub(super) fn seal(record: &Record) -> serde_json::Result<(String, String)> {
 }
 
 fn hash_of(text: &str) -> String {
-    crate::administration::hexadecimal(&Sha256::digest(text.as_bytes()))
+    sha256_hex(text.as_bytes())
 }
 
 /// Reads a whole log, hands each record that can be read to `each`, and tells where the chain is broken.
@@ -153,8 +153,8 @@ fn misfit(record: &Record, before: &Anchor) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::administration::Actor;
     use crate::audit::Action;
+    use crate::audit::Actor;
 
     fn log_of(records: u64) -> (Vec<String>, Anchor) {
         let mut anchor = Anchor::default();

@@ -1,10 +1,10 @@
 //! What was configured last, and what is different now. It is kept beside the audit log, so that changes made while
 //! the daemon was down are told, too.
 
+use super::digest::sha256_hex;
 use super::keys::{Keys, keys_of_toml, keys_of_users};
 use super::record::{Action, Change};
 use rusqlite::{Connection, OptionalExtension};
-use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -162,7 +162,7 @@ impl From<rusqlite::Error> for Trouble {
 }
 
 pub(super) fn digest(bytes: &[u8]) -> String {
-    crate::administration::hexadecimal(&Sha256::digest(bytes))
+    sha256_hex(bytes)
 }
 
 /// The users file that a customer file names, relative to it.

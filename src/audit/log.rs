@@ -1,8 +1,8 @@
 //! Appends to the audit log.
 
+use super::actor::Instruction;
 use super::chain::{self, Anchor, Break};
 use super::record::{Action, Record};
-use crate::administration::Instruction;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;

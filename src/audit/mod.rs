@@ -9,13 +9,17 @@
 //!     └─ keys           a file as keys and values, without secrets
 //! ```
 
+mod actor;
 mod chain;
 mod configuration;
+mod digest;
 mod keys;
 mod log;
 mod record;
 
+pub use actor::{Actor, Instruction};
 pub use chain::{Anchor, Break, Verified, verify};
 pub use configuration::{ConfigurationLog, Difference};
+pub(crate) use digest::sha256_hex;
 pub use log::{AuditError, AuditLog, FILE_NAME};
 pub use record::{Action, Change, Record};

@@ -1,8 +1,7 @@
 //! What a record of the audit log says.
 
-use crate::administration::Actor;
-use crate::directory::LimitName;
-use crate::ledger::Subject;
+use super::actor::Actor;
+use crate::directory::{LimitName, Subject};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -2,7 +2,8 @@
 
 use super::when::{self, Side};
 use super::{DONE, NO, USAGE, store_folder};
-use crate::administration::{Actor, read_anchor};
+use crate::administration::read_anchor;
+use crate::audit::Actor;
 use crate::audit::{Anchor, FILE_NAME, Record, Verified, verify};
 use jiff::Timestamp;
 use serde_json::json;

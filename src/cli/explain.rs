@@ -4,10 +4,11 @@ mod recorded;
 
 use super::arguments::Explain;
 use super::{DONE, NO, USAGE, configuration};
-use crate::administration::{Administration, Orders};
+use crate::administration::Administration;
 use crate::config::{OnOutage, Store};
 use crate::envelope::{Address, Sender};
 use crate::ledger::Ledger;
+use crate::orders::Orders;
 use crate::session::{Envelope, Rehearsal, RehearsedRecipient, Snapshot};
 use serde_json::{Value, json};
 use std::fmt::Write;

@@ -3,8 +3,8 @@
 use super::arguments;
 use super::when::{self, Side};
 use super::{DONE, NO, USAGE, ask, done, settings};
-use crate::administration::Grant;
 use crate::control::{Answer, Command};
+use crate::orders::Grant;
 use std::path::Path;
 
 pub fn run(grant: &arguments::Grant) -> u8 {

@@ -18,7 +18,7 @@ pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 
 use crate::config::{self, Look, Settings};
 use crate::control::{self, Answer};
-use crate::ledger::SubjectKind;
+use crate::directory::SubjectKind;
 use crate::session::Snapshot;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use super::arguments::Quota;
 use super::{DONE, NO, ask, settings};
 use crate::control::{Answer, Command, Top, Usage, UsageOfLimit};
 use crate::directory::LimitName;
-use crate::ledger::Missing;
+use crate::ledger::MissingNode;
 use serde_json::json;
 use std::fmt::Write;
 
@@ -47,13 +47,13 @@ fn show(usage: &[Usage], json: bool) -> u8 {
 }
 
 /// What is there is shown, and what is missing said: then the answer is not the whole one.
-fn show_top(top: &[Top], missing: &[Missing], json: bool) -> u8 {
+fn show_top(top: &[Top], missing: &[MissingNode], json: bool) -> u8 {
     if json {
         println!("{:#}", json!({ "top": top, "missing": missing }));
     } else {
         show_lines(top);
     }
-    for Missing { address, why } in missing {
+    for MissingNode { address, why } in missing {
         eprintln!("relaykeeper: a part of the store is away, and whoever lies there is missing: {address}: {why}");
     }
     if missing.is_empty() { DONE } else { NO }

@@ -1,7 +1,7 @@
 //! What is said about a reload, in the log and to the administrator who asked for it.
 
 use crate::config::{Changes, Loaded, Problems, how_many};
-use crate::ledger::SubjectKind;
+use crate::directory::SubjectKind;
 use crate::report::Logger;
 use crate::session::Engine;
 use std::fmt::Write;

@@ -1,8 +1,9 @@
 //! `serve`: the daemon, in the foreground.
 
 use super::{DONE, NO, reload_report};
-use crate::administration::{Actor, Administration, Instruction, Reading};
+use crate::administration::{Administration, Reading};
 use crate::audit::Action;
+use crate::audit::{Actor, Instruction};
 use crate::config::{self, Loaded, Settings, Store, how_many};
 use crate::control::{ControlService, Reload};
 use crate::daemon::{self, Sockets, raise_open_files_limit};

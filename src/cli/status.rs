@@ -1,8 +1,8 @@
 //! `status` and `reload`, answered by the running daemon.
 
 use super::{DONE, NO, ask, settings};
-use crate::administration::Suspension;
 use crate::control::{Answer, Command, Status};
+use crate::orders::Suspension;
 use std::fmt::Write;
 use std::path::Path;
 

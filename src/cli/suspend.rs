@@ -3,7 +3,7 @@
 use super::arguments::Suspend;
 use super::{NO, ask, done, settings};
 use crate::control::Command;
-use crate::ledger::SubjectKind;
+use crate::directory::SubjectKind;
 
 pub fn run(kind: SubjectKind, command: &Suspend) -> u8 {
     let (config, command, json) = match command {

@@ -3,9 +3,8 @@
 use super::protocol::Answer;
 use super::quota::find_subject;
 use super::service::ControlService;
-use crate::administration::Instruction;
-use crate::directory::LimitName;
-use crate::ledger::SubjectKind;
+use crate::audit::Instruction;
+use crate::directory::{LimitName, SubjectKind};
 use jiff::Timestamp;
 
 impl ControlService {

@@ -2,9 +2,9 @@
 
 use super::quota::{Top, Usage};
 use super::status::Status;
-use crate::administration::Grant;
-use crate::directory::LimitName;
-use crate::ledger::{Missing, SubjectKind};
+use crate::directory::{LimitName, SubjectKind};
+use crate::ledger::MissingNode;
+use crate::orders::Grant;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,7 @@ pub enum Answer {
     Top {
         top: Vec<Top>,
         #[serde(default)]
-        missing: Vec<Missing>,
+        missing: Vec<MissingNode>,
     },
     Grants {
         grants: Vec<Grant>,

@@ -1,9 +1,9 @@
 //! Usage of limits, as `quota show` tells it.
 
-use crate::administration::Suspension;
-use crate::directory::{Customer, Directory, LimitName, Owner};
+use crate::directory::{Customer, Directory, LimitName, Owner, Subject, SubjectKind};
 use crate::envelope::{Address, canonical_login};
-use crate::ledger::{LedgerError, Missing, Subject, SubjectKind};
+use crate::ledger::{LedgerError, MissingNode};
+use crate::orders::Suspension;
 use crate::session::Engine;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -131,9 +131,13 @@ pub struct Top {
 ///
 /// # Errors
 /// When the ledger cannot answer.
-pub async fn top(limits: &[LimitName], most: usize, engine: &Engine) -> Result<(Vec<Top>, Vec<Missing>), LedgerError> {
+pub async fn top(
+    limits: &[LimitName],
+    most: usize,
+    engine: &Engine,
+) -> Result<(Vec<Top>, Vec<MissingNode>), LedgerError> {
     let snapshot = engine.snapshot();
-    let (mut all, mut missing) = (Vec::new(), Vec::<Missing>::new());
+    let (mut all, mut missing) = (Vec::new(), Vec::<MissingNode>::new());
     for &limit in limits {
         let ranking = engine.ledger.top(limit, most).await?;
         for part in ranking.missing {

@@ -3,8 +3,8 @@
 use super::protocol::{Answer, Command, MAX_LINE};
 use super::quota::{find_subject, top, usage};
 use super::status::Status;
-use crate::administration::{Actor, Instruction};
 use crate::audit::Action;
+use crate::audit::{Actor, Instruction};
 use crate::session::Engine;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

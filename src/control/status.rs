@@ -1,7 +1,7 @@
 //! Is it healthy, since when, and what has it decided?
 
-use crate::administration::Suspension;
 use crate::ledger::Gauges;
+use crate::orders::Suspension;
 use crate::session::Engine;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

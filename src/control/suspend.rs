@@ -3,10 +3,10 @@
 use super::protocol::Answer;
 use super::quota::find_subject;
 use super::service::ControlService;
-use crate::administration::{Instruction, Receipt};
-use crate::directory::Directory;
+use crate::administration::Receipt;
+use crate::audit::Instruction;
+use crate::directory::{Directory, Subject, SubjectKind};
 use crate::envelope::Address;
-use crate::ledger::{Subject, SubjectKind};
 use crate::report::{Level, LogLine};
 
 impl ControlService {

@@ -8,7 +8,7 @@ pub use files::raise_open_files_limit;
 pub use outages::{tell_of_advice, tell_of_outages};
 pub use sockets::Sockets;
 
-use crate::administration::Actor;
+use crate::audit::Actor;
 use crate::control::ControlService;
 use crate::milter::MilterService;
 use crate::policy_service::PolicyService;

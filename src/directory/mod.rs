@@ -6,6 +6,7 @@ mod limits;
 mod range_index;
 mod ranges;
 mod snapshot;
+mod subject;
 
 pub use archive::{ArchiveAddress, ArchiveAddressError};
 pub(crate) use customer::OwnDomains;
@@ -14,3 +15,4 @@ pub use limits::{Action, CustomerLimits, Limit, LimitName, Window};
 pub(crate) use ranges::canonical_net;
 pub use ranges::{AddressRanges, Range};
 pub use snapshot::{Claim, Conflict, Directory, DirectoryBuilder, Further, Owner};
+pub use subject::{Parties, Subject, SubjectKind};

@@ -1,21 +1,11 @@
 //! What a ledger is asked and what it answers, whichever store is behind it.
 
 use crate::clock::Moment;
-use crate::directory::LimitName;
+use crate::directory::{LimitName, Subject};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// On whose accounts a transaction goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parties {
-    pub customer: Arc<str>,
-    /// The registered user that the envelope sender is; per-user limits apply to it.
-    pub user: Option<Arc<str>>,
-    /// The SMTP AUTH login, in lower case; `login.*` limits apply to it.
-    pub login: Option<Arc<str>>,
-}
 
 /// How soon a transaction will ask something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +26,14 @@ pub struct RecipientKey(pub u64);
 
 /// The recipients of an accepted message.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Kept<'a> {
+pub struct AcceptedRecipients<'a> {
     pub named: &'a [RecipientKey],
     /// Further recipients of which only the number is known (an END-OF-MESSAGE without its RCPTs): they count for the
     /// customer, and as one message for the user, but their addresses cannot be remembered.
     pub unnamed: u32,
 }
 
-impl Kept<'_> {
+impl AcceptedRecipients<'_> {
     /// All recipients, named and unnamed.
     pub fn len(&self) -> u64 {
         self.named.len() as u64 + u64::from(self.unnamed)
@@ -56,30 +46,30 @@ impl Kept<'_> {
 
 /// Whether it fits. Lists are empty in most answers, which then allocate nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct LedgerAnswer {
     /// When this was decided, on the ledger's own time line.
     pub at: Moment,
     /// The limits that refuse, in the order of [`LimitName::ALL`]. Empty: it fits, and is reserved (or counted).
-    pub over: Vec<Standing>,
+    pub over: Vec<LimitStanding>,
     /// Shadow limits that would have refused.
-    pub shadow_over: Vec<Standing>,
+    pub shadow_over: Vec<LimitStanding>,
     /// Of a message that was counted: limits of which so much is used or held now that people may have to be told.
-    pub near: Vec<Near>,
+    pub near: Vec<NearLimit>,
 }
 
 /// A limit of which [`CustomerLimits::warned_from`](crate::directory::CustomerLimits::warned_from) is used or held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Near {
+pub struct NearLimit {
     pub limit: LimitName,
     pub max: u64,
     /// Counted, and held by open transactions: no less than what will be counted when this message is.
     pub taken: u64,
 }
 
-impl Answer {
+impl LedgerAnswer {
     /// It fits.
-    pub fn fitting(at: Moment) -> Answer {
-        Answer { at, over: Vec::new(), shadow_over: Vec::new(), near: Vec::new() }
+    pub fn fitting(at: Moment) -> LedgerAnswer {
+        LedgerAnswer { at, over: Vec::new(), shadow_over: Vec::new(), near: Vec::new() }
     }
 
     pub fn fits(&self) -> bool {
@@ -89,7 +79,7 @@ impl Answer {
 
 /// How things stand with one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitStanding {
     pub limit: LimitName,
     pub max: u64,
     /// Counted within the window. Of unique recipients: without those that this transaction names itself.
@@ -103,7 +93,7 @@ pub struct Standing {
     pub fits_at: Option<Moment>,
 }
 
-impl Standing {
+impl LimitStanding {
     /// The message can never fit: it asks for more than the maximum by itself.
     pub fn never_fits(&self) -> bool {
         self.own > self.max
@@ -112,42 +102,6 @@ impl Standing {
     /// Only reservations that are still open stand in the way; they may yet be given back.
     pub fn only_reservations(&self) -> bool {
         self.used + self.own <= self.max
-    }
-}
-
-/// A user or a customer, as administrators name them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Subject {
-    pub kind: SubjectKind,
-    pub customer: Arc<str>,
-    /// The user's address or the login; the customer's name for the customer itself.
-    pub name: Arc<str>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SubjectKind {
-    Customer,
-    User,
-    Login,
-}
-
-impl SubjectKind {
-    /// Whose limit it is.
-    pub const fn of(limit: LimitName) -> SubjectKind {
-        match limit {
-            LimitName::UserMessages | LimitName::UserUniques => SubjectKind::User,
-            LimitName::LoginMessages | LimitName::LoginUniques => SubjectKind::Login,
-            LimitName::CustomerDay | LimitName::CustomerPeak => SubjectKind::Customer,
-        }
-    }
-
-    pub const fn key(self) -> &'static str {
-        match self {
-            SubjectKind::Customer => "customer",
-            SubjectKind::User => "user",
-            SubjectKind::Login => "login",
-        }
     }
 }
 
@@ -165,7 +119,7 @@ pub struct LimitUsage {
 
 /// How much the ledger has in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Size {
+pub struct LedgerSize {
     /// Customers of which anything counts.
     pub customers: usize,
     /// Users and logins of which anything counts.
@@ -191,12 +145,12 @@ pub struct Ranking {
     /// The most first, each with how much.
     pub most: Vec<(Subject, u64)>,
     /// Parts of a shared store that did not answer: whoever lies there is not among them.
-    pub missing: Vec<Missing>,
+    pub missing: Vec<MissingNode>,
 }
 
 /// A part of a shared store that did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
+pub struct MissingNode {
     /// Host and port.
     pub address: String,
     pub why: String,

@@ -4,11 +4,11 @@ use super::book::{Book, Counting};
 use super::store::shared::SharedStore;
 use super::store::sqlite::{self, Journal, Recorded};
 use super::{
-    Answer, Foreseen, Gauges, Kept, LedgerError, LimitUsage, Outage, Parties, Ranking, RecipientKey, ReservationId,
-    Size, Subject,
+    AcceptedRecipients, Foreseen, Gauges, LedgerAnswer, LedgerError, LedgerSize, LimitUsage, Outage, Ranking,
+    RecipientKey, ReservationId,
 };
 use crate::clock::{Clock, Moment};
-use crate::directory::{CustomerLimits, LimitName};
+use crate::directory::{CustomerLimits, LimitName, Parties, Subject};
 use siphasher::sip::SipHasher13;
 use std::fmt;
 use std::hash::Hasher;
@@ -115,7 +115,7 @@ impl Ledger {
         parties: &Parties,
         limits: &CustomerLimits,
         recipient: RecipientKey,
-    ) -> Result<Answer, LedgerError> {
+    ) -> Result<LedgerAnswer, LedgerError> {
         if let Store::Shared(store) = &self.inner.store {
             return Box::pin(store.reserve(id, parties, limits, recipient)).await;
         }
@@ -133,7 +133,7 @@ impl Ledger {
         parties: &Parties,
         limits: &CustomerLimits,
         recipients: &[RecipientKey],
-    ) -> Result<Answer, LedgerError> {
+    ) -> Result<LedgerAnswer, LedgerError> {
         if let Store::Shared(store) = &self.inner.store {
             return Box::pin(store.look(except, parties, limits, recipients)).await;
         }
@@ -152,8 +152,8 @@ impl Ledger {
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: Kept<'_>,
-    ) -> Result<Answer, LedgerError> {
+        kept: AcceptedRecipients<'_>,
+    ) -> Result<LedgerAnswer, LedgerError> {
         self.commit_with(id, parties, limits, kept, true).await
     }
 
@@ -167,8 +167,8 @@ impl Ledger {
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: Kept<'_>,
-    ) -> Result<Answer, LedgerError> {
+        kept: AcceptedRecipients<'_>,
+    ) -> Result<LedgerAnswer, LedgerError> {
         self.commit_with(id, parties, limits, kept, false).await
     }
 
@@ -177,9 +177,9 @@ impl Ledger {
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: Kept<'_>,
+        kept: AcceptedRecipients<'_>,
         hurried: bool,
-    ) -> Result<Answer, LedgerError> {
+    ) -> Result<LedgerAnswer, LedgerError> {
         let book = &self.inner.book;
         let journal = match &self.inner.store {
             Store::Memory => return Ok(book.commit(self.now(), id, parties, limits, kept, Counting::Only, |_| {})),
@@ -239,7 +239,7 @@ impl Ledger {
     }
 
     /// How much is in memory; `None` where another keeps it.
-    pub fn size(&self) -> Option<Size> {
+    pub fn size(&self) -> Option<LedgerSize> {
         (!matches!(self.inner.store, Store::Shared(_))).then(|| self.inner.book.size())
     }
 
@@ -373,7 +373,7 @@ mod tests {
         assert!(ledger.reserve(id, &parties, &limits, b).await.unwrap().fits());
         let refused = ledger.reserve(id, &parties, &limits, c).await.unwrap();
         assert!(refused.over[0].never_fits());
-        let kept = Kept { named: &[a, b], unnamed: 0 };
+        let kept = AcceptedRecipients { named: &[a, b], unnamed: 0 };
         assert!(ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
         let id = ledger.new_reservation();
         let refused = ledger.reserve(id, &parties, &limits, c).await.unwrap();
@@ -396,7 +396,7 @@ mod tests {
         let parties = Parties { customer: "acme".into(), user: Some("ann@acme.example".into()), login: None };
         let [a, b, c] = ["a@x.example", "b@x.example", "c@x.example"].map(|address| ledger.recipient_key(address));
         let commit = async |keys: &[RecipientKey]| {
-            let (id, kept) = (ledger.new_reservation(), Kept { named: keys, unnamed: 0 });
+            let (id, kept) = (ledger.new_reservation(), AcceptedRecipients { named: keys, unnamed: 0 });
             let near = ledger.commit(id, &parties, &limits, kept).await.unwrap().near;
             near.iter().map(|near| (near.limit, near.taken, near.max)).collect::<Vec<_>>()
         };

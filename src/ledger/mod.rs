@@ -23,8 +23,8 @@ mod seen;
 mod store;
 
 pub use api::{
-    Answer, Foreseen, Gauges, Kept, LedgerError, LimitUsage, Missing, Near, Outage, Parties, Ranking, RecipientKey,
-    ReservationId, Size, Standing, Subject, SubjectKind,
+    AcceptedRecipients, Foreseen, Gauges, LedgerAnswer, LedgerError, LedgerSize, LimitStanding, LimitUsage,
+    MissingNode, NearLimit, Outage, Ranking, RecipientKey, ReservationId,
 };
 pub use ledger::{Health, Ledger, Readiness};
 pub use open::OpenError;

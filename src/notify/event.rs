@@ -1,8 +1,7 @@
 //! What may be worth a letter.
 
 use crate::abuse::{Found, OnAbuse};
-use crate::directory::{Customer, LimitName};
-use crate::ledger::Subject;
+use crate::directory::{Customer, LimitName, Subject};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,8 +3,8 @@
 use super::event::Event;
 use super::told::{About, Told, Topic};
 use crate::clock::Moment;
-use crate::directory::{Customer, LimitName};
-use crate::ledger::{Near, Parties, Standing, Subject, SubjectKind};
+use crate::directory::{Customer, LimitName, Parties, Subject, SubjectKind};
+use crate::ledger::{LimitStanding, NearLimit};
 use std::sync::Arc;
 
 /// What may be news, after a message was counted.
@@ -12,7 +12,7 @@ pub(super) fn after_commit<'a>(
     told: &'a Told,
     customer: &'a Arc<Customer>,
     parties: &'a Parties,
-    near: &'a [Near],
+    near: &'a [NearLimit],
     now: Moment,
 ) -> impl Iterator<Item = Event> + 'a {
     near.iter().filter_map(move |near| {
@@ -26,11 +26,11 @@ pub(super) fn after_refusal<'a>(
     told: &'a Told,
     customer: &'a Arc<Customer>,
     parties: &'a Parties,
-    over: &'a [Standing],
+    over: &'a [LimitStanding],
     now: Moment,
 ) -> impl Iterator<Item = Event> + 'a {
     // What can never fit, or is held by messages that are under way, says nothing about how much is used.
-    let is_used_up = |standing: &&Standing| !standing.never_fits() && !standing.only_reservations();
+    let is_used_up = |standing: &&LimitStanding| !standing.never_fits() && !standing.only_reservations();
     over.iter().filter(is_used_up).filter_map(move |standing| {
         customer.limits.warn_at.contains(&FULL).then_some(())?;
         event(told, customer, parties, standing.limit, FULL, true, now)

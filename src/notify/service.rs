@@ -7,9 +7,9 @@ use super::words::LimitFigures;
 use crate::abuse::{Found, OnAbuse, Rules};
 use crate::clock::Moment;
 use crate::config::Store;
-use crate::directory::Customer;
+use crate::directory::{Customer, Parties, Subject, SubjectKind};
 use crate::envelope::Address;
-use crate::ledger::{LimitUsage, Near, Parties, Standing, Subject, SubjectKind};
+use crate::ledger::{LimitStanding, LimitUsage, NearLimit};
 use crate::mail::{Letter, Outbox, Postman};
 use crate::report::{Level, LogLine};
 use crate::session::Engine;
@@ -55,14 +55,14 @@ impl Default for Notices {
 
 impl Notices {
     /// A message was counted, and these limits are nearly used up.
-    pub fn after_commit(&self, customer: &Arc<Customer>, parties: &Parties, near: &[Near], now: Moment) {
+    pub fn after_commit(&self, customer: &Arc<Customer>, parties: &Parties, near: &[NearLimit], now: Moment) {
         for event in limits::after_commit(&self.told, customer, parties, near, now) {
             let _ = self.limits.try_send(event);
         }
     }
 
     /// These limits refused something.
-    pub fn after_refusal(&self, customer: &Arc<Customer>, parties: &Parties, over: &[Standing], now: Moment) {
+    pub fn after_refusal(&self, customer: &Arc<Customer>, parties: &Parties, over: &[LimitStanding], now: Moment) {
         for event in limits::after_refusal(&self.told, customer, parties, over, now) {
             let _ = self.limits.try_send(event);
         }

@@ -1,8 +1,7 @@
 //! What people have been told already: once per limit, level and window, also after a restart of the daemon.
 
 use crate::clock::Moment;
-use crate::directory::LimitName;
-use crate::ledger::{Subject, SubjectKind};
+use crate::directory::{LimitName, Subject, SubjectKind};
 use lru::LruCache;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,6 @@
 //! The words of a letter about a limit, for an administrator who has no time.
 
-use crate::directory::{Action, LimitName, Window};
-use crate::ledger::{Subject, SubjectKind};
+use crate::directory::{Action, LimitName, Subject, SubjectKind, Window};
 use std::fmt::Write;
 
 /// What a letter about a limit tells.

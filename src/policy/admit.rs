@@ -8,9 +8,8 @@ use super::setting::find_entrance;
 use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
 use super::{sender, words};
-use crate::directory::{AllowedSenders, Customer, LimitName, User};
+use crate::directory::{AllowedSenders, Customer, LimitName, Parties, User};
 use crate::envelope::{Address, Sender};
-use crate::ledger::Parties;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -58,7 +57,7 @@ pub fn admit(facts: &Facts, rules: &Rules, trace: &mut Trace) -> Admission {
         }
     };
     let customer = identified.customer;
-    let sender = sender::standing(facts.sender, customer, rules);
+    let sender = sender::relation_of(facts.sender, customer, rules);
     let user = sender.user.map(|user| user.address.clone());
     let entrance = match find_entrance(facts, &identified, &sender, rules, trace) {
         Ok(entrance) => entrance,

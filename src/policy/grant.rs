@@ -2,8 +2,8 @@
 
 use super::admit::Admitted;
 use super::trace::Trace;
-use crate::administration::{Grantees, Orders};
 use crate::directory::CustomerLimits;
+use crate::orders::{Grantees, Orders};
 use jiff::Timestamp;
 use std::borrow::Cow;
 

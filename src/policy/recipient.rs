@@ -6,11 +6,11 @@ use super::refusal::{LimitRefusal, Refusal};
 use super::size::declared_too_large;
 use super::trace::Trace;
 use super::verdict::{Exemption, Outcome, Verdict};
-use crate::administration::Orders;
 use crate::clock::Moment;
-use crate::directory::LimitName;
+use crate::directory::{LimitName, Parties};
 use crate::envelope::{Address, Sender};
-use crate::ledger::{Answer, Parties, Standing};
+use crate::ledger::{LedgerAnswer, LimitStanding};
+use crate::orders::Orders;
 
 /// What is known of a recipient and of those before it in the same transaction.
 #[derive(Clone, Copy, Debug)]
@@ -102,11 +102,16 @@ pub fn is_exempt_recipient(recipient: &Address, rules: &Rules) -> bool {
 
 /// What the ledger's answer makes of an admitted recipient or message. `wall` tells what the wall clock shows
 /// at a moment of the ledger's time line, in milliseconds since 1970.
-pub fn conclude(admission: &Admission, answer: &Answer, wall: impl Fn(Moment) -> i64, trace: &mut Trace) -> Verdict {
+pub fn conclude(
+    admission: &Admission,
+    answer: &LedgerAnswer,
+    wall: impl Fn(Moment) -> i64,
+    trace: &mut Trace,
+) -> Verdict {
     let Admission::Admitted(admitted) = admission else {
         return admission.verdict(Outcome::Accept);
     };
-    let refusal = |standing: &Standing| limit_refusal(admitted, standing, &wall);
+    let refusal = |standing: &LimitStanding| limit_refusal(admitted, standing, &wall);
     for standing in &answer.over {
         trace.note("limit", "refuse", || refusal(standing).to_string());
     }
@@ -127,11 +132,11 @@ pub fn conclude(admission: &Admission, answer: &Answer, wall: impl Fn(Moment) ->
 
 /// Of several limits that refuse, the one that says most: what can never fit before what would fit later, and of those
 /// the one that takes longest.
-fn worst(over: &[Standing]) -> Option<&Standing> {
+fn worst(over: &[LimitStanding]) -> Option<&LimitStanding> {
     over.iter().rev().max_by_key(|standing| (standing.never_fits(), !standing.only_reservations(), standing.fits_at))
 }
 
-fn limit_refusal(admitted: &Admitted, standing: &Standing, wall: impl Fn(Moment) -> i64) -> Refusal {
+fn limit_refusal(admitted: &Admitted, standing: &LimitStanding, wall: impl Fn(Moment) -> i64) -> Refusal {
     let Parties { customer, user, login } = &admitted.parties;
     let whose = match standing.limit {
         LimitName::CustomerDay | LimitName::CustomerPeak => customer,

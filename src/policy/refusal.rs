@@ -2,9 +2,8 @@
 
 use super::connection::ConnectionRefusal;
 use super::size::SizeRefusal;
-use crate::directory::{Action, AllowedSenders, LimitName};
+use crate::directory::{Action, AllowedSenders, LimitName, SubjectKind};
 use crate::envelope::{AddressError, ReplyClass, Sender};
-use crate::ledger::SubjectKind;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;

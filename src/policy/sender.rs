@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// What the envelope sender is to the identified customer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standing<'a> {
+pub(super) struct SenderRelation<'a> {
     /// The registered user whose address, alias or further address it is.
     pub user: Option<&'a User>,
     /// Its domain is one of the customer's, or below one.
@@ -19,9 +19,9 @@ pub(super) struct Standing<'a> {
     pub of_another: bool,
 }
 
-pub(super) fn standing<'a>(sender: &Sender, customer: &'a Arc<Customer>, rules: &Rules) -> Standing<'a> {
+pub(super) fn relation_of<'a>(sender: &Sender, customer: &'a Arc<Customer>, rules: &Rules) -> SenderRelation<'a> {
     let Some(address) = sender.address() else {
-        return Standing { user: None, own_domain: false, of_another: false };
+        return SenderRelation { user: None, own_domain: false, of_another: false };
     };
     let user = find_user(customer, address, &rules.relay.sender_forms);
     let own_domain = match rules.directory.owner_of_domain(address.domain()).map(|claim| claim.owner) {
@@ -29,7 +29,7 @@ pub(super) fn standing<'a>(sender: &Sender, customer: &'a Arc<Customer>, rules: 
         _ => false,
     };
     let of_another = user.is_none() && !own_domain && find_further(address, rules).is_some();
-    Standing { user, own_domain, of_another }
+    SenderRelation { user, own_domain, of_another }
 }
 
 /// Whose further address it is: as it is, or without what the configured forms allow to be added.

@@ -3,7 +3,7 @@
 use super::facts::{Facts, Rules};
 use super::identify::Identified;
 use super::refusal::Refusal;
-use super::sender::{Standing, matches_login};
+use super::sender::{SenderRelation, matches_login};
 use super::trace::Trace;
 use crate::directory::{AllowedSenders, Setting};
 use crate::envelope::Sender;
@@ -33,7 +33,7 @@ pub(super) struct Entrance<'a> {
 pub(super) fn find_entrance<'a>(
     facts: &Facts,
     identified: &Identified<'a>,
-    sender: &Standing,
+    sender: &SenderRelation,
     rules: &Rules,
     trace: &mut Trace,
 ) -> Result<Entrance<'a>, Refusal> {
@@ -74,7 +74,7 @@ fn check(
     setting: &Setting,
     facts: &Facts,
     identified: &Identified,
-    sender: &Standing,
+    sender: &SenderRelation,
     rules: &Rules,
 ) -> Result<(), Demand> {
     let from_own_address = facts.client.is_some_and(|client| setting.enabled_ranges.contains(client));

@@ -4,7 +4,7 @@ use super::admit::{Admission, Admitted};
 use super::facts::Facts;
 use super::refusal::Refusal;
 use super::trace::Trace;
-use crate::administration::{Orders, Suspension};
+use crate::orders::{Orders, Suspension};
 use std::sync::Arc;
 
 impl Admission {

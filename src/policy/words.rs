@@ -4,9 +4,8 @@
 use super::connection::{ConnectionLimit, ConnectionRefusal};
 use super::refusal::{LimitRefusal, LookedUp, Refusal, Via};
 use super::size::{Oversize, SizeRefusal};
-use crate::directory::{AllowedSenders, LimitName, Window};
+use crate::directory::{AllowedSenders, LimitName, SubjectKind, Window};
 use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
-use crate::ledger::SubjectKind;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;

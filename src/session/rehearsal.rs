@@ -2,9 +2,9 @@
 
 use super::engine::Snapshot;
 use super::envelope::Envelope;
-use crate::administration::Orders;
 use crate::envelope::Address;
 use crate::ledger::{Ledger, LedgerError, RecipientKey};
+use crate::orders::Orders;
 use crate::policy::{Admission, Gate, Outcome, RecipientFacts, Refusal, Step, Trace, Verdict, admit, conclude};
 
 /// What would happen to a transaction.

@@ -4,11 +4,11 @@ use super::engine::{Engine, Snapshot};
 use super::envelope::{Envelope, FrontEnd};
 use super::log;
 use super::open_count::UnderWay;
-use crate::administration::Orders;
 use crate::config::OnFailure;
 use crate::directory::CustomerLimits;
 use crate::envelope::{Address, Reply};
-use crate::ledger::{Answer, Foreseen, Kept, LedgerError, RecipientKey, ReservationId};
+use crate::ledger::{AcceptedRecipients, Foreseen, LedgerAnswer, LedgerError, RecipientKey, ReservationId};
+use crate::orders::Orders;
 use crate::policy::{
     Admission, Admitted, Exemption, Gate, Outcome, RecipientFacts, Refusal, Trace, Verdict, admit, conclude,
     is_exempt_client, is_exempt_recipient,
@@ -188,7 +188,7 @@ impl Transaction {
         let _under_way = self.under_way.take();
         self.open = false;
         let Admission::Admitted(admitted) = &self.admission else { return };
-        let kept = Kept { named: &self.counted, unnamed: 0 };
+        let kept = AcceptedRecipients { named: &self.counted, unnamed: 0 };
         let orders = self.engine.administration.orders();
         let limits = self.limits(admitted, &orders, &mut Trace::off());
         let answer = self.engine.ledger.commit_unhurried(self.reservation, &admitted.parties, &limits, kept).await;
@@ -357,7 +357,7 @@ impl Transaction {
         limits: &CustomerLimits,
         key: RecipientKey,
         counting: Counting,
-    ) -> Result<Answer, LedgerError> {
+    ) -> Result<LedgerAnswer, LedgerError> {
         let (ledger, parties) = (&self.engine.ledger, &admitted.parties);
         match counting {
             Counting::Reserve => ledger.reserve(self.reservation, parties, limits, key).await,
@@ -369,7 +369,7 @@ impl Transaction {
         }
     }
 
-    fn conclude(&self, answer: Result<Answer, LedgerError>, trace: &mut Trace) -> Verdict {
+    fn conclude(&self, answer: Result<LedgerAnswer, LedgerError>, trace: &mut Trace) -> Verdict {
         let error = match answer {
             Ok(answer) => {
                 self.take_notice(&answer);
@@ -395,21 +395,21 @@ impl Transaction {
     }
 
     /// The recipients that the MTA accepted, as far as they are known and count.
-    fn kept<'a>(&'a self, told: &'a Told) -> Kept<'a> {
+    fn kept<'a>(&'a self, told: &'a Told) -> AcceptedRecipients<'a> {
         let number = match told {
             Told::All => self.counted.len(),
             Told::LoneExempt => 0,
             Told::Lone(lone) if !self.has_recipients() || self.counted.contains(&lone[0]) => {
-                return Kept { named: lone, unnamed: 0 };
+                return AcceptedRecipients { named: lone, unnamed: 0 };
             }
             Told::Lone(_) => 1,
             Told::Number(number) if !self.has_recipients() => {
-                return Kept { named: &[], unnamed: u32::try_from(*number).unwrap_or(u32::MAX) };
+                return AcceptedRecipients { named: &[], unnamed: u32::try_from(*number).unwrap_or(u32::MAX) };
             }
             Told::Number(number) => usize::try_from(*number).unwrap_or(usize::MAX),
         };
         // The MTA counts a recipient that was named twice as two, so more than were let through are never meant.
-        Kept { named: &self.counted[..number.min(self.counted.len())], unnamed: 0 }
+        AcceptedRecipients { named: &self.counted[..number.min(self.counted.len())], unnamed: 0 }
     }
 
     /// Whether a message whose recipients were never seen here can be judged by its sender alone.

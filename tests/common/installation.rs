@@ -1,12 +1,13 @@
 //! A configuration made of text, and a daemon's heart that runs on it, with a clock that the test moves.
 
 use super::smtpd::Smtpd;
-use relaykeeper::administration::{Actor, Administration, Instruction};
+use relaykeeper::administration::Administration;
+use relaykeeper::audit::{Actor, Instruction};
 use relaykeeper::clock::{ManualClock, Moment};
 use relaykeeper::config::{self, Loaded};
 use relaykeeper::control::find_subject;
-use relaykeeper::directory::LimitName;
-use relaykeeper::ledger::{Ledger, LimitUsage, Subject, SubjectKind};
+use relaykeeper::directory::{LimitName, Subject, SubjectKind};
+use relaykeeper::ledger::{Ledger, LimitUsage};
 use relaykeeper::listen::{Peer, SocketOptions, bind};
 use relaykeeper::milter::MilterService;
 use relaykeeper::policy_service::PolicyService;

@@ -3,8 +3,8 @@
 use crate::over_every_store;
 use crate::stores::{Bench, RESERVATION_TIMEOUT, START};
 use relaykeeper::clock::Moment;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Kept, Parties, Ranking, RecipientKey, ReservationId, Subject, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ranking, RecipientKey, ReservationId};
 use std::time::Duration;
 
 over_every_store!(
@@ -82,7 +82,7 @@ async fn reserve(bench: &Bench, id: ReservationId, parties: &Parties, limits: &C
 async fn send(bench: &Bench, parties: &Parties, limits: &CustomerLimits, recipients: &[u64]) -> bool {
     let named: Vec<RecipientKey> = recipients.iter().copied().map(key).collect();
     let id = bench.ledger.new_reservation();
-    bench.ledger.commit(id, parties, limits, Kept { named: &named, unnamed: 0 }).await.unwrap().fits()
+    bench.ledger.commit(id, parties, limits, AcceptedRecipients { named: &named, unnamed: 0 }).await.unwrap().fits()
 }
 
 async fn a_message_counts_once_however_many_recipients_it_has(bench: Bench) {
@@ -91,7 +91,7 @@ async fn a_message_counts_once_however_many_recipients_it_has(bench: Bench) {
     assert!(reserve(&bench, id, &parties, &limits, 1).await);
     assert!(reserve(&bench, id, &parties, &limits, 2).await);
     assert_eq!(usage(&bench, LimitName::UserMessages).await, (0, 1));
-    let kept = Kept { named: &[key(1), key(2)], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[key(1), key(2)], unnamed: 0 };
     assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
     assert_eq!(usage(&bench, LimitName::UserMessages).await, (1, 0));
     assert_eq!(usage(&bench, LimitName::UserUniques).await, (2, 0));
@@ -138,7 +138,7 @@ async fn a_recipient_named_twice_counts_once(bench: Bench) {
     let id = bench.ledger.new_reservation();
     assert!(reserve(&bench, id, &parties, &limits, 1).await);
     assert!(reserve(&bench, id, &parties, &limits, 1).await);
-    let kept = Kept { named: &[key(1), key(1)], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[key(1), key(1)], unnamed: 0 };
     assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
     assert_eq!(usage(&bench, LimitName::CustomerDay).await, (1, 0));
 }
@@ -161,7 +161,7 @@ async fn a_release_may_come_at_any_time(bench: Bench) {
     assert!(send(&bench, &parties, &limits, &[1]).await);
     let id = bench.ledger.new_reservation();
     assert!(reserve(&bench, id, &parties, &limits, 1).await);
-    let kept = Kept { named: &[key(1)], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[key(1)], unnamed: 0 };
     assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
     bench.ledger.release(id, &parties);
     bench.ledger.release(id, &parties);
@@ -177,11 +177,11 @@ async fn a_reservation_ends_by_itself_and_its_commit_decides_anew(bench: Bench) 
     bench.clock.advance(Duration::from_millis(1));
     assert_eq!(usage(&bench, LimitName::CustomerDay).await, (0, 0));
     assert!(reserve(&bench, quick, &parties, &limits, 2).await);
-    let too_many = Kept { named: &[key(1), key(3)], unnamed: 0 };
+    let too_many = AcceptedRecipients { named: &[key(1), key(3)], unnamed: 0 };
     let answer = bench.ledger.commit(slow, &parties, &limits, too_many).await.unwrap();
     assert!(answer.over[0].only_reservations());
     assert_eq!(usage(&bench, LimitName::CustomerDay).await, (0, 1), "all or nothing");
-    let kept = Kept { named: &[key(1)], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[key(1)], unnamed: 0 };
     assert!(bench.ledger.commit(slow, &parties, &limits, kept).await.unwrap().fits());
     assert_eq!(usage(&bench, LimitName::CustomerDay).await, (1, 1));
 }
@@ -192,7 +192,7 @@ async fn fewer_recipients_than_reserved_are_counted(bench: Bench) {
     for n in 1..=3 {
         assert!(reserve(&bench, id, &parties, &limits, n).await);
     }
-    let kept = Kept { named: &[key(2)], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[key(2)], unnamed: 0 };
     assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
     assert_eq!(usage(&bench, LimitName::CustomerDay).await, (1, 0));
     assert_eq!(usage(&bench, LimitName::UserUniques).await, (1, 0));
@@ -203,13 +203,13 @@ async fn recipients_without_names_count_for_the_customer(bench: Bench) {
     let (parties, limits) = (parties(), limits(&[(LimitName::CustomerDay, 5)]));
     let id = bench.ledger.new_reservation();
     assert!(reserve(&bench, id, &parties, &limits, 1).await);
-    let kept = Kept { named: &[key(1)], unnamed: 3 };
+    let kept = AcceptedRecipients { named: &[key(1)], unnamed: 3 };
     assert!(bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
     assert_eq!(usage(&bench, LimitName::CustomerDay).await, (4, 0));
     assert_eq!(usage(&bench, LimitName::UserUniques).await, (1, 0));
     assert_eq!(usage(&bench, LimitName::UserMessages).await, (1, 0));
     let id = bench.ledger.new_reservation();
-    let kept = Kept { named: &[], unnamed: 2 };
+    let kept = AcceptedRecipients { named: &[], unnamed: 2 };
     assert!(!bench.ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
 }
 
@@ -240,7 +240,7 @@ async fn limits_change_under_it(bench: Bench) {
     // Lowered below what is there: what was let through stays let through.
     assert!(reserve(&bench, open, &parties, &of(1), 1).await, "neither a new message nor a new recipient");
     assert!(!reserve(&bench, open, &parties, &of(1), 3).await);
-    let kept = Kept { named: &[key(9), key(1)], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[key(9), key(1)], unnamed: 0 };
     assert!(bench.ledger.commit(open, &parties, &of(1), kept).await.unwrap().fits());
     assert_eq!(usage(&bench, LimitName::UserMessages).await, (3, 0));
     assert!(!send(&bench, &parties, &of(3), &[1]).await);
@@ -357,7 +357,7 @@ async fn two_transactions_that_name_one_newcomer_hold_it_once(bench: Bench) {
     assert_eq!(usage(&bench, LimitName::UserUniques).await, (0, 1));
     bench.ledger.release(first, &parties);
     assert_eq!(usage(&bench, LimitName::UserUniques).await, (0, 1));
-    let kept = Kept { named: &[key(1)], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[key(1)], unnamed: 0 };
     assert!(bench.ledger.commit(second, &parties, &limits, kept).await.unwrap().fits());
     assert_eq!(usage(&bench, LimitName::UserUniques).await, (1, 0));
 }
@@ -418,7 +418,7 @@ async fn two_daemons_never_take_a_limit_past_its_maximum(bench: Bench) {
                 if n % 5 == 4 {
                     ledger.release(id, &parties);
                 } else {
-                    let kept = Kept { named: &[recipient], unnamed: 0 };
+                    let kept = AcceptedRecipients { named: &[recipient], unnamed: 0 };
                     assert!(ledger.commit(id, &parties, &limits, kept).await.unwrap().fits(), "it was reserved");
                 }
             }
@@ -450,7 +450,7 @@ async fn a_commit_tells_what_comes_near_a_limit(bench: Bench) {
     let (parties, limits) = (parties(), limits(&set).with_warnings(&[50]));
     for expected in [&[][..], &[(LimitName::UserMessages, 2, 4), (LimitName::CustomerPeak, 6, 10)]] {
         let named = [key(1), key(2), key(3)];
-        let kept = Kept { named: &named, unnamed: 0 };
+        let kept = AcceptedRecipients { named: &named, unnamed: 0 };
         let answer = bench.ledger.commit(bench.ledger.new_reservation(), &parties, &limits, kept).await.unwrap();
         let near: Vec<_> = answer.near.iter().map(|near| (near.limit, near.taken, near.max)).collect();
         assert_eq!(near, expected);
@@ -461,13 +461,13 @@ async fn what_others_hold_is_near_too_and_a_known_recipient_is_not(bench: Bench)
     let set = [(LimitName::UserMessages, 6), (LimitName::UserUniques, 4), (LimitName::CustomerDay, 6)];
     let (parties, limits) = (parties(), limits(&set).with_warnings(&[50]));
     let ledger = &bench.ledger;
-    let near = |answer: relaykeeper::ledger::Answer| -> Vec<_> {
+    let near = |answer: relaykeeper::ledger::LedgerAnswer| -> Vec<_> {
         answer.near.iter().map(|near| (near.limit, near.taken, near.max)).collect()
     };
     for n in 1..=3 {
         let id = ledger.new_reservation();
         assert!(reserve(&bench, id, &parties, &limits, n).await);
-        let kept = Kept { named: &[key(n)], unnamed: 0 };
+        let kept = AcceptedRecipients { named: &[key(n)], unnamed: 0 };
         let answer = ledger.commit(id, &parties, &limits, kept).await.unwrap();
         if n == 1 {
             assert_eq!(near(answer), []);

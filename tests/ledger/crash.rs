@@ -3,8 +3,8 @@
 
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::Sync;
-use relaykeeper::directory::{CustomerLimits, Limit};
-use relaykeeper::ledger::{Kept, Ledger, Parties, Subject, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -159,7 +159,7 @@ async fn send(ledger: Ledger, session: usize, process: u32) {
         let reserved = ledger.reserve(id, &parties, &limits, keys[0]).await.expect("the store answers");
         assert!(reserved.fits());
         say(&format!("sent {user}\n"));
-        let kept = Kept { named: &keys, unnamed: 0 };
+        let kept = AcceptedRecipients { named: &keys, unnamed: 0 };
         let answer = ledger.commit(id, &parties, &limits, kept).await.expect("the disk takes it");
         assert!(answer.fits());
         say(&format!("accepted {user}\n"));

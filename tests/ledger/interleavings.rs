@@ -6,8 +6,8 @@
 use crate::model::{Account, Event, Limits, Model, Open, Who};
 use crate::stores::{Bench, StoreKind, runtime};
 use proptest::prelude::*;
-use relaykeeper::directory::LimitName;
-use relaykeeper::ledger::{Kept, RecipientKey, ReservationId, Standing, Subject, SubjectKind};
+use relaykeeper::directory::{LimitName, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, LimitStanding, RecipientKey, ReservationId};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -156,7 +156,7 @@ impl Run {
                 let mut named: Vec<RecipientKey> = kept.iter().map(|&n| key(n)).collect();
                 named.extend(kept.first().map(|&n| key(n)));
                 let limits = self.limits.in_force();
-                let message = Kept { named: &named, unnamed };
+                let message = AcceptedRecipients { named: &named, unnamed };
                 let answer = self.bench.ledger.commit(id, &who.parties(), &limits, message).await.unwrap();
                 let recipients = kept.len() as u64 + u64::from(unnamed);
                 if recipients > 0 {
@@ -223,7 +223,7 @@ impl Run {
 
     fn compare(
         &self,
-        found: &[Standing],
+        found: &[LimitStanding],
         id: ReservationId,
         who: Who,
         keys: &BTreeSet<u64>,
@@ -235,7 +235,8 @@ impl Run {
             return Ok(());
         }
         // Never too much: what a ledger refuses that forgets in time, this one refuses too.
-        let names = |standings: &[Standing]| standings.iter().map(|standing| standing.limit).collect::<BTreeSet<_>>();
+        let names =
+            |standings: &[LimitStanding]| standings.iter().map(|standing| standing.limit).collect::<BTreeSet<_>>();
         let found_names = names(found);
         let late = names(&self.late.decide(&self.limits, id.0, who, keys, all));
         for limit in LimitName::ALL {

@@ -4,8 +4,8 @@ use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use parking_lot::Mutex;
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit};
-use relaykeeper::ledger::{Kept, Ledger, Parties, RecipientKey, Subject, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, RecipientKey};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -63,7 +63,13 @@ fn unlimited() -> CustomerLimits {
 async fn send(ledger: &Ledger, parties: &Parties, recipient: u64) {
     let (id, named) = (ledger.new_reservation(), [RecipientKey(recipient)]);
     assert!(ledger.reserve(id, parties, &unlimited(), named[0]).await.unwrap().fits());
-    assert!(ledger.commit(id, parties, &unlimited(), Kept { named: &named, unnamed: 0 }).await.unwrap().fits());
+    assert!(
+        ledger
+            .commit(id, parties, &unlimited(), AcceptedRecipients { named: &named, unnamed: 0 })
+            .await
+            .unwrap()
+            .fits()
+    );
 }
 
 #[test]

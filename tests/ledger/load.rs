@@ -2,8 +2,8 @@
 
 use crate::stores::RESERVATION_TIMEOUT;
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Kept, Ledger, Parties, Subject, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -125,7 +125,7 @@ async fn send(daemon: Ledger, books: Arc<Books>, customers: usize, max: Option<u
                 continue;
             }
         }
-        match daemon.commit(id, &parties, &limits, Kept { named: &[recipient], unnamed: 0 }).await {
+        match daemon.commit(id, &parties, &limits, AcceptedRecipients { named: &[recipient], unnamed: 0 }).await {
             Ok(answer) if answer.fits() => books.accepted[customer][is_marked].fetch_add(1, SeqCst),
             Ok(_) => books.refused.fetch_add(1, SeqCst),
             Err(_) => books.unsure[customer].fetch_add(1, SeqCst),

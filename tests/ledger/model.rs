@@ -2,8 +2,8 @@
 
 use crate::stores::RESERVATION_TIMEOUT;
 use relaykeeper::clock::Moment;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Parties, Standing, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties, SubjectKind};
+use relaykeeper::ledger::LimitStanding;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An account, as limits see it.
@@ -100,7 +100,7 @@ impl Model {
         who: Who,
         keys: &BTreeSet<u64>,
         all: u64,
-    ) -> Option<(Standing, bool)> {
+    ) -> Option<(LimitStanding, bool)> {
         let account = who.account(limit)?;
         let mine = self.open.get(&id);
         // What is there, with the second it was counted at.
@@ -147,11 +147,11 @@ impl Model {
                 .find(|(_, horizon)| total(&used, *horizon) + own <= max)
                 .map_or(Moment(self.now), |(moment, _)| moment)
         });
-        Some((Standing { limit, max, used: total(&used, 0), reserved, own, fits_at }, adds))
+        Some((LimitStanding { limit, max, used: total(&used, 0), reserved, own, fits_at }, adds))
     }
 
     /// The limits that refuse.
-    pub fn decide(&self, limits: &Limits, id: u64, who: Who, keys: &BTreeSet<u64>, all: u64) -> Vec<Standing> {
+    pub fn decide(&self, limits: &Limits, id: u64, who: Who, keys: &BTreeSet<u64>, all: u64) -> Vec<LimitStanding> {
         let over = |limit| {
             let max = limits.0[limit as usize]?;
             let (standing, adds) = self.standing(limit, max, id, who, keys, all)?;

@@ -6,8 +6,8 @@ use crate::parts::{AT_ONCE, MANY, counted, meanwhile, open, send, until, until_r
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::runtime;
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Kept, Parties, Readiness, RecipientKey};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties};
+use relaykeeper::ledger::{AcceptedRecipients, Readiness, RecipientKey};
 use std::cell::Cell;
 use std::time::Instant;
 
@@ -101,7 +101,7 @@ fn a_slot_that_does_not_move_after_all_keeps_its_customers() {
         // A new user is as a new customer.
         let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
         let parties = Parties { customer: KNOWN.into(), user: Some("bob".into()), login: None };
-        let (id, kept) = (ledger.new_reservation(), Kept { named: &[RecipientKey(1)], unnamed: 0 });
+        let (id, kept) = (ledger.new_reservation(), AcceptedRecipients { named: &[RecipientKey(1)], unnamed: 0 });
         assert!(ledger.commit(id, &parties, &unlimited, kept).await.unwrap().fits());
         let top = ledger.top(LimitName::CustomerDay, 10).await.unwrap();
         assert!(top.most.is_empty() && top.missing.len() == 1, "{top:?}");

@@ -6,10 +6,8 @@ use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, START, runtime};
 use relaykeeper::clock::ManualClock;
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{
-    Kept, Ledger, LedgerError, LimitUsage, Parties, Readiness, RecipientKey, Subject, SubjectKind,
-};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerError, LimitUsage, Readiness, RecipientKey};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -58,7 +56,7 @@ async fn send(ledger: &Ledger, user: &str, recipients: std::ops::Range<u64>) -> 
     if named.is_empty() {
         return None;
     }
-    let kept = Kept { named: &named, unnamed: 0 };
+    let kept = AcceptedRecipients { named: &named, unnamed: 0 };
     let answer = ledger.commit(id, &parties, &limits(), kept).await.expect("it decides");
     assert!(answer.fits(), "all of it was reserved: {answer:?}");
     Some(named.len() as u64)
@@ -214,7 +212,7 @@ fn what_is_open_when_it_goes_and_when_it_comes_back_is_counted_once() {
         };
         let commit = async |id, user: &str, recipients: std::ops::Range<u64>| {
             let named: Vec<_> = recipients.map(RecipientKey).collect();
-            let kept = Kept { named: &named, unnamed: 0 };
+            let kept = AcceptedRecipients { named: &named, unnamed: 0 };
             ledger.commit(id, &parties(user), &limits(), kept).await.expect("it decides").fits()
         };
         let (kept, given_up) = (reserve("ann", 0..3).await, reserve("bob", 0..2).await);
@@ -246,7 +244,7 @@ fn a_commit_that_was_perhaps_counted_is_counted_once() {
         assert!(ledger.reserve(id, &parties("ann"), &limits(), RecipientKey(1)).await.unwrap().fits());
         // The question reaches a server that stands still: it is answered after nobody waits for it any more.
         servers.pause(0);
-        let kept = Kept { named: &[RecipientKey(1)], unnamed: 0 };
+        let kept = AcceptedRecipients { named: &[RecipientKey(1)], unnamed: 0 };
         assert!(ledger.commit(id, &parties("ann"), &limits(), kept).await.unwrap().fits());
         assert_eq!(to_merge(&ledger), 1);
         servers.resume(0);
@@ -335,7 +333,7 @@ fn killed_again_and_again_while_it_merges_the_books_balance() {
         let ledger = open(&urls, folder.path());
         let commit = async |nth: u64| {
             let named = [2 * nth, 2 * nth + 1].map(RecipientKey);
-            let kept = Kept { named: &named, unnamed: 0 };
+            let kept = AcceptedRecipients { named: &named, unnamed: 0 };
             let id = ledger.new_reservation();
             assert!(ledger.commit(id, &parties("ann"), &unlimited(), kept).await.expect("the disk takes it").fits());
         };

@@ -5,8 +5,8 @@ use crate::network::{Lost, Network};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit};
-use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, Readiness, RecipientKey, Subject, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerError, Readiness, RecipientKey};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ async fn send(ledger: &Ledger, books: &Books, session: u64) {
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         }
-        match ledger.commit(id, &parties(), &unlimited(), Kept { named: &[key], unnamed: 0 }).await {
+        match ledger.commit(id, &parties(), &unlimited(), AcceptedRecipients { named: &[key], unnamed: 0 }).await {
             Ok(answer) => {
                 assert!(answer.fits());
                 add(&books.passed);
@@ -93,7 +93,7 @@ fn send_beside(servers: &Servers, network: &Network, passed: &AtomicU64, stop: &
         let ledger = Ledger::open_shared(&servers.urls(), OnOutage::Defer, RESERVATION_TIMEOUT).unwrap();
         while !stop.load(SeqCst) {
             let key = RecipientKey(u64::MAX - passed.load(SeqCst));
-            let kept = Kept { named: &[key], unnamed: 0 };
+            let kept = AcceptedRecipients { named: &[key], unnamed: 0 };
             let answer = ledger.commit(ledger.new_reservation(), &parties(), &unlimited(), kept).await;
             assert!(answer.expect("it is on the store's side").fits());
             passed.fetch_add(1, SeqCst);

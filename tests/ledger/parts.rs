@@ -5,10 +5,8 @@ use crate::network::{Lost, Network};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{
-    Kept, Ledger, LedgerError, Parties, Readiness, RecipientKey, ReservationId, Subject, SubjectKind,
-};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerError, Readiness, RecipientKey, ReservationId};
 use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -75,7 +73,7 @@ async fn begin(
 }
 
 async fn end(ledger: &Ledger, id: ReservationId, customer: &str, recipient: u64, day: u64) -> Result<(), LedgerError> {
-    let kept = Kept { named: &[RecipientKey(recipient)], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[RecipientKey(recipient)], unnamed: 0 };
     let answer = ledger.commit(id, &parties(customer), &limits(day), kept).await?;
     assert!(answer.fits(), "it was reserved: {answer:?}");
     Ok(())

@@ -5,8 +5,8 @@ use crate::network::{Lost, Network};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit};
-use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, Readiness, RecipientKey, Subject, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerError, Readiness, RecipientKey};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -29,7 +29,9 @@ fn unlimited() -> CustomerLimits {
 async fn send(ledger: &Ledger, recipient: u64) -> Result<(), LedgerError> {
     let (id, key) = (ledger.new_reservation(), RecipientKey(recipient));
     assert!(ledger.reserve(id, &parties(), &unlimited(), key).await?.fits());
-    assert!(ledger.commit(id, &parties(), &unlimited(), Kept { named: &[key], unnamed: 0 }).await?.fits());
+    assert!(
+        ledger.commit(id, &parties(), &unlimited(), AcceptedRecipients { named: &[key], unnamed: 0 }).await?.fits()
+    );
     Ok(())
 }
 
@@ -75,7 +77,7 @@ fn a_master_without_replicas_is_away_until_it_has_one() {
         until_it_refuses(&servers).await;
         let began = Instant::now();
         let Err(LedgerError::Unavailable(why)) =
-            defers.commit(id, &parties(), &unlimited(), Kept { named: &[key], unnamed: 0 }).await
+            defers.commit(id, &parties(), &unlimited(), AcceptedRecipients { named: &[key], unnamed: 0 }).await
         else {
             panic!("it counts nothing")
         };

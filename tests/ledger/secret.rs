@@ -5,8 +5,8 @@ use crate::parts::{IN_PARTS, customers, open, until, until_ready};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::runtime;
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit};
-use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, Readiness, Subject, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerError, Readiness};
 
 const KEY: &str = "rk:store";
 const ANOTHER: &str = "relaykeeper 1 000102030405060708090a0b0c0d0e0f";
@@ -37,7 +37,7 @@ async fn until_copied(servers: &Servers, secret: &str) {
 async fn write(ledger: &Ledger, customer: &str, address: &str) -> Result<(), LedgerError> {
     let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
     let parties = Parties { customer: customer.into(), user: Some("ann".into()), login: None };
-    let kept = Kept { named: &[ledger.recipient_key(address)], unnamed: 0 };
+    let kept = AcceptedRecipients { named: &[ledger.recipient_key(address)], unnamed: 0 };
     ledger.commit(ledger.new_reservation(), &parties, &unlimited, kept).await.map(drop)
 }
 

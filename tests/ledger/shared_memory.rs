@@ -4,8 +4,8 @@ use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, START, runtime};
 use relaykeeper::clock::ManualClock;
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit};
-use relaykeeper::ledger::{Kept, Ledger, Parties, RecipientKey};
+use relaykeeper::directory::{CustomerLimits, Limit, Parties};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, RecipientKey};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn send(ledger: &Ledger, clock: &ManualClock, customer: &str, user: &str, 
         clock.set(START.plus(Duration::from_millis(n * SPREAD_OVER / messages)));
         let named: Vec<_> = (0..to_each).map(|nth| ledger.recipient_key(&format!("{n}.{nth}@dest.example"))).collect();
         let id = ledger.new_reservation();
-        let kept = Kept { named: &named, unnamed: 0 };
+        let kept = AcceptedRecipients { named: &named, unnamed: 0 };
         assert!(ledger.commit(id, &parties, &unlimited, kept).await.unwrap().fits());
     }
 }
@@ -83,7 +83,7 @@ fn many_users_take_what_the_documentation_says() {
                     let name = format!("user{user}@{customer}.example");
                     let parties = Parties { customer: customer.into(), user: Some(name.into()), login: None };
                     let recipient = RecipientKey((user * 100 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-                    let kept = Kept { named: &[recipient], unnamed: 0 };
+                    let kept = AcceptedRecipients { named: &[recipient], unnamed: 0 };
                     let id = ledger.new_reservation();
                     assert!(ledger.commit(id, &parties, &unlimited, kept).await.unwrap().fits());
                 }
@@ -128,7 +128,7 @@ fn what_is_in_use_is_kept_for_as_long_as_it_counts() {
             if n == 2 {
                 age();
             }
-            let kept = Kept { named: &[recipient], unnamed: 0 };
+            let kept = AcceptedRecipients { named: &[recipient], unnamed: 0 };
             assert!(ledger.commit(id, &parties, &unlimited, kept).await.unwrap().fits());
             assert!(youngest() > 86_400, "after a commit: {}", youngest());
         }

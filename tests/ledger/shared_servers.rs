@@ -6,8 +6,8 @@ use crate::load::CUSTOMERS;
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, Ranking, RecipientKey, Subject, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerError, Ranking, RecipientKey};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -38,7 +38,7 @@ async fn use_all(ledger: &Ledger) -> Result<(), LedgerError> {
         if n % 2 == 0 {
             ledger.release(id, &parties);
         } else {
-            let kept = Kept { named: &[recipient], unnamed: 0 };
+            let kept = AcceptedRecipients { named: &[recipient], unnamed: 0 };
             assert!(ledger.commit(id, &parties, &limits, kept).await?.fits());
         }
     }
@@ -279,7 +279,7 @@ fn worker_that_uses_tls() {
         for customer in CUSTOMERS {
             let (id, parties) =
                 (ledger.new_reservation(), Parties { customer: customer.into(), user: None, login: None });
-            let kept = Kept { named: &[RecipientKey(1)], unnamed: 0 };
+            let kept = AcceptedRecipients { named: &[RecipientKey(1)], unnamed: 0 };
             assert!(ledger.commit(id, &parties, &unlimited(), kept).await?.fits());
         }
         Ok::<(), LedgerError>(())

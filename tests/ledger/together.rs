@@ -4,10 +4,8 @@ use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, START, runtime};
 use relaykeeper::clock::ManualClock;
 use relaykeeper::config::OnOutage;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{
-    Answer, Kept, Ledger, LedgerError, Parties, RecipientKey, ReservationId, Subject, SubjectKind,
-};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerAnswer, LedgerError, RecipientKey, ReservationId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -38,7 +36,7 @@ async fn held(ledger: &Ledger, customer: &str) -> (u64, u64) {
     (usage[0].used, usage[0].reserved)
 }
 
-type Reserved = (ReservationId, Parties, Result<Answer, LedgerError>);
+type Reserved = (ReservationId, Parties, Result<LedgerAnswer, LedgerError>);
 
 /// At once, each by a session of its own.
 fn reserve(ledger: &Ledger, max: u64, whose: impl Fn(u64) -> Parties) -> JoinSet<Reserved> {
@@ -83,7 +81,7 @@ fn many_at_once_take_few_calls_and_are_decided_one_by_one() {
                     if !answer.unwrap().fits() || n % 2 == 0 {
                         return ledger.release(id, &parties);
                     }
-                    let kept = Kept { named: &[RecipientKey(n as u64 + 1000)], unnamed: 0 };
+                    let kept = AcceptedRecipients { named: &[RecipientKey(n as u64 + 1000)], unnamed: 0 };
                     assert!(ledger.commit(id, &parties, &at_most(MANY), kept).await.unwrap().fits());
                 });
             }

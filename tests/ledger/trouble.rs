@@ -4,8 +4,8 @@ use crate::crash::{folder_of_worker, worker_by};
 use crate::stores::{Bench, RESERVATION_TIMEOUT, StoreKind, runtime};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use relaykeeper::config::Sync;
-use relaykeeper::directory::{CustomerLimits, Limit, LimitName};
-use relaykeeper::ledger::{Kept, Ledger, LedgerError, Parties, Readiness, RecipientKey, Subject, SubjectKind};
+use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties, Subject, SubjectKind};
+use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerError, Readiness, RecipientKey};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,7 +40,7 @@ pub async fn send(ledger: &Ledger, n: u64, recipients: u64) -> Result<(), Ledger
     let named: Vec<RecipientKey> = (0..recipients).map(key).collect();
     let id = ledger.new_reservation();
     ledger.reserve(id, &parties(), &unlimited(), named[0]).await?;
-    let answer = ledger.commit(id, &parties(), &unlimited(), Kept { named: &named, unnamed: 0 }).await?;
+    let answer = ledger.commit(id, &parties(), &unlimited(), AcceptedRecipients { named: &named, unnamed: 0 }).await?;
     assert!(answer.fits());
     Ok(())
 }
@@ -362,7 +362,7 @@ fn what_counts_no_longer_goes_from_disk_and_from_memory() {
                 for n in first..last {
                     let user = format!("user{n}@acme.example");
                     let parties = Parties { customer: "acme".into(), user: Some(user.into()), login: None };
-                    let kept = Kept { named: &[RecipientKey(n)], unnamed: 0 };
+                    let kept = AcceptedRecipients { named: &[RecipientKey(n)], unnamed: 0 };
                     let id = ledger.new_reservation();
                     ledger.commit(id, &parties, &unlimited(), kept).await.unwrap();
                 }
@@ -419,7 +419,7 @@ fn concurrent_sessions_never_pass_a_limit() {
                                 held.push(key);
                             }
                         }
-                        let kept = Kept { named: &held, unnamed: 0 };
+                        let kept = AcceptedRecipients { named: &held, unnamed: 0 };
                         if n % 7 == 0 || held.is_empty() {
                             ledger.release(id, &parties());
                         } else if ledger.commit(id, &parties(), &limits, kept).await.unwrap().fits() {

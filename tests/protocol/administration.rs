@@ -4,7 +4,7 @@ use crate::common::installation::{Installation, Running};
 use crate::common::smtpd::Mail;
 use crate::common::soon;
 use crate::main_file;
-use relaykeeper::administration::Actor;
+use relaykeeper::audit::Actor;
 use relaykeeper::control::ControlService;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};

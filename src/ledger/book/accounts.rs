@@ -3,10 +3,10 @@
 use super::keys::{HeldKeys, LetGo};
 use super::slab::{Position, Slab};
 use crate::clock::Moment;
-use crate::directory::LimitName;
+use crate::directory::{LimitName, Parties, Subject, SubjectKind};
+use crate::ledger::RecipientKey;
 use crate::ledger::remembered::Remembered;
 use crate::ledger::rolling::{Day, TenMinutes};
-use crate::ledger::{Parties, RecipientKey, Subject, SubjectKind};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 

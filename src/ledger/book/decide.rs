@@ -9,7 +9,7 @@ use super::reservation::Reservation;
 use super::slab::Position;
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName};
-use crate::ledger::{Answer, Near, RecipientKey, Standing};
+use crate::ledger::{LedgerAnswer, LimitStanding, NearLimit, RecipientKey};
 
 /// What is asked for, on top of what the transaction holds.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,8 @@ impl Accounts {
         mine: Option<&Reservation>,
         ask: Ask<'_>,
         limits: &CustomerLimits,
-    ) -> Answer {
-        let mut answer = Answer::fitting(now);
+    ) -> LedgerAnswer {
+        let mut answer = LedgerAnswer::fitting(now);
         for name in LimitName::ALL {
             let limit = limits.counted(name);
             let Some(max) = limit.max else { continue };
@@ -60,7 +60,7 @@ impl Accounts {
         now: Moment,
         holder: Holder,
         mine: Option<&Reservation>,
-    ) -> Option<Standing> {
+    ) -> Option<LimitStanding> {
         if mine.is_some() || holder == Holder::Nobody {
             return None;
         }
@@ -78,7 +78,7 @@ impl Accounts {
         }
         let fits_at =
             max.checked_sub(1).map(|allowed| sender.map_or(now, |sender| sender.messages.falls_to(allowed, now)));
-        Some(Standing { limit, max, used, reserved, own: 1, fits_at })
+        Some(LimitStanding { limit, max, used, reserved, own: 1, fits_at })
     }
 
     fn recipients_over(
@@ -88,7 +88,7 @@ impl Accounts {
         customer: Option<Position>,
         mine: Option<&Reservation>,
         more: u64,
-    ) -> Option<Standing> {
+    ) -> Option<LimitStanding> {
         if more == 0 {
             return None;
         }
@@ -120,7 +120,7 @@ impl Accounts {
             (Some(customer), LimitName::CustomerPeak) => customer.ten_minutes.falls_to(allowed, now),
             (Some(customer), _) => customer.day.falls_to(allowed, now),
         });
-        Some(Standing { limit, max, used, reserved: held - mine, own, fits_at })
+        Some(LimitStanding { limit, max, used, reserved: held - mine, own, fits_at })
     }
 
     fn uniques_over(
@@ -130,13 +130,13 @@ impl Accounts {
         holder: Holder,
         mine: Option<&Reservation>,
         keys: &KeySet,
-    ) -> Option<Standing> {
+    ) -> Option<LimitStanding> {
         let position = match holder {
             Holder::Nobody => return None,
             Holder::Fresh => {
                 let own = keys.len() as u64;
                 let fits_at = (own <= max).then_some(now);
-                return (own > max).then_some(Standing { limit, max, used: 0, reserved: 0, own, fits_at });
+                return (own > max).then_some(LimitStanding { limit, max, used: 0, reserved: 0, own, fits_at });
             }
             Holder::At(position) => position,
         };
@@ -169,7 +169,7 @@ impl Accounts {
         position: Position,
         mine: Option<&Reservation>,
         keys: &KeySet,
-    ) -> Standing {
+    ) -> LimitStanding {
         let sender = &mut self.senders[position];
         let own = (mine.map_or(0, |mine| mine.keys().len()) + keys.len()) as u64;
         let is_own = |key| keys.contains(key) || mine.is_some_and(|mine| mine.holds(key));
@@ -190,11 +190,11 @@ impl Accounts {
         let used = sender.remembered.count(now) - known.len() as u64 + seen_and_held.len() as u64;
         let fits_at =
             max.checked_sub(own).map(|allowed| sender.remembered.falls_to(allowed, now, &known, &seen_and_held));
-        Standing { limit, max, used, reserved, own, fits_at }
+        LimitStanding { limit, max, used, reserved, own, fits_at }
     }
 
     /// The limits of an accepted message of which so much is taken that people may have to be told.
-    pub fn near(&mut self, now: Moment, mine: &Reservation, limits: &CustomerLimits) -> Vec<Near> {
+    pub fn near(&mut self, now: Moment, mine: &Reservation, limits: &CustomerLimits) -> Vec<NearLimit> {
         let mut near = Vec::new();
         if !limits.warn() {
             return near;
@@ -228,7 +228,7 @@ impl Accounts {
                 (_, Holder::Nobody | Holder::Fresh) => continue,
             };
             if taken >= from {
-                near.push(Near { limit, max: limits.counted(limit).max.unwrap_or(u64::MAX), taken });
+                near.push(NearLimit { limit, max: limits.counted(limit).max.unwrap_or(u64::MAX), taken });
             }
         }
         near

@@ -17,9 +17,9 @@ pub(super) use self::load::{Loaded, Place};
 
 use self::accounts::{Accounts, Hashes, sender_hash};
 use self::shard::{Asker, Committing, Rules, Shard};
-use super::{Answer, Foreseen, Kept, LimitUsage, Parties, RecipientKey, ReservationId, Size, Subject, SubjectKind};
+use super::{AcceptedRecipients, Foreseen, LedgerAnswer, LedgerSize, LimitUsage, RecipientKey, ReservationId};
 use crate::clock::Moment;
-use crate::directory::{CustomerLimits, LimitName};
+use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
 use std::hash::BuildHasher;
@@ -117,7 +117,7 @@ impl Book {
         parties: &Parties,
         limits: &CustomerLimits,
         key: RecipientKey,
-    ) -> Answer {
+    ) -> LedgerAnswer {
         let asker = self.asker(parties, limits);
         let (now, _, mut shard) = self.enter(now, asker.hashes.customer);
         shard.accounts.fetch(&asker.hashes);
@@ -133,7 +133,7 @@ impl Book {
         parties: &Parties,
         limits: &CustomerLimits,
         recipients: &[RecipientKey],
-    ) -> Answer {
+    ) -> LedgerAnswer {
         let asker = self.asker(parties, limits);
         let (now, _, mut shard) = self.enter(now, asker.hashes.customer);
         shard.look(now, except, &asker, recipients)
@@ -148,10 +148,10 @@ impl Book {
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: Kept<'_>,
+        kept: AcceptedRecipients<'_>,
         counting: Counting,
         record: impl FnOnce(Entry),
-    ) -> Answer {
+    ) -> LedgerAnswer {
         let asker = self.asker(parties, limits);
         let (now, place, mut shard) = self.enter(now, asker.hashes.customer);
         shard.accounts.fetch(&asker.hashes);
@@ -304,8 +304,8 @@ impl Book {
     }
 
     /// How many customers, users and logins there are, and how many transactions are open.
-    pub fn size(&self) -> Size {
-        let mut size = Size::default();
+    pub fn size(&self) -> LedgerSize {
+        let mut size = LedgerSize::default();
         for shard in &self.shards {
             let shard = shard.lock();
             size.customers += shard.accounts.customers.len();

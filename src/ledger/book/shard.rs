@@ -6,8 +6,8 @@ use super::keys::KeySet;
 use super::reservation::Reservation;
 use super::{Counting, Entry, Line, Ticket};
 use crate::clock::Moment;
-use crate::directory::CustomerLimits;
-use crate::ledger::{Answer, Kept, Parties, RecipientKey, ReservationId};
+use crate::directory::{CustomerLimits, Parties};
+use crate::ledger::{AcceptedRecipients, LedgerAnswer, RecipientKey, ReservationId};
 use hashbrown::{DefaultHashBuilder, HashMap};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,14 +53,14 @@ impl Shard {
         asker: &Asker<'_>,
         key: RecipientKey,
         rules: &Rules<'_>,
-    ) -> Answer {
+    ) -> LedgerAnswer {
         let holders = self.accounts.find(asker.parties, &asker.hashes);
         self.release_if_of_others(id, holders);
         let mine = self.open.get_mut(&id);
         if let Some(mine) = &mine
             && mine.holds(key)
         {
-            return Answer::fitting(now);
+            return LedgerAnswer::fitting(now);
         }
         let keys = KeySet::from_iter([key]);
         let answer =
@@ -87,7 +87,7 @@ impl Shard {
         except: Option<ReservationId>,
         asker: &Asker<'_>,
         recipients: &[RecipientKey],
-    ) -> Answer {
+    ) -> LedgerAnswer {
         let holders = self.accounts.find(asker.parties, &asker.hashes);
         let mine = except.and_then(|id| self.open.get(&id)).filter(|mine| mine.holders == holders);
         let is_new = |key: &RecipientKey| mine.is_none_or(|mine| !mine.holds(*key));
@@ -102,10 +102,10 @@ impl Shard {
         now: Moment,
         id: ReservationId,
         asker: &Asker<'_>,
-        kept: Kept<'_>,
+        kept: AcceptedRecipients<'_>,
         how: &Committing<'_>,
         rules: &Rules<'_>,
-    ) -> (Answer, Option<Entry>) {
+    ) -> (LedgerAnswer, Option<Entry>) {
         let holders = self.accounts.find(asker.parties, &asker.hashes);
         self.release_if_of_others(id, holders);
         let mine = self.open.remove(&id);
@@ -116,7 +116,7 @@ impl Shard {
         let more = recipients.saturating_sub(mine.as_ref().map_or(0, Reservation::recipients));
         let ask = Ask { keys: &new_keys, recipients: more };
         let mut answer = if recipients == 0 {
-            Answer::fitting(now)
+            LedgerAnswer::fitting(now)
         } else {
             self.accounts.decide(now, holders, mine.as_ref(), ask, asker.limits)
         };

@@ -3,7 +3,7 @@
 use super::Book;
 use super::shard::Shard;
 use crate::clock::Moment;
-use crate::ledger::{Subject, SubjectKind};
+use crate::directory::{Subject, SubjectKind};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use super::Transaction;
 use crate::abuse::{Found, Message, OnAbuse, Rules, in_words};
 use crate::envelope::Sender;
-use crate::ledger::{Answer, Kept};
+use crate::ledger::{AcceptedRecipients, LedgerAnswer};
 use crate::policy::{Admission, Admitted, Outcome, Refusal, Verdict};
 use crate::session::Envelope;
 
@@ -24,7 +24,7 @@ impl Transaction {
     }
 
     /// Limits that are used up, or nearly.
-    pub(super) fn take_notice(&self, answer: &Answer) {
+    pub(super) fn take_notice(&self, answer: &LedgerAnswer) {
         let Admission::Admitted(admitted) = &self.admission else { return };
         let (notices, customer, parties) = (&self.engine.notices, &admitted.customer, &admitted.parties);
         if !answer.near.is_empty() {
@@ -36,7 +36,7 @@ impl Transaction {
     }
 
     /// A message was accepted, or not.
-    pub(super) fn watch_end(&self, verdict: &Verdict, kept: Kept<'_>) {
+    pub(super) fn watch_end(&self, verdict: &Verdict, kept: AcceptedRecipients<'_>) {
         let (Some(abuse), Admission::Admitted(admitted)) = (self.abuse(), &self.admission) else { return };
         if verdict.outcome != Outcome::Accept {
             return;

@@ -2,8 +2,8 @@
 
 use super::question::limits_of;
 use crate::clock::Moment;
-use crate::directory::{CustomerLimits, LimitName};
-use crate::ledger::{Answer, LimitUsage, Near, Standing, SubjectKind};
+use crate::directory::{CustomerLimits, LimitName, SubjectKind};
+use crate::ledger::{LedgerAnswer, LimitStanding, LimitUsage, NearLimit};
 use redis::Value;
 use smallvec::SmallVec;
 
@@ -13,7 +13,7 @@ const TOLD: usize = 13;
 /// A decision, and how much of some limits is used.
 #[derive(Debug)]
 pub(super) struct Decision {
-    pub answer: Answer,
+    pub answer: LedgerAnswer,
     pub used: SmallVec<[(LimitName, u64); LimitName::COUNT]>,
 }
 
@@ -30,11 +30,11 @@ pub(super) fn decision(value: Value, limits: &CustomerLimits) -> Option<Decision
         single => (integers(single)?, Vec::new()),
     };
     let (&at, standings) = numbers.split_first()?;
-    let mut decision = Decision { answer: Answer::fitting(moment(at)?), used: SmallVec::new() };
+    let mut decision = Decision { answer: LedgerAnswer::fitting(moment(at)?), used: SmallVec::new() };
     for standing in standings.chunks(5) {
         let &[number, used, reserved, own, fits_at] = standing else { return None };
         let limit = limit(usize::try_from(number.unsigned_abs()).ok()?)?;
-        let standing = Standing {
+        let standing = LimitStanding {
             limit,
             max: limits.counted(limit).max?,
             used: u64::try_from(used).ok()?,
@@ -52,7 +52,7 @@ pub(super) fn decision(value: Value, limits: &CustomerLimits) -> Option<Decision
         let Some(max) = limits.counted(limit).max else { continue };
         decision.used.push((limit, used));
         if taken >= limits.warned_from(limit) {
-            decision.answer.near.push(Near { limit, max, taken });
+            decision.answer.near.push(NearLimit { limit, max, taken });
         }
     }
     Some(decision)

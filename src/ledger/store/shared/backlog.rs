@@ -1,6 +1,8 @@
 //! Messages that passed while the store was away (`on_outage = "accept"`): counted when it is back.
 
-use crate::ledger::{Parties, RecipientKey};
+use crate::ledger::RecipientKey;
+
+use crate::directory::Parties;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

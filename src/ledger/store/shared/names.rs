@@ -3,7 +3,7 @@
 //! A customer's name stands in braces, so that all keys of a customer lie in one slot of a cluster (Redis Cluster
 //! specification, "Hash tags"). Names are encoded, so that none can bring braces of its own.
 
-use crate::ledger::{Parties, Subject, SubjectKind};
+use crate::directory::{Parties, Subject, SubjectKind};
 use std::fmt::Write;
 
 /// Before every key, for access control lists: `~rk:*`.

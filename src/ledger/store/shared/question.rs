@@ -1,8 +1,8 @@
 //! What the scripts are told: keys and arguments (each script says at its top what it expects).
 
 use super::names;
-use crate::directory::{CustomerLimits, LimitName};
-use crate::ledger::{Kept, Parties, RecipientKey, ReservationId, Subject, SubjectKind};
+use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
+use crate::ledger::{AcceptedRecipients, RecipientKey, ReservationId};
 use std::time::Duration;
 
 /// "No limit", and the greatest number that is told: six bytes.
@@ -65,7 +65,7 @@ impl Question {
         parties: &Parties,
         limits: &CustomerLimits,
         timeout: Duration,
-        kept: Kept<'_>,
+        kept: AcceptedRecipients<'_>,
         accepted: Accepted,
     ) -> Question {
         let mut question = Question::recipients(prefix, id, parties, limits, timeout, kept.named);

@@ -13,9 +13,9 @@ use super::server_time::ServerTime;
 use super::{names, scripts, top};
 use crate::clock::{Anchor, Clock, SystemClock};
 use crate::config::OnOutage;
-use crate::directory::{CustomerLimits, Limit, LimitName};
+use crate::directory::{CustomerLimits, Limit, LimitName, Parties, Subject};
 use crate::ledger::{
-    Answer, Kept, LedgerError, LimitUsage, OpenError, Parties, Ranking, RecipientKey, ReservationId, Subject,
+    AcceptedRecipients, LedgerAnswer, LedgerError, LimitUsage, OpenError, Ranking, RecipientKey, ReservationId,
 };
 use redis::Value;
 use std::future::Future;
@@ -117,7 +117,7 @@ impl SharedStore {
         parties: &Parties,
         limits: &CustomerLimits,
         recipient: RecipientKey,
-    ) -> Result<Answer, LedgerError> {
+    ) -> Result<LedgerAnswer, LedgerError> {
         let question = self.0.about_recipients(id, parties, limits, &[recipient]);
         let Some(local) = self.0.local() else {
             let answer = self.0.link.ask(&scripts::RESERVE, question).await;
@@ -141,7 +141,7 @@ impl SharedStore {
         parties: &Parties,
         limits: &CustomerLimits,
         recipients: &[RecipientKey],
-    ) -> Result<Answer, LedgerError> {
+    ) -> Result<LedgerAnswer, LedgerError> {
         // Reservations are numbered from 1.
         let id = except.unwrap_or(ReservationId(0));
         let question = self.0.about_recipients(id, parties, limits, &different(recipients));
@@ -162,11 +162,13 @@ impl SharedStore {
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: Kept<'_>,
-    ) -> Result<Answer, LedgerError> {
+        kept: AcceptedRecipients<'_>,
+    ) -> Result<LedgerAnswer, LedgerError> {
         let named = different(kept.named);
         if let Some(local) = self.0.local() {
-            return self.commit_or_count_here(local, id, parties, limits, Kept { named: &named, ..kept }).await;
+            return self
+                .commit_or_count_here(local, id, parties, limits, AcceptedRecipients { named: &named, ..kept })
+                .await;
         }
         let nonce = self.0.nonces.take(&parties.customer);
         let message = Message { parties, named: &named, unnamed: kept.unnamed };
@@ -185,8 +187,8 @@ impl SharedStore {
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: Kept<'_>,
-    ) -> Result<Answer, LedgerError> {
+        kept: AcceptedRecipients<'_>,
+    ) -> Result<LedgerAnswer, LedgerError> {
         let mut attempt = Attempt { transaction: transaction(self.0.daemon, id), nonce: None };
         if !self.0.decides_here(local, &parties.customer) {
             let nonce = self.0.nonces.take(&parties.customer);
@@ -294,7 +296,7 @@ struct Message<'a> {
 }
 
 /// An answer of the store, of which is remembered how much is used.
-fn noted(value: Value, local: &Local, parties: &Parties, limits: &CustomerLimits) -> Result<Answer, LedgerError> {
+fn noted(value: Value, local: &Local, parties: &Parties, limits: &CustomerLimits) -> Result<LedgerAnswer, LedgerError> {
     let decision = answer::decision(value, limits).ok_or_else(makes_no_sense)?;
     local.note(parties, &decision.answer, &decision.used);
     Ok(decision.answer)
@@ -340,7 +342,7 @@ impl Inner {
         nonce: u64,
         age: Duration,
     ) -> Result<Value, Trouble> {
-        let (daemon, kept) = (self.daemon, Kept { named: message.named, unnamed: message.unnamed });
+        let (daemon, kept) = (self.daemon, AcceptedRecipients { named: message.named, unnamed: message.unnamed });
         let tells = match limits.warn() {
             true => Tells::UsedAndHeld,
             false if self.local.is_some() => Tells::Used,
@@ -353,10 +355,10 @@ impl Inner {
     }
 
     /// What the server answered, or what the operator wants while it is away.
-    fn decision(&self, answer: Result<Value, Trouble>, limits: &CustomerLimits) -> Result<Answer, LedgerError> {
+    fn decision(&self, answer: Result<Value, Trouble>, limits: &CustomerLimits) -> Result<LedgerAnswer, LedgerError> {
         match answer {
             Ok(value) => answer::decision(value, limits).map(|decision| decision.answer).ok_or_else(makes_no_sense),
-            Err(_) if self.on_outage == OnOutage::Accept => Ok(Answer::fitting(self.clock.now())),
+            Err(_) if self.on_outage == OnOutage::Accept => Ok(LedgerAnswer::fitting(self.clock.now())),
             Err(why) => Err(LedgerError::Unavailable(why)),
         }
     }

@@ -6,8 +6,8 @@ use super::link::{Link, Trouble};
 use super::question::Question;
 use super::whole::Kept;
 use super::{answer, names, scripts};
-use crate::directory::LimitName;
-use crate::ledger::{Missing, Ranking, Subject, SubjectKind};
+use crate::directory::{LimitName, Subject, SubjectKind};
+use crate::ledger::{MissingNode, Ranking};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
@@ -119,8 +119,8 @@ async fn scan(kept: &Kept, id: u64, lane: &Lane, cursor: &str, pattern: &str) ->
     redis::from_redis_value(answer).map_err(|error| Silent::Refuses(error.to_string().into()))
 }
 
-fn note_missing(missing: &mut Vec<Missing>, kept: &Kept, why: &str) {
+fn note_missing(missing: &mut Vec<MissingNode>, kept: &Kept, why: &str) {
     let address = kept.address.as_ref().map_or_else(String::new, |(host, port)| format!("{host}:{port}"));
     let why = why.strip_prefix(&format!("{address}: ")).unwrap_or(why).to_owned();
-    missing.push(Missing { address, why });
+    missing.push(MissingNode { address, why });
 }

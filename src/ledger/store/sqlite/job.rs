@@ -1,7 +1,7 @@
 //! What the writer is given to write.
 
 use super::queue::Awaited;
-use crate::ledger::Subject;
+use crate::directory::Subject;
 use crate::ledger::book::Entry;
 use std::sync::Arc;
 use tokio::sync::oneshot;

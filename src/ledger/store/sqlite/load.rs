@@ -6,8 +6,9 @@
 use super::file::StoreFile;
 use super::journal::Shared;
 use crate::clock::Moment;
+use crate::directory::SubjectKind;
+use crate::ledger::RecipientKey;
 use crate::ledger::book::{Book, Loaded, Place};
-use crate::ledger::{RecipientKey, SubjectKind};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use rusqlite::Connection;

@@ -6,7 +6,7 @@ use super::journal::Shared;
 use super::queue::{ENOUGH, Patience};
 use crate::clock::{Clock, Moment};
 use crate::config::Sync;
-use crate::ledger::SubjectKind;
+use crate::directory::SubjectKind;
 use crate::ledger::book::{Book, Entry, Line};
 use rusqlite::{CachedStatement, Connection, params};
 use std::sync::Arc;

@@ -2,8 +2,9 @@
 
 use super::known::Counts;
 use crate::clock::{Anchor, Clock, Moment};
+use crate::directory::{Parties, Subject, SubjectKind};
 use crate::ledger::store::sqlite::{connect, explain, open_alone, random_key, write_anchor};
-use crate::ledger::{OpenError, Parties, RecipientKey, Subject, SubjectKind};
+use crate::ledger::{OpenError, RecipientKey};
 use nix::fcntl::Flock;
 use rusqlite::{Connection, Row, params};
 use std::fs::File;

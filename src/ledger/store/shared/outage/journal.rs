@@ -3,7 +3,7 @@
 use super::file::{Message, OutageFile};
 use super::known::Counts;
 use crate::clock::Clock;
-use crate::ledger::Subject;
+use crate::directory::Subject;
 use crate::ledger::book::Ticket;
 use crate::ledger::store::sqlite::in_words;
 use parking_lot::Mutex;

@@ -2,8 +2,8 @@
 
 use super::super::question::limits_of;
 use crate::clock::Moment;
-use crate::directory::{CustomerLimits, LimitName};
-use crate::ledger::{Answer, Parties, Subject, SubjectKind};
+use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
+use crate::ledger::LedgerAnswer;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -164,7 +164,7 @@ impl Base {
     }
 
     /// An answer to the lowered limits, in terms of the limits themselves.
-    pub fn raise(&self, answer: &mut Answer, limits: &CustomerLimits) {
+    pub fn raise(&self, answer: &mut LedgerAnswer, limits: &CustomerLimits) {
         for standing in answer.over.iter_mut().chain(&mut answer.shadow_over) {
             standing.used += self.used(standing.limit);
             standing.max = limits.counted(standing.limit).max.unwrap_or(u64::MAX);
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(lowered.counted(LimitName::CustomerDay).max, Some(1));
         assert_eq!(lowered.counted(LimitName::UserMessages).max, Some(10));
         assert_eq!(lowered.warned_from(LimitName::CustomerDay), 0);
-        let standing = |own| crate::ledger::Standing {
+        let standing = |own| crate::ledger::LimitStanding {
             limit: LimitName::CustomerDay,
             max: 1,
             used: 0,
@@ -229,7 +229,7 @@ mod tests {
             own,
             fits_at: None,
         };
-        let mut answer = Answer { over: vec![standing(2), standing(11)], ..Answer::fitting(NOW) };
+        let mut answer = LedgerAnswer { over: vec![standing(2), standing(11)], ..LedgerAnswer::fitting(NOW) };
         base.raise(&mut answer, &limits);
         let [fits_later, never_fits] = [0, 1].map(|nth: usize| answer.over[nth]);
         assert_eq!((fits_later.max, fits_later.used), (10, 9));

@@ -5,10 +5,10 @@ use super::file::{Message, OutageFile};
 use super::journal::{Counted, Job, Journal, Outcome, outcome};
 use super::known::{Base, Known};
 use crate::clock::{Anchor, Clock, Moment};
-use crate::directory::{CustomerLimits, Limit, LimitName};
+use crate::directory::{CustomerLimits, Limit, LimitName, Parties, Subject, SubjectKind};
 use crate::ledger::book::{Book, Counting, Entry, Loaded, Ticket};
 use crate::ledger::{
-    Answer, Kept, LedgerError, LimitUsage, OpenError, Parties, RecipientKey, ReservationId, Subject, SubjectKind,
+    AcceptedRecipients, LedgerAnswer, LedgerError, LimitUsage, OpenError, RecipientKey, ReservationId,
 };
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -120,7 +120,7 @@ impl Local {
         parties: &Parties,
         limits: &CustomerLimits,
         recipient: RecipientKey,
-    ) -> Answer {
+    ) -> LedgerAnswer {
         let (_customers, now, base) = self.open_accounts(parties);
         let answer = self.book.reserve(now, id, parties, &base.lower(limits), recipient);
         self.in_full(answer, &base, limits)
@@ -132,7 +132,7 @@ impl Local {
         parties: &Parties,
         limits: &CustomerLimits,
         recipients: &[RecipientKey],
-    ) -> Answer {
+    ) -> LedgerAnswer {
         let (_customers, now, base) = self.open_accounts(parties);
         let answer = self.book.look(now, except, parties, &base.lower(limits), recipients);
         self.in_full(answer, &base, limits)
@@ -147,9 +147,9 @@ impl Local {
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: Kept<'_>,
+        kept: AcceptedRecipients<'_>,
         attempt: Attempt,
-    ) -> Result<Answer, LedgerError> {
+    ) -> Result<LedgerAnswer, LedgerError> {
         let (answer, written) = self.decide(id, parties, limits, kept, attempt);
         if let Some(written) = written {
             outcome(written).await.map_err(LedgerError::Unavailable)?;
@@ -164,9 +164,9 @@ impl Local {
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: Kept<'_>,
+        kept: AcceptedRecipients<'_>,
         attempt: Attempt,
-    ) -> (Answer, Option<oneshot::Receiver<Outcome<()>>>) {
+    ) -> (LedgerAnswer, Option<oneshot::Receiver<Outcome<()>>>) {
         let (mut customers, now, base) = self.open_accounts(parties);
         let (lowered, mut entry) = (base.lower(limits), None);
         let how = Counting::WhenSettled;
@@ -222,7 +222,7 @@ impl Local {
     }
 
     /// What the store told of some limits of a transaction.
-    pub fn note(&self, parties: &Parties, answer: &Answer, used: &[(LimitName, u64)]) {
+    pub fn note(&self, parties: &Parties, answer: &LedgerAnswer, used: &[(LimitName, u64)]) {
         let now = self.clock.now();
         let refused = answer.over.iter().chain(&answer.shadow_over);
         // Of different recipients a refusal tells only those that the transaction does not name.
@@ -367,7 +367,7 @@ impl Local {
     }
 
     /// The answer to lowered limits, in terms of the limits themselves and of the store's time line.
-    fn in_full(&self, mut answer: Answer, base: &Base, limits: &CustomerLimits) -> Answer {
+    fn in_full(&self, mut answer: LedgerAnswer, base: &Base, limits: &CustomerLimits) -> LedgerAnswer {
         base.raise(&mut answer, limits);
         answer.at = self.on_the_wall(answer.at);
         for standing in answer.over.iter_mut().chain(&mut answer.shadow_over) {

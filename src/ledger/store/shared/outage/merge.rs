@@ -7,7 +7,7 @@ use super::super::scripts;
 use super::file::Message;
 use super::local::Local;
 use crate::directory::{CustomerLimits, Limit};
-use crate::ledger::Kept;
+use crate::ledger::AcceptedRecipients;
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,7 +155,7 @@ impl Merger {
             &message.parties,
             &unlimited,
             self.reservation_timeout,
-            Kept { named: &message.keys, unnamed },
+            AcceptedRecipients { named: &message.keys, unnamed },
             Accepted { age, nonce, unsettled, tells: Tells::Nothing },
         );
         self.link.ask(&scripts::COMMIT, question).await.is_ok()

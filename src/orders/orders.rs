@@ -1,10 +1,7 @@
 //! What is ordered now, as decisions read it.
 
-use super::actor::Actor;
 use super::grant::Grant;
-use crate::audit::{Action, Record};
-use crate::directory::LimitName;
-use crate::ledger::{Subject, SubjectKind};
+use crate::directory::{LimitName, Subject, SubjectKind};
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -62,42 +59,15 @@ impl Orders {
         all
     }
 
-    /// Carries out what the audit log says was ordered.
-    pub(super) fn apply(&mut self, record: &Record) {
-        self.carry_out(&record.action, &record.by, record.at, &record.why);
-    }
-
-    /// Carries out what is ordered; other actions change nothing here.
-    pub(super) fn carry_out(&mut self, action: &Action, by: &Actor, at: Timestamp, why: &str) {
-        match action {
-            Action::Suspend { subject } => {
-                // One that is suspended already keeps the time since when.
-                let since = self.suspension_of(subject).map_or(at, |before| before.since);
-                self.suspend(Suspension {
-                    subject: subject.clone(),
-                    why: why.into(),
-                    by: by.to_string().into(),
-                    since,
-                });
-            }
-            Action::Resume { subject } => self.resume(subject),
-            Action::Grant { subject, limit, more, until } => {
-                let (subject, why, by) = (subject.clone(), why.into(), by.to_string().into());
-                self.grant(Grant { subject, limit: *limit, more: *more, until: *until, why, by, since: at });
-            }
-            Action::GrantEnded { subject, limit, .. } => self.end_grant(subject, *limit),
-            _ => {}
-        }
-    }
-
-    pub(super) fn suspend(&mut self, suspension: Suspension) {
+    /// In place of an earlier one of the same subject.
+    pub fn suspend(&mut self, suspension: Suspension) {
         let name = suspension.subject.name.clone();
         if let Some(kept) = self.suspended(suspension.subject.kind) {
             kept.insert(name, Arc::new(suspension));
         }
     }
 
-    fn resume(&mut self, subject: &Subject) {
+    pub fn resume(&mut self, subject: &Subject) {
         if let Some(kept) = self.suspended(subject.kind) {
             kept.remove(&subject.name);
         }
@@ -119,17 +89,17 @@ impl Orders {
         self.grants.get(name).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn grant_of(&self, subject: &Subject, limit: LimitName) -> Option<&Grant> {
+    pub fn grant_of(&self, subject: &Subject, limit: LimitName) -> Option<&Grant> {
         self.grants_by_name(&subject.name).iter().find(|grant| grant.subject == *subject && grant.limit == limit)
     }
 
     /// In place of an earlier one for the same limit.
-    pub(super) fn grant(&mut self, grant: Grant) {
+    pub fn grant(&mut self, grant: Grant) {
         self.end_grant(&grant.subject, grant.limit);
         self.grants.entry(grant.subject.name.clone()).or_default().push(grant);
     }
 
-    fn end_grant(&mut self, subject: &Subject, limit: LimitName) {
+    pub fn end_grant(&mut self, subject: &Subject, limit: LimitName) {
         let Some(grants) = self.grants.get_mut(&subject.name) else { return };
         grants.retain(|grant| grant.subject != *subject || grant.limit != limit);
         if grants.is_empty() {

@@ -1,8 +1,7 @@
 //! More for a while: a limit of one user or customer is raised until a time, and then is what it was.
 
 use super::orders::Orders;
-use crate::directory::{CustomerLimits, LimitName};
-use crate::ledger::{Subject, SubjectKind};
+use crate::directory::{CustomerLimits, LimitName, Subject, SubjectKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
