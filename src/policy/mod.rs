@@ -5,33 +5,19 @@
 //! answer [concludes](conclude) the verdict. What is said of [connections](judge_connection) and of a [message's
 //! size](Admission::judge_size) comes from here, too. Milter, policy service, `explain` and `simulate` all go this way.
 
-mod admit;
-mod connection;
+mod decide;
 mod facts;
-mod grant;
-mod identify;
-mod recipient;
-mod refusal;
-mod route;
-mod sender;
-mod sender_form;
-mod setting;
-mod size;
-mod suspension;
+mod reply;
+mod rules;
 mod trace;
 mod verdict;
-mod words;
 
-pub use admit::{Admission, Admitted, admit, is_exempt_client};
-pub use connection::{
-    ConnectionFacts, ConnectionLimit, ConnectionRefusal, is_exempt_connection, is_generic_helo, judge_connection,
-    judge_generic_helo,
-};
+pub use decide::{Admission, Admitted, Gate, RecipientFacts, admit, conclude, is_exempt_client, is_exempt_recipient};
 pub use facts::{Facts, Rules};
-pub use identify::IdentifiedBy;
-pub use recipient::{Gate, RecipientFacts, conclude, is_exempt_recipient};
-pub use refusal::{LimitRefusal, LookedUp, Refusal, Via};
-pub use route::{Route, route};
-pub use size::{Oversize, SizeRefusal};
+pub use reply::{LimitRefusal, LookedUp, Refusal, Via};
+pub use rules::{
+    ConnectionFacts, ConnectionLimit, ConnectionRefusal, IdentifiedBy, Oversize, Route, SizeRefusal,
+    is_exempt_connection, is_generic_helo, judge_connection, judge_generic_helo, route,
+};
 pub use trace::{Step, Trace};
 pub use verdict::{Exemption, Outcome, Verdict};

@@ -1,7 +1,7 @@
 //! What comes out of a decision. All that anybody reads about it is made from this one value.
 
-use super::identify::IdentifiedBy;
-use super::refusal::Refusal;
+use super::reply::Refusal;
+use super::rules::IdentifiedBy;
 use crate::envelope::{Address, ReplyClass};
 use std::sync::Arc;
 

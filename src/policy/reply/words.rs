@@ -1,11 +1,11 @@
 //! The words of a refusal, for the person who reads it: what, why, what to change or when to retry, reference.
 //! The first words are those of the relay service: clients match on them.
 
-use super::connection::{ConnectionLimit, ConnectionRefusal};
 use super::refusal::{LimitRefusal, LookedUp, Refusal, Via};
-use super::size::{Oversize, SizeRefusal};
 use crate::directory::{AllowedSenders, LimitName, SubjectKind, Window};
 use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
+use crate::policy::rules::{ConnectionLimit, ConnectionRefusal};
+use crate::policy::rules::{Oversize, SizeRefusal};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
@@ -202,7 +202,7 @@ fn named(f: &mut fmt::Formatter<'_>, helo: &str) -> fmt::Result {
 }
 
 /// Whatever a client named, bounded: long names are cut.
-pub(super) fn shown(name: &str) -> Cow<'_, str> {
+pub(in crate::policy) fn shown(name: &str) -> Cow<'_, str> {
     bounded(name, 64)
 }
 
@@ -213,7 +213,7 @@ fn bounded(name: &str, longest: usize) -> Cow<'_, str> {
     }
 }
 
-pub(super) fn client(address: Option<IpAddr>) -> String {
+pub(in crate::policy) fn client(address: Option<IpAddr>) -> String {
     address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
 }
 

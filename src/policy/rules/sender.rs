@@ -1,16 +1,16 @@
 //! Is the envelope sender one of the customer's? (relay service, sections 1 to 3)
 
-use super::facts::Rules;
 use super::identify::Login;
 use super::sender_form::bare_spelling;
 use crate::config::SenderForm;
 use crate::directory::{Customer, Further, Owner, User};
 use crate::envelope::{Address, Sender};
+use crate::policy::facts::Rules;
 use std::sync::Arc;
 
 /// What the envelope sender is to the identified customer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SenderRelation<'a> {
+pub(in crate::policy) struct SenderRelation<'a> {
     /// The registered user whose address, alias or further address it is.
     pub user: Option<&'a User>,
     /// Its domain is one of the customer's, or below one.
@@ -19,7 +19,11 @@ pub(super) struct SenderRelation<'a> {
     pub of_another: bool,
 }
 
-pub(super) fn relation_of<'a>(sender: &Sender, customer: &'a Arc<Customer>, rules: &Rules) -> SenderRelation<'a> {
+pub(in crate::policy) fn relation_of<'a>(
+    sender: &Sender,
+    customer: &'a Arc<Customer>,
+    rules: &Rules,
+) -> SenderRelation<'a> {
     let Some(address) = sender.address() else {
         return SenderRelation { user: None, own_domain: false, of_another: false };
     };
@@ -33,7 +37,7 @@ pub(super) fn relation_of<'a>(sender: &Sender, customer: &'a Arc<Customer>, rule
 }
 
 /// Whose further address it is: as it is, or without what the configured forms allow to be added.
-pub(super) fn find_further<'a>(address: &Address, rules: &Rules<'a>) -> Option<Further<'a>> {
+pub(in crate::policy) fn find_further<'a>(address: &Address, rules: &Rules<'a>) -> Option<Further<'a>> {
     let directory = rules.directory;
     directory
         .further_sender(address.as_str())
@@ -41,7 +45,7 @@ pub(super) fn find_further<'a>(address: &Address, rules: &Rules<'a>) -> Option<F
 }
 
 /// Whether the sender is the user that logged in, by address or alias. Without a login there is nothing to match.
-pub(super) fn matches_login(sender: &Sender, user: Option<&User>, login: Option<&Login>) -> bool {
+pub(in crate::policy) fn matches_login(sender: &Sender, user: Option<&User>, login: Option<&Login>) -> bool {
     let Some(login) = login.filter(|_| *sender != Sender::Empty) else { return true };
     match (login.user, user) {
         (Some(login_user), Some(user)) => std::ptr::eq(login_user, user),

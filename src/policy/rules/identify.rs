@@ -1,10 +1,10 @@
 //! Whose mail is it? (relay service, section 2)
 
-use super::facts::{Facts, Rules};
-use super::refusal::{LookedUp, Refusal, Via};
-use super::trace::Trace;
 use crate::directory::{Customer, Owner, User};
 use crate::envelope::{canonical_login, identifying_helo};
+use crate::policy::facts::{Facts, Rules};
+use crate::policy::reply::{LookedUp, Refusal, Via};
+use crate::policy::trace::Trace;
 use std::sync::Arc;
 
 /// What identified the customer.
@@ -31,7 +31,7 @@ impl IdentifiedBy {
 
 /// The customer that decides, and how it was found.
 #[derive(Clone, Debug)]
-pub(super) struct Identified<'a> {
+pub(in crate::policy) struct Identified<'a> {
     pub customer: &'a Arc<Customer>,
     pub by: IdentifiedBy,
     /// The registered domain that matched; where a bare login or the address matched, the customer's own choice.
@@ -42,7 +42,7 @@ pub(super) struct Identified<'a> {
 
 /// The login that identified the customer.
 #[derive(Clone, Debug)]
-pub(super) struct Login<'a> {
+pub(in crate::policy) struct Login<'a> {
     /// In canonical form.
     pub name: String,
     /// The customer's user that it belongs to: by a `logins` entry, else by address or alias.
@@ -51,7 +51,7 @@ pub(super) struct Login<'a> {
 
 /// Nobody decides for this mail.
 #[derive(Clone, Debug)]
-pub(super) struct Unidentified {
+pub(in crate::policy) struct Unidentified {
     pub refusal: Refusal,
     /// The customer that is registered for it all the same, but not from this address.
     pub customer: Option<Arc<str>>,
@@ -65,7 +65,7 @@ impl From<Refusal> for Unidentified {
 
 const STEP: &str = "identify";
 
-pub(super) fn identify<'a>(
+pub(in crate::policy) fn identify<'a>(
     facts: &Facts<'a>,
     rules: &Rules<'a>,
     trace: &mut Trace,
@@ -204,11 +204,13 @@ fn nobody(facts: &Facts, rules: &Rules, looked_up: Vec<LookedUp>, trace: &mut Tr
 fn nothing_from(via: Via, facts: &Facts) -> String {
     match via {
         Via::Helo if facts.helo.is_empty() => "no HELO name was given".to_owned(),
-        Via::Helo => format!("the HELO name {} is generic and identifies nobody", super::words::shown(facts.helo)),
+        Via::Helo => {
+            format!("the HELO name {} is generic and identifies nobody", crate::policy::reply::words::shown(facts.helo))
+        }
         _ => "the sender has no domain".to_owned(),
     }
 }
 
 fn client(facts: &Facts) -> String {
-    super::words::client(facts.client)
+    crate::policy::reply::words::client(facts.client)
 }

@@ -1,11 +1,11 @@
 //! The limits on connections (relay service, section 6).
 
-use super::facts::Rules;
-use super::refusal::Refusal;
-use super::verdict::{Outcome, Verdict};
 use crate::config::ConnectionLimits;
 use crate::directory::Limit;
 use crate::envelope::identifying_helo;
+use crate::policy::facts::Rules;
+use crate::policy::reply::Refusal;
+use crate::policy::verdict::{Outcome, Verdict};
 use ipnet::IpNet;
 use std::net::IpAddr;
 

@@ -1,15 +1,16 @@
 //! The rules of a transaction that do not depend on its recipients: exemption, identification, setting, rewriting.
 
-use super::facts::{Facts, Rules};
-use super::identify::{IdentifiedBy, Login, Unidentified, identify};
-use super::refusal::Refusal;
-use super::route::{Route, route};
-use super::setting::find_entrance;
-use super::trace::Trace;
-use super::verdict::{Exemption, Outcome, Verdict};
-use super::{sender, words};
 use crate::directory::{AllowedSenders, Customer, LimitName, Parties, User};
 use crate::envelope::{Address, Sender};
+use crate::policy::facts::{Facts, Rules};
+use crate::policy::reply::Refusal;
+use crate::policy::reply::words;
+use crate::policy::rules::identify::{IdentifiedBy, Login, Unidentified, identify};
+use crate::policy::rules::sender;
+use crate::policy::rules::setting::find_entrance;
+use crate::policy::rules::{Route, route};
+use crate::policy::trace::Trace;
+use crate::policy::verdict::{Exemption, Outcome, Verdict};
 use std::net::IpAddr;
 use std::sync::Arc;
 

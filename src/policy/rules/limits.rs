@@ -1,9 +1,9 @@
 //! The limits of a transaction, with what was granted for a while.
 
-use super::admit::Admitted;
-use super::trace::Trace;
 use crate::directory::CustomerLimits;
 use crate::orders::{Grantees, Orders};
+use crate::policy::decide::Admitted;
+use crate::policy::trace::Trace;
 use jiff::Timestamp;
 use std::borrow::Cow;
 

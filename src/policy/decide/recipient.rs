@@ -1,16 +1,16 @@
 //! The rules for one recipient, and what the ledger's answer makes of it (relay service, sections 4 and 5).
 
-use super::admit::{Admission, Admitted};
-use super::facts::{Facts, Rules};
-use super::refusal::{LimitRefusal, Refusal};
-use super::size::declared_too_large;
-use super::trace::Trace;
-use super::verdict::{Exemption, Outcome, Verdict};
+use super::mail::{Admission, Admitted};
 use crate::clock::Moment;
 use crate::directory::{LimitName, Parties};
 use crate::envelope::{Address, Sender};
 use crate::ledger::{LedgerAnswer, LimitStanding};
 use crate::orders::Orders;
+use crate::policy::facts::{Facts, Rules};
+use crate::policy::reply::{LimitRefusal, Refusal};
+use crate::policy::rules::size::declared_too_large;
+use crate::policy::trace::Trace;
+use crate::policy::verdict::{Exemption, Outcome, Verdict};
 
 /// What is known of a recipient and of those before it in the same transaction.
 #[derive(Clone, Copy, Debug)]

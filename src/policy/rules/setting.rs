@@ -1,12 +1,12 @@
 //! Does a setting of the customer admit the transaction? (relay service, section 1)
 
-use super::facts::{Facts, Rules};
 use super::identify::Identified;
-use super::refusal::Refusal;
 use super::sender::{SenderRelation, matches_login};
-use super::trace::Trace;
 use crate::directory::{AllowedSenders, Setting};
 use crate::envelope::Sender;
+use crate::policy::facts::{Facts, Rules};
+use crate::policy::reply::Refusal;
+use crate::policy::trace::Trace;
 
 const STEP: &str = "setting";
 
@@ -23,14 +23,14 @@ enum Demand {
 
 /// The setting that lets the transaction in.
 #[derive(Debug)]
-pub(super) struct Entrance<'a> {
+pub(in crate::policy) struct Entrance<'a> {
     pub setting: &'a Setting,
     /// What it would have said if it were not in shadow.
     pub shadow: Option<Refusal>,
 }
 
 /// The first setting that admits; else the reason of the one that failed latest (ties: file order).
-pub(super) fn find_entrance<'a>(
+pub(in crate::policy) fn find_entrance<'a>(
     facts: &Facts,
     identified: &Identified<'a>,
     sender: &SenderRelation,
@@ -119,7 +119,9 @@ fn refusal(demand: Demand, setting: &Setting, facts: &Facts, domain: &str) -> Re
 
 fn why_not(demand: Demand, setting: &Setting, facts: &Facts) -> String {
     match demand {
-        Demand::Address => format!("{} lies in none of its enabled ranges", super::words::client(facts.client)),
+        Demand::Address => {
+            format!("{} lies in none of its enabled ranges", crate::policy::reply::words::client(facts.client))
+        }
         Demand::Auth => "it requires AUTH, and the client did not log in".to_owned(),
         Demand::Tls if setting.require_auth => "AUTH counts over TLS only, and the mail came without".to_owned(),
         Demand::Tls => "it requires TLS, and the mail came without".to_owned(),

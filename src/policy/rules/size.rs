@@ -1,11 +1,11 @@
 //! The limits on the size of messages and attachments (relay service, section 7).
 
-use super::admit::{Admission, Admitted};
-use super::facts::{Facts, Rules};
-use super::refusal::Refusal;
-use super::trace::Trace;
-use super::verdict::{Outcome, Verdict};
 use crate::directory::Limit;
+use crate::policy::decide::{Admission, Admitted};
+use crate::policy::facts::{Facts, Rules};
+use crate::policy::reply::Refusal;
+use crate::policy::trace::Trace;
+use crate::policy::verdict::{Outcome, Verdict};
 use crate::size::MessageSize;
 
 /// Too large. Always of class 5, whatever the limit's action: waiting makes nothing smaller.
@@ -60,7 +60,11 @@ impl Admission {
 }
 
 /// The refusal of a message by its declared size, and whether it is in shadow.
-pub(super) fn declared_too_large(facts: &Facts, admitted: &Admitted, trace: &mut Trace) -> Option<(Refusal, bool)> {
+pub(in crate::policy) fn declared_too_large(
+    facts: &Facts,
+    admitted: &Admitted,
+    trace: &mut Trace,
+) -> Option<(Refusal, bool)> {
     let limit = admitted.customer.limits.message_bytes;
     let (refusal, is_shadow) = too_large(Oversize::Declared, facts.declared_size?, limit)?;
     trace.note("size", if is_shadow { "shadow" } else { "refuse" }, || refusal.to_string());

@@ -1,9 +1,9 @@
 //! Where does a sender's mail go out? (relay service, section 10)
 
-use super::facts::Rules;
 use super::sender::find_further;
 use crate::directory::{Further, FurtherSender, Owner};
 use crate::envelope::{Address, Sender};
+use crate::policy::facts::Rules;
 
 /// The way out for the mail of a sender.
 #[derive(Clone, Copy, Debug)]

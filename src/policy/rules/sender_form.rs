@@ -4,7 +4,7 @@ use crate::config::SenderForm;
 use crate::envelope::Address;
 
 /// The address without what the configured forms allow to be added to it; `None` where they add nothing.
-pub(super) fn bare_spelling(address: &Address, forms: &[SenderForm]) -> Option<String> {
+pub(in crate::policy) fn bare_spelling(address: &Address, forms: &[SenderForm]) -> Option<String> {
     let (mut local, mut domain) = (address.local_part(), address.domain());
     if forms.contains(&SenderForm::Srs) {
         (local, domain) = without_srs(local).unwrap_or((local, domain));

@@ -1,9 +1,9 @@
 //! Why a transaction is refused: the reason itself. Its words are in [`super::words`].
 
-use super::connection::ConnectionRefusal;
-use super::size::SizeRefusal;
 use crate::directory::{Action, AllowedSenders, LimitName, SubjectKind};
 use crate::envelope::{AddressError, ReplyClass, Sender};
+use crate::policy::rules::ConnectionRefusal;
+use crate::policy::rules::SizeRefusal;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! Does a suspension stand against the mail?
 
-use super::admit::{Admission, Admitted};
-use super::facts::Facts;
-use super::refusal::Refusal;
-use super::trace::Trace;
 use crate::orders::{Orders, Suspension};
+use crate::policy::decide::{Admission, Admitted};
+use crate::policy::facts::Facts;
+use crate::policy::reply::Refusal;
+use crate::policy::trace::Trace;
 use std::sync::Arc;
 
 impl Admission {
