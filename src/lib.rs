@@ -15,8 +15,8 @@
 //!             │          reservations
 //!             ▼               │
 //!        directory/           ▼
-//!     customers, domains,  ledger/store/
-//!     users, ranges        what is on disk
+//!     customers, domains,  ledger/local/, shared/
+//!     users, ranges        this machine, or Redis
 //!             ▲
 //!          config/          envelope/: addresses, domains, replies: what all the rest speaks in
 //!     text → checked model  orders/: suspensions, grants;  administration/: gives them;  audit/: who changed what, when, why

@@ -81,7 +81,7 @@ mod sync {
 }
 
 #[allow(dead_code, reason = "what the program uses of it besides")]
-#[path = "../src/ledger/store/sqlite/queue.rs"]
+#[path = "../src/ledger/local/sqlite/queue.rs"]
 mod queue;
 
 struct Job {

@@ -1,8 +1,8 @@
 //! What others call: the books, and the store behind them.
 
-use super::book::{Book, Counting};
-use super::store::shared::SharedStore;
-use super::store::sqlite::{self, Journal, Recorded};
+use super::local::book::{Book, Counting};
+use super::local::sqlite::{self, Journal, Recorded};
+use super::shared::SharedStore;
 use super::{
     AcceptedRecipients, Foreseen, Gauges, LedgerAnswer, LedgerError, LedgerSize, LimitUsage, Outage, Ranking,
     RecipientKey, ReservationId,

@@ -5,22 +5,22 @@
 //! reservation that stays open longer than the time-out is given back by itself, and its commit then decides anew.
 //!
 //! ```text
-//!   ledger    what others call; waits for the disk (open: how it begins)
-//!     ├─ book        what is counted and held, in memory: decides
-//!     │    ├─ rolling       a count over a window of time
-//!     │    └─ remembered    the different recipients of a day (in a table: seen)
-//!     └─ store       what is on disk (sqlite); or decides itself, for several daemons (shared)
+//!   ledger    what other modules call (open: how it is opened)
+//!     ├─ local/     counts on this machine
+//!     │    ├─ book/      usage and reservations, in memory: decides
+//!     │    └─ sqlite/    makes accepted messages durable
+//!     └─ shared/    counts in Redis or Valkey, for several daemons
+//!          ├─ client/    connections, topology, batches, deadlines, retries
+//!          ├─ protocol/  keys, requests, Lua scripts, responses
+//!          └─ fallback/  what happens while the servers are unreachable
 //! ```
 
 mod api;
-mod book;
 #[expect(clippy::module_inception, reason = "the file that holds the ledger")]
 mod ledger;
+mod local;
 mod open;
-mod remembered;
-mod rolling;
-mod seen;
-mod store;
+mod shared;
 
 pub use api::{
     AcceptedRecipients, Foreseen, Gauges, LedgerAnswer, LedgerError, LedgerSize, LimitStanding, LimitUsage,

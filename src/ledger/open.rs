@@ -1,9 +1,9 @@
 //! How a ledger is opened: in memory, in a folder, or with a store that several daemons share.
 
-use super::book::Book;
 use super::ledger::{Ledger, Store};
-use super::store::shared::{ServerTime, SharedStore};
-use super::store::sqlite::{Journal, StoreFile};
+use super::local::book::Book;
+use super::local::sqlite::{Journal, StoreFile};
+use super::shared::{ServerTime, SharedStore};
 use crate::clock::{Anchor, Clock, SystemClock};
 use crate::config;
 use std::path::Path;

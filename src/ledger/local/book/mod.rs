@@ -1,0 +1,349 @@
+//! The books: all that is counted and held, in memory. Time is an argument; there is no I/O.
+//!
+//! Customers are spread over shards, each behind a lock of its own; a customer's users and logins are in its shard. So
+//! one lock decides all limits of a transaction at once: all are checked, then all are recorded.
+
+mod accounts;
+mod decide;
+mod keys;
+mod load;
+mod prefetch;
+mod reservation;
+mod rolling;
+mod seen_table;
+mod shard;
+mod slab;
+mod take;
+mod unique_recipients;
+
+pub(in crate::ledger) use self::load::{Loaded, Place};
+
+use self::accounts::{Accounts, Hashes, sender_hash};
+use self::shard::{Asker, Committing, Rules, Shard};
+use crate::clock::Moment;
+use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
+use crate::ledger::{AcceptedRecipients, Foreseen, LedgerAnswer, LedgerSize, LimitUsage, RecipientKey, ReservationId};
+use hashbrown::DefaultHashBuilder;
+use parking_lot::{Mutex, MutexGuard};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// So many that two customers seldom wait for each other, and that no table grows long at a time.
+const SHARDS: usize = 128;
+
+/// What [`Book::sweep`] looks at: so many shards, so many rounds in each at most, so many accounts in a round.
+const SWEPT_SHARDS: usize = 4;
+const SWEEP_ROUNDS: u32 = 16;
+const SWEEP_STEPS: u32 = 128;
+
+#[derive(Debug)]
+pub(in crate::ledger) struct Book {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: DefaultHashBuilder,
+    reservation_timeout: Duration,
+    /// What the next account is called by the store.
+    next_number: AtomicU64,
+    swept: AtomicUsize,
+    /// The store's numbers of accounts that were dropped.
+    dropped: Mutex<Vec<u64>>,
+}
+
+/// When an accepted message is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum Counting {
+    /// At once, and nobody else remembers it.
+    Only,
+    /// At once; who remembers it never loses it.
+    Now,
+    /// It stays held until [`Book::settle`] or [`Book::give_up`] is called with its ticket.
+    WhenSettled,
+}
+
+/// An accepted message, as the store remembers it.
+#[derive(Clone, Debug)]
+pub(in crate::ledger) struct Entry {
+    pub ticket: Ticket,
+    /// In seconds, rounded up.
+    pub at: u32,
+    pub customer_name: Arc<str>,
+    pub customer: Line,
+    pub user: Option<Line>,
+    pub login: Option<Line>,
+    pub recipients: u64,
+    /// Empty if there is neither user nor login.
+    pub keys: Box<[RecipientKey]>,
+}
+
+/// An account, as the store calls it.
+#[derive(Clone, Debug)]
+pub(in crate::ledger) struct Line {
+    pub number: u64,
+    /// Given as long as the store may not know it.
+    pub name: Option<Arc<str>>,
+}
+
+/// Names an accepted message that waits to be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) struct Ticket {
+    shard: u32,
+    number: u64,
+}
+
+impl Book {
+    pub fn new(reservation_timeout: Duration) -> Book {
+        Book {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+            reservation_timeout,
+            next_number: AtomicU64::new(1),
+            swept: AtomicUsize::new(0),
+            dropped: Mutex::default(),
+        }
+    }
+
+    /// Has the processor fetch what a transaction will ask for.
+    pub fn foresee(&self, parties: &Parties, when: Foreseen) {
+        let hashes = Hashes::of(&self.hasher, parties);
+        let shard = self.shard(hashes.customer).1.lock();
+        match when {
+            Foreseen::Soon => shard.accounts.fetch_index(&hashes),
+            Foreseen::Next => shard.accounts.fetch(&hashes),
+        }
+    }
+
+    pub fn reserve(
+        &self,
+        now: Moment,
+        id: ReservationId,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        key: RecipientKey,
+    ) -> LedgerAnswer {
+        let asker = self.asker(parties, limits);
+        let (now, _, mut shard) = self.enter(now, asker.hashes.customer);
+        shard.accounts.fetch(&asker.hashes);
+        let answer = shard.reserve(now, id, &asker, key, &self.rules());
+        self.note_dropped(&mut shard);
+        answer
+    }
+
+    pub fn look(
+        &self,
+        now: Moment,
+        except: Option<ReservationId>,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        recipients: &[RecipientKey],
+    ) -> LedgerAnswer {
+        let asker = self.asker(parties, limits);
+        let (now, _, mut shard) = self.enter(now, asker.hashes.customer);
+        shard.look(now, except, &asker, recipients)
+    }
+
+    /// Ends a reservation, if there is one, and decides anew for what it does not hold. What fits is handed to `record`,
+    /// before anything else happens to the customer.
+    #[expect(clippy::too_many_arguments, reason = "a message, who sent it, and what becomes of it")]
+    pub fn commit(
+        &self,
+        now: Moment,
+        id: ReservationId,
+        parties: &Parties,
+        limits: &CustomerLimits,
+        kept: AcceptedRecipients<'_>,
+        counting: Counting,
+        record: impl FnOnce(Entry),
+    ) -> LedgerAnswer {
+        let asker = self.asker(parties, limits);
+        let (now, place, mut shard) = self.enter(now, asker.hashes.customer);
+        shard.accounts.fetch(&asker.hashes);
+        let how = Committing { counting, shard: place, numbers: &self.next_number };
+        let (answer, entry) = shard.commit(now, id, &asker, kept, &how, &self.rules());
+        if let Some(entry) = entry {
+            record(entry);
+        }
+        self.note_dropped(&mut shard);
+        answer
+    }
+
+    /// Counts an accepted message that is on disk now.
+    pub fn settle(&self, ticket: Ticket, at: u32) {
+        self.shards[ticket.shard as usize].lock().settle(ticket.number, at);
+    }
+
+    /// Gives back an accepted message that could not be written.
+    pub fn give_up(&self, ticket: Ticket) {
+        self.shards[ticket.shard as usize].lock().give_up(ticket.number);
+    }
+
+    /// Gives a reservation back. Nothing happens if there is none.
+    pub fn release(&self, id: ReservationId, parties: &Parties) {
+        self.shard(self.hasher.hash_one(&*parties.customer)).1.lock().release(id);
+    }
+
+    pub fn usage(&self, now: Moment, subject: &Subject, limits: &CustomerLimits) -> Vec<LimitUsage> {
+        let hash = self.hasher.hash_one(&*subject.customer);
+        let (now, _, mut shard) = self.enter(now, hash);
+        let accounts = &mut shard.accounts;
+        let customer = accounts.customers.find(hash, |customer| customer.name == subject.customer);
+        let sender = customer.and_then(|customer| {
+            let hash = sender_hash(&self.hasher, hash, subject.kind, &subject.name);
+            accounts.find_sender(customer, subject.kind, &subject.name, hash)
+        });
+        let usage = |limit: LimitName| {
+            let max = limits.counted(limit).max;
+            let allowed = max.unwrap_or(u64::MAX).saturating_sub(1);
+            let (used, reserved, falls) = match (limit, customer, sender) {
+                (LimitName::CustomerPeak, Some(position), _) => {
+                    let customer = &mut accounts.customers[position];
+                    let window = &mut customer.ten_minutes;
+                    (window.total(now), customer.held, window.falls_to(allowed, now))
+                }
+                (LimitName::CustomerDay, Some(position), _) => {
+                    let customer = &mut accounts.customers[position];
+                    (customer.day.total(now), customer.held, customer.day.falls_to(allowed, now))
+                }
+                (LimitName::UserMessages | LimitName::LoginMessages, _, Some(position)) => {
+                    let sender = &mut accounts.senders[position];
+                    (sender.messages.total(now), sender.held.into(), sender.messages.falls_to(allowed, now))
+                }
+                (LimitName::UserUniques | LimitName::LoginUniques, _, Some(position)) => {
+                    accounts.uniques_usage(position, allowed, now)
+                }
+                _ => (0, 0, now),
+            };
+            let is_full = max.is_some_and(|max| max > 0 && used >= max);
+            LimitUsage { limit, used, reserved, max, resets_at: is_full.then_some(falls) }
+        };
+        limits_of(subject.kind).iter().copied().map(usage).collect()
+    }
+
+    /// Forgets what is counted for a subject. What is held stays held. `record` gets the store's number of it, and is
+    /// called before anything else happens to the customer.
+    pub fn reset(&self, subject: &Subject, record: impl FnOnce(Option<u64>)) {
+        let hash = self.hasher.hash_one(&*subject.customer);
+        let mut shard = self.shard(hash).1.lock();
+        let accounts = &mut shard.accounts;
+        let found = self.find_subject(accounts, hash, subject);
+        record(found.and_then(|(_, line)| line));
+        match found {
+            Some((customer, _)) if subject.kind == SubjectKind::Customer => {
+                accounts.customers[customer].day.clear();
+                accounts.customers[customer].ten_minutes.clear();
+            }
+            Some((sender, _)) => accounts.forget_sender(sender),
+            None => {}
+        }
+    }
+
+    /// What the store calls a subject, if it was ever counted.
+    pub fn number_of(&self, subject: &Subject) -> Option<u64> {
+        let hash = self.hasher.hash_one(&*subject.customer);
+        let mut shard = self.shard(hash).1.lock();
+        self.find_subject(&mut shard.accounts, hash, subject).and_then(|(_, line)| line)
+    }
+
+    fn find_subject(&self, accounts: &mut Accounts, hash: u64, subject: &Subject) -> Option<(u32, Option<u64>)> {
+        let customer = accounts.customers.find(hash, |customer| customer.name == subject.customer)?;
+        let (position, line) = if subject.kind == SubjectKind::Customer {
+            (customer, accounts.customers[customer].line)
+        } else {
+            let hash = sender_hash(&self.hasher, hash, subject.kind, &subject.name);
+            let sender = accounts.find_sender(customer, subject.kind, &subject.name, hash)?;
+            (sender, accounts.senders[sender].line)
+        };
+        Some((position, Some(line.number()).filter(|&number| number > 0)))
+    }
+
+    /// Looks at some accounts, and drops those that are as good as new. Tells the store's numbers of all that were
+    /// dropped since the last time.
+    pub fn sweep(&self, now: Moment) -> Vec<u64> {
+        for _ in 0..SWEPT_SHARDS {
+            let place = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            let accounts = self.shards[place].lock().accounts.end();
+            for _ in 0..accounts.div_ceil(SWEEP_STEPS).min(SWEEP_ROUNDS) {
+                // The lock is given back between rounds: nobody waits for long.
+                let mut shard = self.shards[place].lock();
+                let now = shard.pass_time(now, self.reservation_timeout);
+                shard.accounts.sweep(SWEEP_STEPS, now, &self.hasher);
+                self.note_dropped(&mut shard);
+            }
+        }
+        std::mem::take(&mut *self.dropped.lock())
+    }
+
+    fn note_dropped(&self, shard: &mut Shard) {
+        if !shard.accounts.dropped.is_empty() {
+            self.dropped.lock().append(&mut shard.accounts.dropped);
+        }
+    }
+
+    /// The subjects that have used most of a limit, at most so many, the most first.
+    pub fn top(&self, now: Moment, limit: LimitName, most: usize) -> Vec<(Subject, u64)> {
+        let mut top: Vec<(Subject, u64)> = Vec::new();
+        for place in &self.shards {
+            let mut position = 0;
+            loop {
+                // Some at a time: nobody waits for long.
+                let mut shard = place.lock();
+                let now = shard.pass_time(now, self.reservation_timeout);
+                let end = shard.accounts.end();
+                for position in position..end.min(position + SWEEP_STEPS) {
+                    let Some((subject, used)) = shard.accounts.used(position, limit, now) else { continue };
+                    let rank = top.partition_point(|(_, other)| *other >= used);
+                    if used > 0 && rank < most {
+                        top.truncate(most - 1);
+                        top.insert(rank, (subject(), used));
+                    }
+                }
+                position += SWEEP_STEPS;
+                if position >= end {
+                    break;
+                }
+            }
+        }
+        top
+    }
+
+    /// How many customers, users and logins there are, and how many transactions are open.
+    pub fn size(&self) -> LedgerSize {
+        let mut size = LedgerSize::default();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            size.customers += shard.accounts.customers.len();
+            size.senders += shard.accounts.senders.len();
+            size.open += shard.open_reservations();
+        }
+        size
+    }
+
+    fn asker<'a>(&self, parties: &'a Parties, limits: &'a CustomerLimits) -> Asker<'a> {
+        Asker { parties, hashes: Hashes::of(&self.hasher, parties), limits }
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules { timeout: self.reservation_timeout, hasher: &self.hasher }
+    }
+
+    fn enter(&self, now: Moment, customer_hash: u64) -> (Moment, u32, MutexGuard<'_, Shard>) {
+        let (place, shard) = self.shard(customer_hash);
+        let mut shard = shard.lock();
+        let now = shard.pass_time(now, self.reservation_timeout);
+        (now, place, shard)
+    }
+
+    fn shard(&self, customer_hash: u64) -> (u32, &Mutex<Shard>) {
+        // The half of the hash that the indexes within do not look at.
+        let place = customer_hash as usize % SHARDS;
+        (place as u32, &self.shards[place])
+    }
+}
+
+fn limits_of(kind: SubjectKind) -> &'static [LimitName] {
+    match kind {
+        SubjectKind::Customer => &[LimitName::CustomerDay, LimitName::CustomerPeak],
+        SubjectKind::User => &[LimitName::UserMessages, LimitName::UserUniques],
+        SubjectKind::Login => &[LimitName::LoginMessages, LimitName::LoginUniques],
+    }
+}

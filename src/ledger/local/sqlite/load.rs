@@ -1,0 +1,243 @@
+//! Reads what was counted back into the books: several readers, each then counting for its own customers.
+//!
+//! Messages have to be counted in their order, for each account. So it goes in rounds: each reader reads a range of ids and
+//! sorts what it finds by whose turn it will be; then each counts what all have found for it, range by range.
+
+use super::file::StoreFile;
+use super::journal::Shared;
+use crate::clock::Moment;
+use crate::directory::SubjectKind;
+use crate::ledger::RecipientKey;
+use crate::ledger::local::book::{Book, Loaded, Place};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Ids that a reader reads in a round.
+const RANGE: i64 = 131_072;
+
+/// More would only wait for the disk.
+const MOST_READERS: usize = 4;
+
+/// Reads everything into the books; or only a part, if the store is being closed meanwhile.
+///
+/// # Errors
+/// The file cannot be read, or is damaged.
+pub(super) fn load(file: &StoreFile, book: &Book, now: Moment, shared: &Shared) -> rusqlite::Result<()> {
+    let connection = file.reader()?;
+    let (first, last) = ids(&connection)?;
+    shared.to_load.store((last - first + 1).max(0) as u64, Ordering::Relaxed);
+    let known = Known { places: accounts(&connection, book)?, resets: resets(&connection)? };
+    if first > last {
+        return Ok(());
+    }
+    let rounds = (last - first) / RANGE + 1;
+    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_READERS).min(rounds as usize);
+    let crew = Crew {
+        known: &known,
+        book,
+        now,
+        shared,
+        readers,
+        found: (0..readers).map(|_| (0..readers).map(|_| Mutex::default()).collect()).collect(),
+        barrier: Barrier::new(readers),
+        stopped: AtomicBool::new(false),
+    };
+    let connections: Vec<Connection> = (0..readers).map(|_| file.reader()).collect::<Result<_, _>>()?;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = connections
+            .into_iter()
+            .enumerate()
+            .map(|(reader, connection)| {
+                let crew = &crew;
+                scope.spawn(move || crew.work(reader, &connection, first, last))
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
+}
+
+/// What the rows refer to.
+struct Known {
+    places: Places,
+    /// The last reset of each account.
+    resets: HashMap<i64, i64>,
+}
+
+impl Known {
+    /// The account's place, and whether a message with this id counts for it.
+    fn place(&self, account: i64, id: i64) -> Option<(Place, bool)> {
+        let place = self.places.get(account)?;
+        let counts = self.resets.is_empty() || self.resets.get(&account).is_none_or(|&reset| id > reset);
+        Some((place, counts))
+    }
+}
+
+/// Accounts by number.
+enum Places {
+    /// From the lowest number on.
+    Dense(i64, Vec<Option<Place>>),
+    Sparse(HashMap<i64, Place>),
+}
+
+impl Places {
+    fn get(&self, number: i64) -> Option<Place> {
+        match self {
+            Places::Dense(first, places) => *places.get(usize::try_from(number.checked_sub(*first)?).ok()?)?,
+            Places::Sparse(places) => places.get(&number).copied(),
+        }
+    }
+
+    fn set(&mut self, number: i64, place: Place) {
+        match self {
+            Places::Dense(first, places) => {
+                let index = (number - *first) as usize;
+                if index < places.len() {
+                    places[index] = Some(place);
+                }
+            }
+            Places::Sparse(places) => {
+                places.insert(number, place);
+            }
+        }
+    }
+}
+
+fn ids(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+    let query = "SELECT coalesce((SELECT min(id) FROM message), 1), coalesce((SELECT max(id) FROM message), 0)";
+    connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+fn accounts(connection: &Connection, book: &Book) -> rusqlite::Result<Places> {
+    let query = "SELECT count(*), coalesce(min(number), 0), coalesce(max(number), 0) FROM account";
+    let (count, first, last): (i64, i64, i64) =
+        connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut places = match last - first < 4 * count + 1024 {
+        true => Places::Dense(first, vec![None; (last - first + 1) as usize]),
+        false => Places::Sparse(HashMap::with_capacity(count as usize)),
+    };
+    book.number_from(last as u64 + 1);
+    // A customer's row may come after its users' in no store of ours; but its place has to be known first.
+    for kind in [SubjectKind::Customer, SubjectKind::User, SubjectKind::Login] {
+        let mut rows = connection.prepare("SELECT number, customer, name FROM account WHERE kind = ?1")?;
+        let mut rows = rows.query([kind.key()])?;
+        while let Some(row) = rows.next()? {
+            let number: i64 = row.get(0)?;
+            let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?));
+            places.set(number, book.open_stored(kind, text(1)?, text(2)?, number as u64));
+        }
+    }
+    Ok(places)
+}
+
+fn resets(connection: &Connection) -> rusqlite::Result<HashMap<i64, i64>> {
+    let query = "SELECT account, max(id) FROM reset WHERE account IS NOT NULL GROUP BY account";
+    connection.prepare(query)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// The readers.
+struct Crew<'a> {
+    known: &'a Known,
+    book: &'a Book,
+    now: Moment,
+    shared: &'a Shared,
+    readers: usize,
+    /// What each reader (first index) has found for each (second).
+    found: Vec<Vec<Mutex<Found>>>,
+    barrier: Barrier,
+    /// One of them failed, or the store is being closed: all stop.
+    stopped: AtomicBool,
+}
+
+/// Rows of one range of ids, and their keys, one row's after the other's.
+#[derive(Default)]
+struct Found {
+    rows: Vec<FoundRow>,
+    keys: Vec<RecipientKey>,
+}
+
+struct FoundRow {
+    row: Loaded,
+    keys: u32,
+}
+
+impl Crew<'_> {
+    fn work(&self, reader: usize, connection: &Connection, first: i64, last: i64) -> rusqlite::Result<()> {
+        let mut result = Ok(());
+        let mut round_starts = first;
+        while round_starts <= last {
+            let from = round_starts.saturating_add(RANGE * reader as i64);
+            if from <= last
+                && let Err(error) = self.read(reader, connection, from, from.saturating_add(RANGE - 1))
+            {
+                self.stopped.store(true, Ordering::Relaxed);
+                result = Err(error);
+            }
+            self.barrier.wait();
+            if self.stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            self.count(reader);
+            if reader == 0 && self.shared.queue.is_closing() {
+                self.stopped.store(true, Ordering::Relaxed);
+            }
+            self.barrier.wait();
+            if self.stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            round_starts = round_starts.saturating_add(RANGE * self.readers as i64);
+        }
+        result
+    }
+
+    fn read(&self, reader: usize, connection: &Connection, from: i64, to: i64) -> rusqlite::Result<()> {
+        let mut found: Vec<_> = self.found[reader].iter().map(|found| found.lock()).collect();
+        let query = "SELECT id, at, customer, user, login, recipients, seen FROM message WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
+        let mut rows = connection.prepare_cached(query)?;
+        let mut rows = rows.query([from, to])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            let Some((customer, customer_counts)) = self.known.place(row.get(2)?, id) else { continue };
+            let sender = |column| -> rusqlite::Result<Option<Place>> {
+                let Some(number) = row.get::<_, Option<i64>>(column)? else { return Ok(None) };
+                let place = self.known.place(number, id);
+                Ok(place.filter(|(place, counts)| *counts && place.shard == customer.shard).map(|(place, _)| place))
+            };
+            let loaded = Loaded {
+                at: row.get::<_, i64>(1)?.clamp(0, u32::MAX.into()) as u32,
+                customer,
+                customer_counts,
+                user: sender(3)?,
+                login: sender(4)?,
+                recipients: row.get::<_, i64>(5)?.clamp(0, u32::MAX.into()) as u32,
+            };
+            let found = &mut found[customer.shard as usize % self.readers];
+            let seen = row.get_ref(6)?.as_blob_or_null()?.unwrap_or_default();
+            let keys = seen.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+            found.keys.extend(keys.map(RecipientKey));
+            found.rows.push(FoundRow { row: loaded, keys: (seen.len() / 8) as u32 });
+        }
+        self.shared.loaded.fetch_add((to - from + 1) as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn count(&self, reader: usize) {
+        let mut book = self.book.load_shards(|shard| shard % self.readers == reader);
+        for found in self.found.iter().map(|found| &found[reader]) {
+            let mut found = found.lock();
+            let mut keys = 0;
+            for FoundRow { row, keys: len } in &found.rows {
+                let end = keys + *len as usize;
+                book.count(row, &found.keys[keys..end], self.now);
+                keys = end;
+            }
+            found.rows.clear();
+            found.keys.clear();
+        }
+    }
+}

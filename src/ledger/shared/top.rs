@@ -1,0 +1,144 @@
+//! Who used most: looks at every account on every master that is there.
+
+use super::client::batch::Batcher;
+use super::client::client::{Client, Trouble};
+use super::client::connection::{RequestError, TRY};
+use super::client::topology::ManagedNode;
+use super::protocol::request::Request;
+use super::protocol::{keys, response, scripts};
+use crate::directory::{LimitName, Subject, SubjectKind};
+use crate::ledger::{MissingNode, Ranking};
+use std::collections::BTreeMap;
+use tokio::time::Instant;
+
+/// Keys that a server looks at, at a time.
+const LOOKED_AT: u32 = 1000;
+
+/// Why a node usage_report nothing, or not all.
+enum NodeFailure {
+    Away(Trouble),
+    Refuses(Trouble),
+}
+
+/// What is looked for.
+struct Search<'a> {
+    client: &'a Client,
+    prefix: &'a str,
+    limit: LimitName,
+    most: usize,
+}
+
+/// The subjects that have used most of a limit, at most so many, the most first, and the nodes that are away.
+///
+/// # Errors
+/// All nodes are away, or one that is there refuses.
+pub(in crate::ledger::shared) async fn top(
+    client: &Client,
+    prefix: &str,
+    limit: LimitName,
+    most: usize,
+) -> Result<Ranking, Trouble> {
+    let search = Search { client, prefix, limit, most };
+    let (mut ranking, mut is_any_there) = (Ranking::default(), false);
+    for (managed, connected) in client.nodes().await? {
+        let looked = match connected {
+            Ok((id, batcher)) => search.look(&managed, id, &batcher, &mut ranking).await,
+            Err(why) => Err(NodeFailure::Away(why.to_string().into())),
+        };
+        match looked {
+            Ok(moves) => {
+                is_any_there = true;
+                moves.into_iter().for_each(|why| note_missing(&mut ranking.missing, &managed, &why));
+            }
+            Err(NodeFailure::Away(why)) => note_missing(&mut ranking.missing, &managed, &why),
+            Err(NodeFailure::Refuses(why)) => return Err(why),
+        }
+    }
+    match ranking.missing.first() {
+        Some(missing) if !is_any_there => Err(missing.why.as_str().into()),
+        _ => Ok(ranking),
+    }
+}
+
+impl Search<'_> {
+    /// Looks at every account of a node. Why some are missing, if customers are migrations.
+    async fn look(
+        &self,
+        managed: &ManagedNode,
+        id: u64,
+        batcher: &Batcher,
+        ranking: &mut Ranking,
+    ) -> Result<Option<Trouble>, NodeFailure> {
+        let mut moves = None;
+        let pattern = keys::pattern(self.prefix, SubjectKind::of(self.limit));
+        let mut cursor = "0".to_owned();
+        loop {
+            let (next, keys) = scan(managed, id, batcher, &cursor, &pattern).await?;
+            // A script's keys have to lie in one slot of a cluster.
+            let mut of_customers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for key in keys {
+                let tag = key.split(['{', '}']).nth(1).unwrap_or_default().to_owned();
+                of_customers.entry(tag).or_default().push(key);
+            }
+            for keys in of_customers.into_values() {
+                match self.rank(&keys, &mut ranking.most).await {
+                    Err(NodeFailure::Away(why)) if managed.node.is_up() => moves = Some(why),
+                    ranked => ranked?,
+                }
+            }
+            cursor = next;
+            if cursor == "0" {
+                return Ok(moves);
+            }
+        }
+    }
+
+    /// Puts a customer's accounts where they belong.
+    async fn rank(&self, keys: &[String], top: &mut Vec<(Subject, u64)>) -> Result<(), NodeFailure> {
+        let value = self.client.ask(&scripts::TOP, Request::top(keys, self.limit)).await.map_err(|why| {
+            match self.client.is_up(&keys[0]) {
+                true => NodeFailure::Refuses(why),
+                false => NodeFailure::Away(why),
+            }
+        })?;
+        for (key, used) in keys.iter().zip(response::numbers(value).unwrap_or_default()) {
+            let rank = top.partition_point(|(_, other)| *other >= used);
+            if used > 0
+                && rank < self.most
+                && let Some(subject) = keys::subject_of(self.prefix, key)
+                && !top.iter().any(|(known, _)| *known == subject)
+            {
+                top.truncate(self.most - 1);
+                top.insert(rank, (subject, used));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn scan(
+    managed: &ManagedNode,
+    id: u64,
+    batcher: &Batcher,
+    cursor: &str,
+    pattern: &str,
+) -> Result<(String, Vec<String>), NodeFailure> {
+    let mut command = redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(LOOKED_AT);
+    let answer =
+        RequestError::or(Instant::now() + TRY, batcher.connection().ask(&command)).await.map_err(|failure| {
+            let why = failure.in_words().into();
+            if failure.breaks() {
+                managed.node.failed(id, None);
+                return NodeFailure::Away(why);
+            }
+            NodeFailure::Refuses(why)
+        })?;
+    redis::from_redis_value(answer).map_err(|error| NodeFailure::Refuses(error.to_string().into()))
+}
+
+fn note_missing(missing: &mut Vec<MissingNode>, managed: &ManagedNode, why: &str) {
+    let address = managed.address.as_ref().map_or_else(String::new, |(host, port)| format!("{host}:{port}"));
+    let why = why.strip_prefix(&format!("{address}: ")).unwrap_or(why).to_owned();
+    missing.push(MissingNode { address, why });
+}

@@ -1,4 +1,0 @@
-//! Where counts are kept, so that they outlive the daemon.
-
-pub(super) mod shared;
-pub(super) mod sqlite;
