@@ -1,4 +1,4 @@
-//! How records hang together: each line ends in the hash of its own text, which holds the hash of the line before.
+//! The hash chain: each line ends in the hash of its own text, which includes the hash of the line before.
 
 use super::digest::sha256_hex;
 use super::record::Record;
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-/// The longest line that is read, in bytes; none that is written is as long.
+/// The longest line that is read, in bytes; no record is this long.
 const MAX_LINE: u64 = 4 << 20;
 
 /// Stands between a record and its hash.
 const HASH: &str = ",\"hash\":\"";
 
-/// How many breaks are told.
+/// How many breaks are reported.
 const MAX_BREAKS: usize = 100;
 
 /// Where the chain ended when it was last known: kept in another file, so that a lost tail shows.
@@ -41,13 +41,13 @@ impl fmt::Display for Break {
     }
 }
 
-/// What a whole log says of itself.
+/// The result of verifying a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     pub breaks: Vec<Break>,
     /// The last record that could be read.
     pub last: Anchor,
-    /// Where a last line begins that was not written to its end.
+    /// Where the last line begins, in bytes, if it was not written to its end.
     pub torn_at: Option<u64>,
 }
 
@@ -63,58 +63,95 @@ fn hash_of(text: &str) -> String {
     sha256_hex(text.as_bytes())
 }
 
-/// Reads a whole log, hands each record that can be read to `each`, and tells where the chain is broken.
+/// Reads a log, hands each record that can be read to `each`, and reports where the chain is broken.
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn verify(log: impl BufRead, anchor: &Anchor, mut each: impl FnMut(Record)) -> io::Result<Verified> {
-    let mut verified = Verified::default();
-    let (mut number, mut position, mut log) = (0, 0, log);
-    // What the line before leads to expect; none after a line that could not be read.
-    let mut expected = Some(Anchor::default());
-    let mut meets_anchor = anchor.records == 0;
-    let mut bytes = Vec::new();
+pub fn verify(mut log: impl BufRead, anchor: &Anchor, mut each: impl FnMut(Record)) -> io::Result<Verified> {
+    let mut verifier = Verifier {
+        anchor,
+        verified: Verified::default(),
+        expected: Some(Anchor::default()),
+        meets_anchor: anchor.records == 0,
+    };
+    let (mut number, mut position, mut bytes) = (0, 0, Vec::new());
     loop {
         bytes.clear();
         let length = log.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes)? as u64;
         if length == 0 {
-            break;
+            return Ok(verifier.finish());
         }
         number += 1;
-        let is_whole = bytes.last() == Some(&b'\n');
-        let line = String::from_utf8_lossy(&bytes);
-        match read(line.trim_end_matches('\n')) {
-            Ok((record, hash)) if is_whole => {
-                if let Some(what) = expected.as_ref().and_then(|expected| misfit(&record, expected)) {
-                    verified.push(number, what);
-                }
-                if record.number == anchor.records {
-                    meets_anchor = true;
-                    if hash != anchor.hash {
-                        verified.push(number, format!("record {} is another than was written", record.number));
-                    }
-                }
-                verified.last = Anchor { records: record.number, hash };
-                expected = Some(verified.last.clone());
-                each(record);
-            }
-            _ if !is_whole && length < MAX_LINE => {
-                verified.torn_at = Some(position);
-                verified.push(number, "the last line was not written to its end".to_owned());
-            }
-            Ok(_) => verified.push(number, "the line is too long".to_owned()),
-            Err(what) => {
-                verified.push(number, what);
-                expected = None;
-            }
+        if let Some(record) = verifier.line(number, position, &bytes) {
+            each(record);
         }
         position += length;
     }
-    if !meets_anchor {
-        let (last, expected) = (verified.last.records, anchor.records);
-        verified.push(0, format!("it ends with record {last}, but {expected} were written: the last ones are missing"));
+}
+
+/// What is known after some lines of a log.
+struct Verifier<'a> {
+    anchor: &'a Anchor,
+    verified: Verified,
+    /// What the next record must follow; `None` after a line that could not be read.
+    expected: Option<Anchor>,
+    meets_anchor: bool,
+}
+
+impl Verifier<'_> {
+    /// Checks one line, with its line break if it has one. Returns its record, if it can be read.
+    fn line(&mut self, number: u64, position: u64, bytes: &[u8]) -> Option<Record> {
+        if bytes.last() != Some(&b'\n') {
+            self.unterminated(number, position, bytes.len() as u64);
+            return None;
+        }
+        let line = String::from_utf8_lossy(bytes);
+        match read(line.trim_end_matches('\n')) {
+            Ok((record, hash)) => {
+                self.record(number, &record, hash);
+                Some(record)
+            }
+            Err(what) => {
+                self.verified.push(number, what);
+                self.expected = None;
+                None
+            }
+        }
     }
-    Ok(verified)
+
+    /// The end of the log, or a line that is longer than any that was written.
+    fn unterminated(&mut self, number: u64, position: u64, length: u64) {
+        if length < MAX_LINE {
+            self.verified.torn_at = Some(position);
+            self.verified.push(number, "the last line was not written to its end".to_owned());
+        } else {
+            self.verified.push(number, "the line is too long".to_owned());
+            self.expected = None;
+        }
+    }
+
+    fn record(&mut self, line: u64, record: &Record, hash: String) {
+        if let Some(what) = self.expected.as_ref().and_then(|expected| misfit(record, expected)) {
+            self.verified.push(line, what);
+        }
+        if record.number == self.anchor.records {
+            self.meets_anchor = true;
+            if hash != self.anchor.hash {
+                self.verified.push(line, format!("record {} differs from the one that was written", record.number));
+            }
+        }
+        self.verified.last = Anchor { records: record.number, hash };
+        self.expected = Some(self.verified.last.clone());
+    }
+
+    fn finish(mut self) -> Verified {
+        if !self.meets_anchor {
+            let (last, expected) = (self.verified.last.records, self.anchor.records);
+            let what = format!("it ends with record {last}, but {expected} were written: the last ones are missing");
+            self.verified.push(0, what);
+        }
+        self.verified
+    }
 }
 
 impl Verified {
@@ -130,12 +167,12 @@ impl Verified {
 }
 
 fn read(line: &str) -> Result<(Record, String), String> {
-    let (open, rest) = line.rsplit_once(HASH).ok_or("it is no record")?;
-    let hash = rest.strip_suffix("\"}").ok_or("it is no record")?;
+    let (open, rest) = line.rsplit_once(HASH).ok_or("it is not a record")?;
+    let hash = rest.strip_suffix("\"}").ok_or("it is not a record")?;
     if hash_of(open) != hash {
         return Err("the record was changed: its hash does not match".to_owned());
     }
-    let record = serde_json::from_str(&format!("{open}}}")).map_err(|error| format!("it is no record: {error}"))?;
+    let record = serde_json::from_str(&format!("{open}}}")).map_err(|error| format!("it is not a record: {error}"))?;
     Ok((record, hash.to_owned()))
 }
 
@@ -145,7 +182,7 @@ fn misfit(record: &Record, before: &Anchor) -> Option<String> {
         number if number < next => Some(format!("record {number} follows record {}", before.records)),
         number if number == next + 1 => Some(format!("record {next} is missing")),
         number if number > next => Some(format!("records {next} to {} are missing", number - 1)),
-        _ if record.previous != before.hash => Some("the record before it was exchanged".to_owned()),
+        _ if record.previous != before.hash => Some("the record before it was replaced".to_owned()),
         _ => None,
     }
 }
@@ -193,8 +230,8 @@ mod tests {
             bad[at] ^= 0x01;
             let verified = verify(&bad[..], &anchor, |_| {}).unwrap();
             let line = whole[..at].matches('\n').count() as u64 + 1;
-            let told = verified.breaks.first().unwrap_or_else(|| panic!("byte {at} is not missed"));
-            assert!((line..=line + 1).contains(&told.line) || told.line == 0, "byte {at} of line {line}: {told}");
+            let found = verified.breaks.first().unwrap_or_else(|| panic!("byte {at} is not missed"));
+            assert!((line..=line + 1).contains(&found.line) || found.line == 0, "byte {at} of line {line}: {found}");
         }
     }
 
@@ -219,7 +256,7 @@ mod tests {
         assert!(breaks(&forged, &anchor)[0].starts_with("line 5: the record was changed"));
         let (open, _) = forged[4].rsplit_once(HASH).unwrap();
         forged[4] = format!("{open}{HASH}{}\"}}\n", hash_of(open));
-        assert_eq!(breaks(&forged, &anchor), ["line 5: record 5 is another than was written"]);
+        assert_eq!(breaks(&forged, &anchor), ["line 5: record 5 differs from the one that was written"]);
     }
 
     #[test]
