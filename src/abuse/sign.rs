@@ -2,13 +2,14 @@
 
 use smallvec::SmallVec;
 use std::fmt;
+use std::time::Duration;
 
 /// What an account did within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
     /// Accepted messages.
     pub messages: u64,
-    /// Those of them that filters took for spam or viruses.
+    /// Those of them that a filter marked as spam or virus.
     pub marked: u64,
     /// Different recipients of accepted messages, within a few percent.
     pub recipients: u64,
@@ -16,20 +17,22 @@ pub struct Traits {
     pub usual_recipients: Option<u64>,
     /// Recipients that were refused here.
     pub refused: u64,
-    /// Networks that its mail came from.
+    /// Different networks that its mail came from.
     pub networks: u64,
 }
 
-/// From when on something is a sign. 0: never.
+/// The figures from which on something is a sign. 0: never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// So many marked messages of a user, and of a customer as a whole.
+    /// Marked messages of a user.
     pub spam_count: u64,
+    /// Marked messages of a customer, all its users together.
     pub customer_spam_count: u64,
-    /// That are at least such a share of all, in percent.
+    /// The share of all messages that the marked ones must reach, in percent.
     pub spam_share: u64,
-    /// So many times the usual number of different recipients, and at least so many.
+    /// Different recipients, as a multiple of the usual number.
     pub recipients_rise: u64,
+    /// Fewer different recipients than this are never a sign.
     pub recipients_least: u64,
     pub refused_recipients: u64,
     pub networks: u64,
@@ -66,7 +69,7 @@ pub fn signs(traits: &Traits, thresholds: &Thresholds) -> Signs {
     signs
 }
 
-/// The signs of a customer as a whole: many recipients and networks are nothing strange there.
+/// The signs of a customer, all its users together: many recipients and networks are normal there.
 pub(super) fn signs_of_customer(traits: &Traits, thresholds: &Thresholds) -> Signs {
     spam(traits, thresholds.customer_spam_count, thresholds.spam_share).into_iter().collect()
 }
@@ -79,6 +82,23 @@ fn spam(traits: &Traits, count: u64, share: u64) -> Option<Sign> {
 
 fn reaches(number: u64, threshold: u64) -> bool {
     threshold > 0 && number >= threshold
+}
+
+/// The signs for a reply or a reason: `42 of 50 messages were marked as spam or virus (in 1 hour)`.
+pub fn describe(signs: &Signs, window: Duration) -> String {
+    let words = signs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    format!("{words} (in {})", window_in_words(window))
+}
+
+/// `1 hour`, `90 minutes`
+pub(crate) fn window_in_words(window: Duration) -> String {
+    let minutes = window.as_secs() / 60;
+    match minutes {
+        60 => "1 hour".to_owned(),
+        1_440 => "24 hours".to_owned(),
+        minutes if minutes.is_multiple_of(60) => format!("{} hours", minutes / 60),
+        minutes => format!("{minutes} minutes"),
+    }
 }
 
 impl Sign {
@@ -149,6 +169,15 @@ mod tests {
         story("a botnet has the password", Traits { networks: 8, ..QUIET }, &["networks"]);
         let everything = Traits { marked: 40, recipients: 900, refused: 400, networks: 60, ..QUIET };
         story("all at once", everything, &["spam", "recipients", "refused", "networks"]);
+    }
+
+    #[test]
+    fn signs_are_described_with_their_window() {
+        let signs = Signs::from_iter([Sign::Spam { marked: 1_042, messages: 1_250 }, Sign::Networks { number: 14 }]);
+        assert_eq!(
+            describe(&signs, Duration::from_secs(5_400)),
+            "1042 of 1250 messages were marked as spam or virus; mail came from 14 different networks (in 90 minutes)"
+        );
     }
 
     #[test]

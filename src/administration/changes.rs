@@ -65,9 +65,9 @@ impl fmt::Display for Receipt {
     }
 }
 
-/// What was done.
+/// An order that was carried out, and its record.
 #[derive(Clone, Debug)]
-pub struct Carried<T> {
+pub struct Completed<T> {
     pub outcome: T,
     pub receipt: Receipt,
 }
@@ -154,7 +154,7 @@ impl Administration {
         &self,
         subject: Subject,
         order: Instruction,
-    ) -> Result<Carried<Option<Arc<Suspension>>>, OrderError> {
+    ) -> Result<Completed<Option<Arc<Suspension>>>, OrderError> {
         if reason(&order.why)?.is_none() {
             return Err(OrderError::NoReason);
         }
@@ -175,7 +175,7 @@ impl Administration {
     ///
     /// # Errors
     /// It is not suspended, or the change cannot be written; then nothing has changed.
-    pub async fn resume(&self, subject: Subject, order: Instruction) -> Result<Carried<Arc<Suspension>>, OrderError> {
+    pub async fn resume(&self, subject: Subject, order: Instruction) -> Result<Completed<Arc<Suspension>>, OrderError> {
         self.carry_out(order, move |orders| {
             let before = orders.suspension_of(&subject).cloned();
             let before = before.ok_or_else(|| OrderError::NotSuspended(Box::new(subject.clone())))?;
@@ -295,7 +295,7 @@ impl Administration {
         &self,
         order: Instruction,
         decide: impl FnOnce(&Orders) -> Result<(Vec<Action>, T), OrderError> + Send + 'static,
-    ) -> Result<Carried<T>, OrderError> {
+    ) -> Result<Completed<T>, OrderError> {
         let inner = self.inner.clone();
         on_a_thread_of_its_own(move || inner.carry_out(&order, decide)).await
     }
@@ -307,7 +307,7 @@ impl Inner {
         &self,
         order: &Instruction,
         decide: impl FnOnce(&Orders) -> Result<(Vec<Action>, T), OrderError>,
-    ) -> Result<Carried<T>, OrderError> {
+    ) -> Result<Completed<T>, OrderError> {
         reason(&order.why)?;
         let mut files = self.files.lock();
         let before = self.orders.load();
@@ -322,7 +322,7 @@ impl Inner {
             *self.trouble.lock() = state.write(&orders, &last).err().map(|error| error.to_string());
         }
         self.orders.store(Arc::new(orders));
-        Ok(Carried { outcome, receipt: Receipt(last) })
+        Ok(Completed { outcome, receipt: Receipt(last) })
     }
 }
 

@@ -12,7 +12,7 @@ mod changes;
 mod configuration;
 mod state_file;
 
-pub use changes::{Administration, Carried, OrderError, Receipt};
+pub use changes::{Administration, Completed, OrderError, Receipt};
 pub use configuration::Reading;
 pub use state_file::{StateError, read_anchor};
 

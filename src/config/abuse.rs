@@ -5,7 +5,7 @@ use super::reader::{Item, Spec, Table};
 use super::report::Complaint;
 use super::source::quoted;
 use super::values;
-use crate::abuse::{BadMark, MAX_NETWORKS, Mark, Marks, OnAbuse, Rules, Thresholds};
+use crate::abuse::{AbuseSettings, BadMark, MAX_NETWORKS, Mark, Marks, OnAbuse, Thresholds};
 use std::time::Duration;
 
 pub(super) static ABUSE: Spec = Spec {
@@ -45,7 +45,7 @@ impl Settings {
 }
 
 /// `has_milter`: MTAs can show headers.
-pub(super) fn read_abuse(table: &Table<'_>, has_milter: bool) -> Rules {
+pub(super) fn read_abuse(table: &Table<'_>, has_milter: bool) -> AbuseSettings {
     let number = |key: &'static str, default: u64, most: u64| {
         table.get(key).and_then(|item| item.number(0..=most, &default.to_string())).unwrap_or(default)
     };
@@ -61,7 +61,7 @@ pub(super) fn read_abuse(table: &Table<'_>, has_milter: bool) -> Rules {
         let complaint = Complaint::new("[abuse]: no verdict header will ever be seen: only milters see headers", "");
         table.report.warning(table.span(), complaint.help("set listen.milter, or write verdicts = []"));
     }
-    Rules {
+    AbuseSettings {
         marks,
         window: window.unwrap_or(MINUTE * 60),
         thresholds: Thresholds {

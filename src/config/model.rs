@@ -19,7 +19,7 @@ pub struct Settings {
     pub connection: ConnectionLimits,
     pub mail: Mail,
     /// `None`: nobody is watched.
-    pub abuse: Option<crate::abuse::Rules>,
+    pub abuse: Option<crate::abuse::AbuseSettings>,
 }
 
 /// `[listen]`. Whether the addresses can be bound shows at the start.

@@ -58,7 +58,7 @@ impl Status {
             store: engine.ledger.health().to_string(),
             shared_store: engine.ledger.gauges(),
             administration: engine.administration.troubles(),
-            mail: engine.notices.outbox.trouble(),
+            mail: engine.own_mail.problem(),
             open_transactions: engine.open_transactions.count(),
             milter_sessions: engine.sessions.len(),
             suspended: orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect(),

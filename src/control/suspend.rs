@@ -16,10 +16,10 @@ impl ControlService {
             Err(words) => return Answer::No { words },
         };
         match self.engine.administration.suspend(subject.clone(), order.clone()).await {
-            Ok(carried) => {
-                self.log_order("suspend", &subject, &order, &carried.receipt);
+            Ok(completed) => {
+                self.log_order("suspend", &subject, &order, &completed.receipt);
                 let again =
-                    carried.outcome.map_or_else(String::new, |before| format!(" (since {} already)", before.since));
+                    completed.outcome.map_or_else(String::new, |before| format!(" (since {} already)", before.since));
                 let words = format!("{} {} is suspended{again}: all its mail is refused", kind.key(), subject.name);
                 Answer::Done { words }
             }
@@ -34,8 +34,8 @@ impl ControlService {
             Err(words) => return Answer::No { words },
         };
         match self.engine.administration.resume(subject.clone(), order.clone()).await {
-            Ok(carried) => {
-                self.log_order("resume", &subject, &order, &carried.receipt);
+            Ok(completed) => {
+                self.log_order("resume", &subject, &order, &completed.receipt);
                 Answer::Done { words: format!("{} {} may send again", kind.key(), subject.name) }
             }
             Err(error) => Answer::No { words: error.to_string() },

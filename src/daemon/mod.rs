@@ -1,10 +1,12 @@
 //! The daemon: sockets, services and signals around the [`Engine`], from start to a graceful stop.
 
 mod files;
+mod observer;
 mod outages;
 mod sockets;
 
 pub use files::raise_open_files_limit;
+pub use observer::observe;
 pub use outages::{tell_of_advice, tell_of_outages};
 pub use sockets::Sockets;
 
@@ -99,7 +101,7 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: ControlService,
         async move { policy.sweep().await }
     });
 
-    services.spawn(crate::notify::serve(engine.clone()));
+    services.spawn(observe(&engine));
     services.spawn(end_grants(engine.clone()));
 
     stop.await;

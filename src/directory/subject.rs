@@ -31,6 +31,13 @@ pub enum SubjectKind {
     Login,
 }
 
+impl Subject {
+    /// A customer itself.
+    pub fn customer(name: &Arc<str>) -> Subject {
+        Subject { kind: SubjectKind::Customer, customer: name.clone(), name: name.clone() }
+    }
+}
+
 impl SubjectKind {
     /// Whose limit it is.
     pub const fn of(limit: LimitName) -> SubjectKind {

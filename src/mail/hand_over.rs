@@ -9,17 +9,17 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-/// How long the MTA may take for a message.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the MTA may take to accept a message.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// So much of what sendmail(1) complains about is kept, in bytes.
-const MAX_COMPLAINT: u64 = 2 * 1024;
+/// How much of sendmail(1)'s error output is read, in bytes.
+const MAX_ERROR_OUTPUT: u64 = 2 * 1024;
 
-/// Why the MTA did not take a message.
+/// Why the MTA did not accept a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub why: String,
-    /// Trying again will not help.
+    /// Retrying will not help.
     pub is_permanent: bool,
 }
 
@@ -33,7 +33,7 @@ impl Failure {
     }
 }
 
-/// `hostname`: what is said at EHLO.
+/// `hostname` is the EHLO name.
 pub(super) async fn hand_over(message: &Message, route: &MailRoute, hostname: &str) -> Result<(), Failure> {
     let attempt = async {
         match route {
@@ -41,9 +41,9 @@ pub(super) async fn hand_over(message: &Message, route: &MailRoute, hostname: &s
             MailRoute::Smtp(server) => by_smtp(message, server, hostname).await,
         }
     };
-    match tokio::time::timeout(PATIENCE, attempt).await {
+    match tokio::time::timeout(TIMEOUT, attempt).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Failure::transient(format!("the MTA did not answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(Failure::transient(format!("the MTA did not answer within {} s", TIMEOUT.as_secs()))),
     }
 }
 
@@ -53,7 +53,7 @@ async fn by_smtp(message: &Message, server: &str, hostname: &str) -> Result<(), 
     let transport: AsyncSmtpTransport<Tokio1Executor> = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
         .port(port.parse().unwrap_or(25))
         .hello_name(ClientId::Domain(hostname.to_owned()))
-        .timeout(Some(PATIENCE))
+        .timeout(Some(TIMEOUT))
         .build();
     match transport.send_raw(message.envelope(), &message.formatted()).await {
         Ok(_) => Ok(()),
@@ -61,49 +61,49 @@ async fn by_smtp(message: &Message, server: &str, hostname: &str) -> Result<(), 
     }
 }
 
-/// Not by lettre's own transport, which can neither say the empty sender nor end a sendmail(1) that hangs.
+/// lettre's own transport can neither use the empty sender nor kill a sendmail(1) that hangs.
 async fn by_sendmail(message: &Message, program: &Path) -> Result<(), Failure> {
     let failure = |why: &dyn std::fmt::Display| Failure::transient(format!("{}: {why}", program.display()));
     let mut command = Command::new(program);
     command.args(["-i", "-f", "<>", "--"]).args(message.envelope().to().iter().map(ToString::to_string));
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| failure(&error))?;
-    let complaint = converse(&mut child, unix_lines(&message.formatted())).await;
+    let errors = converse(&mut child, unix_lines(&message.formatted())).await;
     let status = child.wait().await.map_err(|error| failure(&error))?;
     if status.success() {
         return Ok(());
     }
     let hint = if may_gain_no_privileges() {
-        "; it cannot gain the privileges that it may need (NoNewPrivileges of systemd): set mail.smtp instead"
+        "; systemd's NoNewPrivileges keeps it from gaining the privileges that it may need: set mail.smtp instead"
     } else {
         ""
     };
-    let why = format!("{status}: {}{hint}", complaint.trim().replace('\n', "; "));
+    let why = format!("{status}: {}{hint}", errors.trim().replace('\n', "; "));
     // sysexits.h: EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_NOUSER, EX_NOHOST
     Err(Failure { is_permanent: matches!(status.code(), Some(64..=68)), ..failure(&why) })
 }
 
-/// Writes the message, and tells what the program complained about.
+/// Writes the message and returns the program's error output.
 async fn converse(child: &mut Child, message: Vec<u8>) -> String {
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin {
-            // A program that does not read it says why when it ends.
+            // A program that does not read it says why in its error output.
             let _ = stdin.write_all(&message).await;
         }
     };
     let read = async {
-        let mut complaint = Vec::new();
+        let mut errors = Vec::new();
         if let Some(mut stderr) = stderr {
-            let _ = (&mut stderr).take(MAX_COMPLAINT).read_to_end(&mut complaint).await;
+            let _ = (&mut stderr).take(MAX_ERROR_OUTPUT).read_to_end(&mut errors).await;
             let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
         }
-        String::from_utf8_lossy(&complaint).into_owned()
+        String::from_utf8_lossy(&errors).into_owned()
     };
     tokio::join!(write, read).1
 }
 
-/// sendmail(1) wants the lines of this system.
+/// sendmail(1) reads lines that end in LF.
 fn unix_lines(message: &[u8]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(message.len());
     for (n, line) in message.split(|&byte| byte == b'\n').enumerate() {
@@ -115,7 +115,7 @@ fn unix_lines(message: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// Postfix's postdrop(1) has its set-group-ID bit in vain then (PR_SET_NO_NEW_PRIVS, prctl(2)).
+/// With PR_SET_NO_NEW_PRIVS (prctl(2)) the set-group-ID bit of Postfix's postdrop(1) has no effect.
 fn may_gain_no_privileges() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line.strip_prefix("NoNewPrivs:").is_some_and(|value| value.trim() == "1"))
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_sendmail_complains_about_is_told() {
+    async fn the_error_output_of_sendmail_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let route = program(folder.path(), "echo 'no disk' >&2; head -c 100000 /dev/zero >&2; exit 75");
         let failure = hand_over(&message(), &route, "relay.example").await.unwrap_err();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_says_nothing_is_given_up() {
+    async fn a_server_that_says_nothing_times_out() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let route = MailRoute::Smtp(listener.local_addr().unwrap().to_string());
         let failure = hand_over(&message(), &route, "relay.example").await.unwrap_err();

@@ -8,12 +8,12 @@ use lettre::message::{Mailbox, Message};
 use std::fmt;
 use std::time::SystemTime;
 
-/// Plain words to some people.
+/// A plain text letter.
 pub struct Letter {
     pub to: Vec<Address>,
     pub subject: String,
     pub text: String,
-    /// What it is about, for the log and the header `X-Relaykeeper-Notice`: `limit-warning`.
+    /// Its topic in the log and in the header `X-Relaykeeper-Notice`, such as `limit-warning`.
     pub about: &'static str,
     pub(super) when_sent: Option<WhenSent>,
 }
@@ -33,15 +33,15 @@ impl Letter {
         Letter { to, subject, text, about, when_sent: None }
     }
 
-    /// `when_sent` is called once the MTA has taken it.
+    /// `when_sent` is called once the MTA has accepted it.
     pub fn then(self, when_sent: impl FnOnce() + Send + Sync + 'static) -> Letter {
         Letter { when_sent: Some(Box::new(when_sent)), ..self }
     }
 
-    /// The message with its envelope: the empty sender, and these recipients.
+    /// The message with its envelope: the empty sender and these recipients.
     ///
     /// # Errors
-    /// When an address cannot stand in a message.
+    /// An address that cannot be used in a message.
     pub(super) fn message(&self, from: From<'_>) -> Result<Message, String> {
         let mailbox = |address: &str, name: Option<String>| match address.parse() {
             Ok(email) => Ok(Mailbox::new(name, email)),
@@ -57,7 +57,7 @@ impl Letter {
             .date_now()
             .message_id(Some(format!("<{}.{seconds}@{}>", Reference::generate(), from.hostname)))
             .subject(&self.subject)
-            // RFC 3834: no out-of-office note is an answer to this.
+            // RFC 3834: keeps out-of-office programs from replying.
             .raw_header(header("Auto-Submitted", "auto-generated"))
             .raw_header(header("Precedence", "bulk"))
             .raw_header(header("X-Relaykeeper-Notice", self.about))

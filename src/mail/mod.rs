@@ -1,13 +1,15 @@
-//! How relaykeeper sends its own mail: written here, handed to the local MTA by a task of its own, which nobody waits for.
+//! How relaykeeper sends its own mail: a background task hands letters to the local MTA, and nothing waits for it.
 //!
-//! Its own mail has the empty envelope sender, so that nothing is ever answered to it, and comes back to relaykeeper when
-//! the MTA asks about it. Then it is passed and not counted, whatever `exempt_clients` says: see [`Outbox::sends_now`].
+//! Own mail has the empty envelope sender, so that nothing ever replies to it. The MTA asks relaykeeper about it as about
+//! any other mail; it is then passed and not counted, whatever `exempt_clients` says: see [`OwnMail::is_on_its_way_to`].
 
 mod hand_over;
 mod letter;
 mod outbox;
+mod own_mail;
 mod postman;
 
 pub use letter::Letter;
 pub use outbox::Outbox;
+pub use own_mail::OwnMail;
 pub use postman::Postman;

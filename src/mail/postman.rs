@@ -1,9 +1,10 @@
-//! Brings letters to the MTA, one after the other, and tries again for a while.
+//! Hands letters to the MTA, one after the other, and retries for a while.
 
 use super::Letter;
 use super::hand_over::{Failure, hand_over};
 use super::letter::From;
-use super::outbox::{OnItsWay, Outbox, Trouble};
+use super::outbox::Outbox;
+use super::own_mail::OwnMail;
 use crate::config::Settings;
 use crate::report::{Level, LogLine, Logger};
 use std::sync::Arc;
@@ -11,24 +12,23 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// The first pause after a failure; each further one is twice as long.
+/// The first pause after a failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
 
-/// A letter that the MTA does not take for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(4 * 3_600);
+/// How long a letter is retried before it is given up.
+const RETRY_FOR: Duration = Duration::from_secs(4 * 3_600);
 
-/// Letters that wait for another attempt; while there are so many, further ones wait in the outbox.
+/// Letters that wait for their next attempt; beyond that, new ones stay in the outbox.
 const MAX_PENDING: usize = 256;
 
-/// Brings letters to the MTA for as long as the daemon runs.
+/// Sends letters for as long as the daemon runs.
 #[derive(Debug)]
 pub struct Postman {
     letters: mpsc::Receiver<Letter>,
-    on_its_way: Arc<OnItsWay>,
     pending: Vec<Pending>,
-    trouble: Arc<Trouble>,
+    own_mail: Arc<OwnMail>,
 }
 
 #[derive(Debug)]
@@ -39,16 +39,16 @@ struct Pending {
     pause: Duration,
 }
 
-/// Where letters are brought.
-trait Way: Sync {
-    fn bring(&self, letter: &Letter) -> impl Future<Output = Result<(), Failure>> + Send;
+/// One attempt to send a letter.
+trait Transport: Sync {
+    fn send(&self, letter: &Letter) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// By the settings in force.
-struct ToTheMta<S>(S);
+/// Sends by the route of the current settings.
+struct ConfiguredRoute<S>(S);
 
-impl<S: Fn() -> Arc<Settings> + Sync> Way for ToTheMta<S> {
-    async fn bring(&self, letter: &Letter) -> Result<(), Failure> {
+impl<S: Fn() -> Arc<Settings> + Sync> Transport for ConfiguredRoute<S> {
+    async fn send(&self, letter: &Letter) -> Result<(), Failure> {
         let settings = (self.0)();
         let relay = &settings.relay.hostname;
         let address = settings.mail.sender(relay);
@@ -58,18 +58,18 @@ impl<S: Fn() -> Arc<Settings> + Sync> Way for ToTheMta<S> {
 }
 
 impl Postman {
-    /// A postman, and the outbox that he empties.
-    pub fn new() -> (Outbox, Postman) {
-        let (outbox, letters, on_its_way, trouble) = Outbox::new();
-        (outbox, Postman { letters, on_its_way, pending: Vec::new(), trouble })
+    /// A postman and its outbox. `own_mail` learns what is sent.
+    pub fn new(own_mail: Arc<OwnMail>) -> (Outbox, Postman) {
+        let (outbox, letters) = Outbox::new();
+        (outbox, Postman { letters, pending: Vec::new(), own_mail })
     }
 
-    /// Works until the outbox is gone. `settings` are those in force.
-    pub async fn work(&mut self, settings: impl Fn() -> Arc<Settings> + Send + Sync, log: &Logger) {
-        self.work_with(log, &ToTheMta(settings)).await;
+    /// Runs until the outbox is dropped. `settings` gives the current settings.
+    pub async fn run(&mut self, settings: impl Fn() -> Arc<Settings> + Send + Sync, log: &Logger) {
+        self.run_with(log, &ConfiguredRoute(settings)).await;
     }
 
-    async fn work_with(&mut self, log: &Logger, way: &impl Way) {
+    async fn run_with(&mut self, log: &Logger, transport: &impl Transport) {
         loop {
             let next = self.pending.iter().map(|pending| pending.next).min();
             let due = async {
@@ -80,7 +80,7 @@ impl Postman {
             };
             tokio::select! {
                 biased;
-                () = due => self.bring_what_is_due(log, way).await,
+                () = due => self.send_due(log, transport).await,
                 letter = self.letters.recv(), if self.pending.len() < MAX_PENDING => {
                     let Some(letter) = letter else { return };
                     let now = Instant::now();
@@ -90,22 +90,22 @@ impl Postman {
         }
     }
 
-    async fn bring_what_is_due(&mut self, log: &Logger, way: &impl Way) {
+    async fn send_due(&mut self, log: &Logger, transport: &impl Transport) {
         let now = Instant::now();
         let (due, later) = std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.next <= now);
         self.pending = later;
         let due: Vec<Pending> = due;
         for mut pending in due {
-            self.on_its_way.remember(&pending.letter.to);
-            match way.bring(&pending.letter).await {
-                Ok(()) => self.brought(pending, log),
-                // One bad address must not keep the others from it.
-                Err(failure) if failure.is_permanent && pending.letter.to.len() > 1 => self.divide(pending),
-                Err(failure) if failure.is_permanent || pending.since.elapsed() >= PATIENCE => {
-                    given_up(&pending, &failure, log);
+            self.own_mail.note_handed_over(&pending.letter.to);
+            match transport.send(&pending.letter).await {
+                Ok(()) => self.sent(pending, log),
+                // One bad address must not keep the letter from the other recipients.
+                Err(failure) if failure.is_permanent && pending.letter.to.len() > 1 => self.split(pending),
+                Err(failure) if failure.is_permanent || pending.since.elapsed() >= RETRY_FOR => {
+                    give_up(&pending, &failure, log);
                 }
                 Err(failure) => {
-                    self.tell_trouble(&failure, log);
+                    self.report_failure(&failure, log);
                     pending.next = Instant::now() + pending.pause;
                     pending.pause = (pending.pause * 2).min(LONGEST_PAUSE);
                     self.pending.push(pending);
@@ -114,9 +114,9 @@ impl Postman {
         }
     }
 
-    fn brought(&mut self, pending: Pending, log: &Logger) {
+    fn sent(&mut self, pending: Pending, log: &Logger) {
         let Letter { to, about, when_sent, .. } = pending.letter;
-        if self.trouble.ends() {
+        if self.own_mail.succeeded() {
             log.info("own mail is sent again");
         }
         log.write(Level::Info, LogLine::event("mail-sent").field("about", about).field("recipients", to.len()));
@@ -125,7 +125,7 @@ impl Postman {
         }
     }
 
-    fn divide(&mut self, pending: Pending) {
+    fn split(&mut self, pending: Pending) {
         let Pending { letter: Letter { to, subject, text, about, mut when_sent }, since, .. } = pending;
         let now = Instant::now();
         for recipient in to {
@@ -135,17 +135,17 @@ impl Postman {
         }
     }
 
-    /// Once, until it works again.
-    fn tell_trouble(&self, failure: &Failure, log: &Logger) {
-        if self.trouble.begins(&failure.why) {
-            let hours = PATIENCE.as_secs() / 3_600;
+    /// The first failure in a row only.
+    fn report_failure(&self, failure: &Failure, log: &Logger) {
+        if self.own_mail.failed(&failure.why) {
+            let hours = RETRY_FOR.as_secs() / 3_600;
             let why = &failure.why;
-            log.warn(format_args!("own mail cannot be sent, and is tried again for {hours} hours: {why}"));
+            log.warn(format_args!("own mail cannot be sent and will be retried for {hours} hours: {why}"));
         }
     }
 }
 
-fn given_up(pending: &Pending, failure: &Failure, log: &Logger) {
+fn give_up(pending: &Pending, failure: &Failure, log: &Logger) {
     let line = LogLine::event("mail-given-up")
         .field("about", pending.letter.about)
         .field("to", pending.letter.to.first().map(ToString::to_string).unwrap_or_default())
@@ -175,33 +175,33 @@ mod tests {
         lines.all().into_iter().map(|(_, line)| line).collect()
     }
 
-    /// All letters are in the outbox; works until they are gone, and tells each attempt and when it was, and what trouble
-    /// there is in the end.
-    async fn work(
+    /// Runs until no letter is left. Returns each attempt with its second, and the problem that remains.
+    async fn run(
         letters: Vec<Letter>,
         log: &Logger,
         outcome: impl Fn(&str, u64) -> Result<(), Failure> + Sync,
     ) -> (Vec<(String, u64)>, Option<String>) {
-        let (outbox, mut postman) = Postman::new();
+        let own_mail = Arc::<OwnMail>::default();
+        let (outbox, mut postman) = Postman::new(own_mail.clone());
         for letter in letters {
             outbox.post(letter, log);
         }
-        let way = Played { outcome, start: Instant::now(), attempts: Mutex::default() };
-        let work = postman.work_with(log, &way);
+        let transport = Scripted { outcome, start: Instant::now(), attempts: Mutex::default() };
+        let run = postman.run_with(log, &transport);
         // Time is paused: it passes as soon as nothing else is to be done.
-        let _ = tokio::time::timeout(2 * PATIENCE, work).await;
+        let _ = tokio::time::timeout(2 * RETRY_FOR, run).await;
         assert!(postman.pending.is_empty());
-        (way.attempts.into_inner(), outbox.trouble())
+        (transport.attempts.into_inner(), own_mail.problem())
     }
 
-    struct Played<O> {
+    struct Scripted<O> {
         outcome: O,
         start: Instant,
         attempts: Mutex<Vec<(String, u64)>>,
     }
 
-    impl<O: Fn(&str, u64) -> Result<(), Failure> + Sync> Way for Played<O> {
-        async fn bring(&self, letter: &Letter) -> Result<(), Failure> {
+    impl<O: Fn(&str, u64) -> Result<(), Failure> + Sync> Transport for Scripted<O> {
+        async fn send(&self, letter: &Letter) -> Result<(), Failure> {
             let to = letter.to.iter().map(Address::as_str).collect::<Vec<_>>().join(",");
             let at = self.start.elapsed().as_secs();
             self.attempts.lock().push((to.clone(), at));
@@ -210,12 +210,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_tried_again_and_the_trouble_told_once() {
+    async fn it_is_retried_and_the_failure_reported_once() {
         let (log, written) = log();
         let sent = Arc::new(Mutex::new(0));
         let counting = sent.clone();
         let letters = vec![letter(&["a@x.example"]).then(move || *counting.lock() += 1), letter(&["b@x.example"])];
-        let (attempts, trouble) = work(letters, &log, |_, at| match at {
+        let (attempts, problem) = run(letters, &log, |_, at| match at {
             ..200 => Err(Failure { why: "no server".into(), is_permanent: false }),
             _ => Ok(()),
         })
@@ -223,20 +223,20 @@ mod tests {
         let of = |name: &str| attempts.iter().filter(|(to, _)| to == name).map(|(_, at)| *at).collect::<Vec<_>>();
         assert_eq!(of("a@x.example"), [0, 30, 90, 210]);
         assert_eq!(of("b@x.example"), [0, 30, 90, 210]);
-        assert_eq!((*sent.lock(), trouble), (1, None));
+        assert_eq!((*sent.lock(), problem), (1, None));
         let lines = lines(&log, &written);
         assert_eq!(lines.iter().filter(|line| line.contains("no server")).count(), 1, "{lines:#?}");
         assert_eq!(lines.iter().filter(|line| line.contains("own mail is sent again")).count(), 1, "{lines:#?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_given_up_after_a_while() {
+    async fn it_is_given_up_after_four_hours() {
         let (log, written) = log();
         let down = |_: &str, _| Err(Failure { why: "no server".into(), is_permanent: false });
-        let (attempts, trouble) = work(vec![letter(&["a@x.example"])], &log, down).await;
-        assert_eq!(trouble.as_deref(), Some("no server"));
+        let (attempts, problem) = run(vec![letter(&["a@x.example"])], &log, down).await;
+        assert_eq!(problem.as_deref(), Some("no server"));
         let last = attempts.last().unwrap().1;
-        assert!((PATIENCE.as_secs()..PATIENCE.as_secs() + 900).contains(&last), "{attempts:?}");
+        assert!((RETRY_FOR.as_secs()..RETRY_FOR.as_secs() + 900).contains(&last), "{attempts:?}");
         let lines = lines(&log, &written);
         assert!(lines.iter().any(|line| line.contains("event=mail-given-up")), "{lines:#?}");
     }
@@ -244,13 +244,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_bad_address_does_not_keep_the_others_from_it() {
         let (log, written) = log();
-        let (attempts, trouble) =
-            work(vec![letter(&["bad@x.example", "b@x.example"])], &log, |to, _| match to.contains("bad@") {
+        let (attempts, problem) =
+            run(vec![letter(&["bad@x.example", "b@x.example"])], &log, |to, _| match to.contains("bad@") {
                 true => Err(Failure::permanent("550 no such user".into())),
                 false => Ok(()),
             })
             .await;
-        assert_eq!(trouble, None, "nothing is wrong with the MTA");
+        assert_eq!(problem, None, "nothing is wrong with the MTA");
         let tried: Vec<&str> = attempts.iter().map(|(to, _)| &**to).collect();
         assert_eq!(tried, ["bad@x.example,b@x.example", "bad@x.example", "b@x.example"]);
         let lines = lines(&log, &written);
@@ -260,7 +260,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_outbox_is_bounded_and_says_so_once() {
         let (log, written) = log();
-        let (outbox, _postman) = Postman::new();
+        let (outbox, _postman) = Postman::new(Arc::default());
         (0..1_000).for_each(|_| outbox.post(letter(&["a@x.example"]), &log));
         let lines = lines(&log, &written);
         assert_eq!(lines.iter().filter(|line| line.contains("event=mail-dropped")).count(), 1, "{lines:#?}");

@@ -1,55 +1,29 @@
-//! The words of a letter about abuse, for an administrator who has no time.
+//! The text of a letter about abuse, for a customer's administrator who has no time.
 
-use super::sign::{Sign, Signs};
+use super::number;
+use crate::abuse::{Countermeasure, Sign, Signs, window_in_words};
 use crate::directory::{Subject, SubjectKind};
-use crate::notify::{command_word, number};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-/// What was done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
-    Nothing,
-    Deferred,
-    Suspended,
-}
-
-impl Done {
-    /// As in logs.
-    pub const fn key(self) -> &'static str {
-        match self {
-            Done::Nothing => "told",
-            Done::Deferred => "deferred",
-            Done::Suspended => "suspended",
-        }
-    }
-}
-
-/// What a letter about abuse tells.
+/// What a letter about abuse says.
 #[derive(Clone, Debug)]
-pub struct AbuseFigures<'a> {
+pub(super) struct AbuseFigures<'a> {
     pub relay: &'a str,
     /// Whom an administrator can ask.
     pub operator: &'a str,
     pub subject: &'a Subject,
     pub signs: &'a Signs,
     pub window: Duration,
-    pub done: Done,
-}
-
-/// The signs, for a reply or a reason: `42 of 50 messages were marked as spam or virus (in 1 hour)`.
-pub fn in_words(signs: &Signs, window: Duration) -> String {
-    let mut words = signs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let _ = write!(words, " (in {})", window_in_words(window));
-    words
+    pub done: Countermeasure,
 }
 
 impl AbuseFigures<'_> {
     pub fn title(&self) -> String {
         let done = match self.done {
-            Done::Suspended => "suspended: ",
-            Done::Deferred => "held back: ",
-            Done::Nothing => "",
+            Countermeasure::Suspended => "suspended: ",
+            Countermeasure::Deferred => "deferred: ",
+            Countermeasure::None => "",
         };
         let what = self.signs.first().map(|sign| self.sign_in_words(sign)).unwrap_or_default();
         format!("[{}] {}: {done}signs of abuse ({what})", self.relay, self.subject.name)
@@ -81,65 +55,40 @@ impl AbuseFigures<'_> {
         let Subject { kind, customer, name } = self.subject;
         let is_user = *kind != SubjectKind::Customer;
         if is_user {
-            writeln!(
-                out,
-                "The account {name} (customer {customer})\nlooks as if somebody else used it, or sends spam:\n"
-            )?;
+            writeln!(out, "The account {name} (customer {customer})\nmay have been taken over, or it sends spam:\n")?;
         } else {
-            writeln!(out, "The mail of {name}, all accounts together, looks like spam:\n")?;
+            writeln!(out, "The mail of {name}, all accounts together, looks like abuse:\n")?;
         }
         for sign in self.signs {
             writeln!(out, "  - {}", self.sign_in_words(sign))?;
         }
-        let account = if is_user { name } else { "these accounts" };
-        writeln!(
-            out,
-            "\n{}\n",
-            match self.done {
-                Done::Suspended => format!(
-                    "All mail from {account} is refused from now on, until the operator\nof the relay lets it pass again."
-                ),
-                Done::Deferred => format!(
-                    "Mail from {account} is deferred until this is over: the sending\nmail server keeps it and tries again."
-                ),
-                Done::Nothing => "Nothing was held up: the mail goes on.".to_owned(),
+        let what_happens = match self.done {
+            Countermeasure::Suspended => {
+                format!("All mail from {name} is refused until\nthe operator of the relay lifts the suspension.")
             }
-        )?;
-        writeln!(out, "What you can do:\n")?;
+            Countermeasure::Deferred => {
+                format!(
+                    "Mail from {name} is deferred until the signs\nare gone: the sending mail server keeps it and tries again."
+                )
+            }
+            Countermeasure::None => "No mail was stopped because of this.".to_owned(),
+        };
+        writeln!(out, "\n{what_happens}\n\nWhat you can do:\n")?;
         if is_user {
-            writeln!(out, "1. Ask {name} whether this mail is meant.")?;
-            writeln!(out, "2. If not, somebody else knows the password: change it, end the open sessions, look for")?;
-            writeln!(out, "   forwarding rules that were added, and check the computer for malware.")?;
-            writeln!(out, "3. Tell the operator of the relay when it is done: {}\n", self.operator)?;
+            writeln!(out, "1. Ask {name} whether this mail is intended.")?;
+            writeln!(out, "2. If it is not, somebody else knows the password: change it, end all open sessions,")?;
+            writeln!(out, "   look for forwarding rules that were added, and check the computer for malware.")?;
+            writeln!(out, "3. Tell the operator of the relay when that is done: {}\n", self.operator)?;
         } else {
-            writeln!(out, "1. Find out which application or account sends it; a letter about a single account may")?;
-            writeln!(out, "   have come, too.")?;
+            writeln!(
+                out,
+                "1. Find out which application or account sends it. If it is a single account, there may be"
+            )?;
+            writeln!(out, "   a letter about that account, too.")?;
             writeln!(out, "2. Stop it, and tell the operator of the relay: {}\n", self.operator)?;
         }
-        let word = command_word(name);
-        writeln!(out, "The operator sees and changes this with:\n")?;
-        writeln!(out, "    relaykeeper quota show {word}")?;
-        let command = if is_user { "user" } else { "customer" };
-        match self.done {
-            Done::Suspended => writeln!(out, "    relaykeeper {command} resume {word} --why TEXT")?,
-            _ => writeln!(out, "    relaykeeper {command} suspend {word} --why TEXT")?,
-        }
-        writeln!(
-            out,
-            "\nThis was written by relaykeeper on {}. You are told once in {}.",
-            self.relay,
-            window_in_words(self.window)
-        )
-    }
-}
-
-fn window_in_words(window: Duration) -> String {
-    let minutes = window.as_secs() / 60;
-    match minutes {
-        60 => "1 hour".to_owned(),
-        1_440 => "24 hours".to_owned(),
-        minutes if minutes.is_multiple_of(60) => format!("{} hours", minutes / 60),
-        minutes => format!("{minutes} minutes"),
+        let window = window_in_words(self.window);
+        writeln!(out, "relaykeeper on {} sent this letter. There is at most one in {window}.", self.relay)
     }
 }
 
@@ -163,7 +112,7 @@ mod tests {
             subject: &ann,
             signs: &signs,
             window: Duration::from_secs(3_600),
-            done: Done::Suspended,
+            done: Countermeasure::Suspended,
         };
         assert_eq!(
             figures.title(),
@@ -175,20 +124,17 @@ mod tests {
             "  - 1,042 of 1,250 messages in 1 hour marked as spam or virus, 83 %\n",
             "  - about 1,200 different recipients in 1 hour, at most 35 usually\n",
             "  - mail from 14 different networks in 1 hour\n",
-            "All mail from ann@acme.example is refused from now on",
+            "All mail from ann@acme.example is refused until\nthe operator of the relay lifts the suspension.",
             "change it",
-            "    relaykeeper user resume ann@acme.example --why TEXT\n",
+            "3. Tell the operator of the relay when that is done: postmaster@relay.example.net\n",
         ] {
             assert!(text.contains(words), "{words} in\n{text}");
         }
-        figures.done = Done::Nothing;
-        assert!(figures.text().contains("Nothing was held up") && figures.text().contains("user suspend"));
+        assert!(!text.contains("--"), "no command of the operator's machine: {text}");
+        figures.done = Countermeasure::None;
+        assert!(figures.text().contains("No mail was stopped"));
         let acme = Subject { kind: SubjectKind::Customer, customer: "acme".into(), name: "acme".into() };
         let text = AbuseFigures { subject: &acme, ..figures }.text();
-        assert!(text.contains("all accounts together") && text.contains("customer suspend acme"), "{text}");
-        assert_eq!(
-            in_words(&signs[..1].into(), Duration::from_secs(5_400)),
-            "1042 of 1250 messages were marked as spam or virus (in 90 minutes)"
-        );
+        assert!(text.contains("The mail of acme, all accounts together, looks like abuse"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! What people have been told already: once per limit, level and window, also after a restart of the daemon.
+//! Which notices were sent, so that each limit, level and window has one letter, also after a restart of the daemon.
 
 use crate::clock::Moment;
 use crate::directory::{LimitName, Subject, SubjectKind};
@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So much is remembered. What was pushed out may be told again.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+/// How many topics are remembered. One that was pushed out may be sent again.
+const MAX_TOPICS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
-/// Lines after which the file is written anew, without what is over.
-const MAX_LINES: usize = 4 * REMEMBERED.get();
+/// Lines after which the file is rewritten without those that expired.
+const MAX_LINES: usize = 4 * MAX_TOPICS.get();
 
-/// No more of the file is read, in bytes.
+/// How much of the file is read, in bytes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
-/// What somebody is told about whom.
+/// What a notice is about, and whom it concerns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Topic {
     pub about: About,
@@ -51,23 +51,23 @@ impl About {
     }
 }
 
-/// The memory, and the file that it is kept in.
+/// Notices of the last window, in memory and in a file.
 #[derive(Debug)]
-pub struct Told {
-    memory: Mutex<LruCache<Topic, Telling>>,
-    file: Mutex<Option<Kept>>,
+pub struct NoticeHistory {
+    memory: Mutex<LruCache<Topic, LastNotice>>,
+    file: Mutex<Option<HistoryFile>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Telling {
-    /// 1 to 100; the higher, the worse.
+struct LastNotice {
+    /// 1 to 100, in percent; the higher, the worse.
     level: u8,
-    /// From then on it may be told again.
+    /// When the same level may be sent again.
     until: Moment,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct HistoryFile {
     path: PathBuf,
     file: File,
     lines: usize,
@@ -84,56 +84,56 @@ struct Line {
     until_ms: u64,
 }
 
-impl Default for Told {
-    fn default() -> Told {
-        Told { memory: Mutex::new(LruCache::new(REMEMBERED)), file: Mutex::default() }
+impl Default for NoticeHistory {
+    fn default() -> NoticeHistory {
+        NoticeHistory { memory: Mutex::new(LruCache::new(MAX_TOPICS)), file: Mutex::default() }
     }
 }
 
-impl Told {
-    /// Whether this level, or a higher one, was not told within the window.
+impl NoticeHistory {
+    /// Whether neither this level nor a higher one was sent within the window.
     pub fn is_news(&self, topic: &Topic, level: u8, now: Moment) -> bool {
         let memory = self.memory.lock();
-        memory.peek(topic).is_none_or(|telling| telling.until <= now || telling.level < level)
+        memory.peek(topic).is_none_or(|last| last.until <= now || last.level < level)
     }
 
-    /// Notes that it is being told. Returns whether it is news.
+    /// Notes that a notice is being sent, unless it is not news. Returns whether it is.
     pub fn note(&self, topic: &Topic, level: u8, now: Moment, window: Duration) -> bool {
         let mut memory = self.memory.lock();
-        let is_news = memory.peek(topic).is_none_or(|telling| telling.until <= now || telling.level < level);
+        let is_news = memory.peek(topic).is_none_or(|last| last.until <= now || last.level < level);
         if is_news {
-            memory.put(topic.clone(), Telling { level, until: now.plus(window) });
+            memory.put(topic.clone(), LastNotice { level, until: now.plus(window) });
         }
         is_news
     }
 
-    /// Puts on record what was noted, so that it is not told again after a restart.
+    /// Writes a noted notice to the file, so that it is not sent again after a restart.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn keep(&self, topic: &Topic) -> io::Result<()> {
-        let Some(telling) = self.memory.lock().peek(topic).copied() else { return Ok(()) };
-        let mut kept = self.file.lock();
-        let Some(kept) = kept.as_mut() else { return Ok(()) };
-        kept.file.write_all(&line(topic, telling))?;
-        kept.lines += 1;
-        if kept.lines >= MAX_LINES { self.rewrite(kept) } else { Ok(()) }
+    /// The file cannot be written.
+    pub fn record(&self, topic: &Topic) -> io::Result<()> {
+        let Some(last) = self.memory.lock().peek(topic).copied() else { return Ok(()) };
+        let mut history = self.file.lock();
+        let Some(history) = history.as_mut() else { return Ok(()) };
+        history.file.write_all(&line(topic, last))?;
+        history.lines += 1;
+        if history.lines >= MAX_LINES { self.rewrite(history) } else { Ok(()) }
     }
 
-    /// Remembers what a file says and is not over yet, and keeps there what is told from now on.
+    /// Reads a file, leaves out what expired, and records notices there from now on. Malformed lines are ignored.
     ///
     /// # Errors
-    /// When the file cannot be written. A line that cannot be read is passed over.
-    pub fn keep_in(&self, path: &Path, now: Moment) -> io::Result<()> {
+    /// The file cannot be read or written.
+    pub fn open(&self, path: &Path, now: Moment) -> io::Result<()> {
         match File::open(path) {
             Ok(file) => self.read(file, now),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let mut kept = Kept { path: path.to_owned(), file, lines: 0 };
-        self.rewrite(&mut kept)?;
-        *self.file.lock() = Some(kept);
+        let mut history = HistoryFile { path: path.to_owned(), file, lines: 0 };
+        self.rewrite(&mut history)?;
+        *self.file.lock() = Some(history);
         Ok(())
     }
 
@@ -142,50 +142,50 @@ impl Told {
         for line in BufReader::new(file.take(MAX_FILE)).split(b'\n') {
             let Ok(line) = line else { return };
             let Ok(line) = serde_json::from_slice::<Line>(&line) else { continue };
-            if let Some((topic, telling)) = read_line(&line).filter(|(_, telling)| telling.until > now) {
-                memory.put(topic, telling);
+            if let Some((topic, last)) = read_line(&line).filter(|(_, last)| last.until > now) {
+                memory.put(topic, last);
             }
         }
     }
 
-    fn rewrite(&self, kept: &mut Kept) -> io::Result<()> {
-        let new = kept.path.with_extension("new");
+    fn rewrite(&self, history: &mut HistoryFile) -> io::Result<()> {
+        let new = history.path.with_extension("new");
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&new)?;
         let (mut text, mut lines) = (Vec::new(), 0);
-        for (topic, telling) in self.memory.lock().iter().rev() {
-            text.extend_from_slice(&line(topic, *telling));
+        for (topic, last) in self.memory.lock().iter().rev() {
+            text.extend_from_slice(&line(topic, *last));
             lines += 1;
         }
         file.write_all(&text)?;
         file.sync_all()?;
-        std::fs::rename(&new, &kept.path)?;
-        kept.file = OpenOptions::new().append(true).open(&kept.path)?;
-        kept.lines = lines;
+        std::fs::rename(&new, &history.path)?;
+        history.file = OpenOptions::new().append(true).open(&history.path)?;
+        history.lines = lines;
         Ok(())
     }
 }
 
-fn line(topic: &Topic, telling: Telling) -> Vec<u8> {
+fn line(topic: &Topic, last: LastNotice) -> Vec<u8> {
     let Topic { about, subject } = topic;
     let line = Line {
         about: about.key().to_owned(),
         kind: subject.kind.key().to_owned(),
         customer: subject.customer.to_string(),
         name: subject.name.to_string(),
-        level: telling.level,
-        until_ms: telling.until.0,
+        level: last.level,
+        until_ms: last.until.0,
     };
     let mut text = serde_json::to_vec(&line).unwrap_or_default();
     text.push(b'\n');
     text
 }
 
-fn read_line(line: &Line) -> Option<(Topic, Telling)> {
+fn read_line(line: &Line) -> Option<(Topic, LastNotice)> {
     let kinds = [SubjectKind::Customer, SubjectKind::User, SubjectKind::Login];
     let kind = kinds.into_iter().find(|kind| kind.key() == line.kind)?;
     let (customer, name): (Arc<str>, Arc<str>) = (line.customer.as_str().into(), line.name.as_str().into());
     let topic = Topic { about: About::from_key(&line.about)?, subject: Subject { kind, customer, name } };
-    Some((topic, Telling { level: line.level, until: Moment(line.until_ms) }))
+    Some((topic, LastNotice { level: line.level, until: Moment(line.until_ms) }))
 }
 
 #[cfg(test)]
@@ -201,65 +201,65 @@ mod tests {
     }
 
     #[test]
-    fn each_level_is_told_once_in_a_window() {
-        let (told, ann) = (Told::default(), topic("ann@acme.example"));
-        assert!(told.note(&ann, 80, NOON, DAY));
-        assert!(!told.note(&ann, 80, NOON.plus(DAY / 2), DAY));
-        assert!(told.note(&ann, 100, NOON.plus(DAY / 2), DAY));
-        assert!(!told.is_news(&ann, 90, NOON.plus(DAY)), "it was worse within a day");
-        assert!(told.note(&ann, 80, NOON.plus(DAY + DAY / 2), DAY));
-        assert!(told.is_news(&topic("bob@acme.example"), 80, NOON));
-        assert!(told.is_news(&Topic { about: About::Abuse, ..ann.clone() }, 1, NOON));
+    fn each_level_is_sent_once_in_a_window() {
+        let (history, ann) = (NoticeHistory::default(), topic("ann@acme.example"));
+        assert!(history.note(&ann, 80, NOON, DAY));
+        assert!(!history.note(&ann, 80, NOON.plus(DAY / 2), DAY));
+        assert!(history.note(&ann, 100, NOON.plus(DAY / 2), DAY));
+        assert!(!history.is_news(&ann, 90, NOON.plus(DAY)), "it was worse within a day");
+        assert!(history.note(&ann, 80, NOON.plus(DAY + DAY / 2), DAY));
+        assert!(history.is_news(&topic("bob@acme.example"), 80, NOON));
+        assert!(history.is_news(&Topic { about: About::Abuse, ..ann.clone() }, 1, NOON));
     }
 
     #[test]
-    fn many_at_once_tell_it_once() {
-        let (told, ann) = (Told::default(), topic("ann@acme.example"));
+    fn many_at_once_send_it_once() {
+        let (history, ann) = (NoticeHistory::default(), topic("ann@acme.example"));
         let news = std::thread::scope(|scope| {
-            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| told.note(&ann, 80, NOON, DAY))).collect();
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| history.note(&ann, 80, NOON, DAY))).collect();
             all.into_iter().filter(|_| true).map(|one| one.join().unwrap()).filter(|news| *news).count()
         });
         assert_eq!(news, 1);
     }
 
     #[test]
-    fn what_was_told_outlives_a_restart() {
+    fn the_history_survives_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("told.jsonl");
         let (ann, bob, kim) = (topic("ann@acme.example"), topic("bob@acme.example"), topic("kim@acme.example"));
-        let told = Told::default();
-        told.keep_in(&path, NOON).unwrap();
+        let history = NoticeHistory::default();
+        history.open(&path, NOON).unwrap();
         for (user, at) in [(&ann, NOON), (&bob, NOON), (&kim, NOON.plus(DAY))] {
-            assert!(told.note(user, 90, at, DAY));
+            assert!(history.note(user, 90, at, DAY));
         }
-        told.keep(&ann).unwrap();
-        told.keep(&kim).unwrap();
-        drop(told);
+        history.record(&ann).unwrap();
+        history.record(&kim).unwrap();
+        drop(history);
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"garbage\n{\"about\":\"ab").unwrap();
-        let told = Told::default();
-        told.keep_in(&path, NOON.plus(DAY / 2)).unwrap();
-        assert!(!told.is_news(&ann, 90, NOON.plus(DAY / 2)));
-        assert!(told.is_news(&ann, 100, NOON.plus(DAY / 2)));
-        assert!(told.is_news(&bob, 90, NOON.plus(DAY / 2)), "it was never sent");
-        let told = Told::default();
-        told.keep_in(&path, NOON.plus(DAY)).unwrap();
-        assert!(told.is_news(&ann, 90, NOON.plus(DAY)) && !told.is_news(&kim, 90, NOON.plus(DAY)));
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1, "what is over is left out");
+        let history = NoticeHistory::default();
+        history.open(&path, NOON.plus(DAY / 2)).unwrap();
+        assert!(!history.is_news(&ann, 90, NOON.plus(DAY / 2)));
+        assert!(history.is_news(&ann, 100, NOON.plus(DAY / 2)));
+        assert!(history.is_news(&bob, 90, NOON.plus(DAY / 2)), "it was never sent");
+        let history = NoticeHistory::default();
+        history.open(&path, NOON.plus(DAY)).unwrap();
+        assert!(history.is_news(&ann, 90, NOON.plus(DAY)) && !history.is_news(&kim, 90, NOON.plus(DAY)));
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1, "what expired is left out");
     }
 
     #[test]
     fn memory_and_file_are_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("told.jsonl");
-        let told = Told::default();
-        told.keep_in(&path, NOON).unwrap();
+        let history = NoticeHistory::default();
+        history.open(&path, NOON).unwrap();
         for n in 0..MAX_LINES + 100 {
             let user = topic(&format!("user{n}@acme.example"));
-            assert!(told.note(&user, 80, NOON, DAY));
-            told.keep(&user).unwrap();
+            assert!(history.note(&user, 80, NOON, DAY));
+            history.record(&user).unwrap();
         }
-        assert_eq!(told.memory.lock().len(), REMEMBERED.get());
+        assert_eq!(history.memory.lock().len(), MAX_TOPICS.get());
         let lines = std::fs::read_to_string(&path).unwrap().lines().count();
-        assert!(lines <= REMEMBERED.get() + 200, "{lines}");
+        assert!(lines <= MAX_TOPICS.get() + 200, "{lines}");
     }
 }

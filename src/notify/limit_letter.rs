@@ -1,9 +1,10 @@
-//! The words of a letter about a limit, for an administrator who has no time.
+//! The text of a letter about a limit, for a customer's administrator who has no time.
 
+use super::number;
 use crate::directory::{Action, LimitName, Subject, SubjectKind, Window};
 use std::fmt::Write;
 
-/// What a letter about a limit tells.
+/// What a letter about a limit says.
 #[derive(Clone, Debug)]
 pub(super) struct LimitFigures<'a> {
     pub relay: &'a str,
@@ -48,49 +49,42 @@ impl LimitFigures<'_> {
         let (whose, what, window) = (whose(self.subject), things(self.limit), window(self.limit));
         let (used, max, percent) = (number(self.used), number(self.max), self.percent());
         writeln!(out, "{whose} has sent")?;
-        writeln!(out, "{used} of the {max} {what} allowed in any {window}: {percent} %.\n")?;
-        let (class_4, class_5) = (
-            "is deferred: the sending mail\nserver keeps it and tries again",
-            "is refused, and goes back\nto its sender",
-        );
-        // The peak is deferred, whatever the operator chose.
+        writeln!(out, "{used} of the {max} {what} allowed in any {window} ({percent} %).\n")?;
+        // The peak limit always defers.
         let is_rejected = self.action == Action::Reject && self.limit != LimitName::CustomerPeak;
-        let fate = if is_rejected { class_5 } else { class_4 };
+        let fate = match is_rejected {
+            true => "is rejected and returned\nto its sender",
+            false => "is deferred: the sending\nmail server keeps it and tries again",
+        };
         match (self.is_full(), self.resets_at_ms) {
             (true, Some(ms)) => {
                 let from = time(ms);
                 writeln!(out, "The limit is reached. Further mail {fate}.\nThere is room again after {from}.\n")?;
             }
             (true, None) => {
-                writeln!(out, "What did not fit was refused. Mail that goes beyond the limit {fate}.\n")?;
+                writeln!(out, "A message that did not fit was refused. Mail beyond the limit {fate}.\n")?;
             }
-            (false, _) => writeln!(out, "Nothing is held up yet. Mail beyond the limit {fate}.\n")?,
+            (false, _) => writeln!(out, "No mail is affected yet. Mail beyond the limit {fate}.\n")?,
         }
         writeln!(out, "    Who:    {} {}", self.subject.kind.key(), self.subject.name)?;
         writeln!(out, "    Limit:  {} = {max}", self.limit)?;
-        writeln!(out, "    Used:   {used} ({percent} %)")?;
-        writeln!(out, "    Counts: what was sent within the last {window}; older mail no longer does\n")?;
+        writeln!(out, "    Usage:  {used} ({percent} %)")?;
+        writeln!(out, "    Window: the last {window}, rolling; older mail no longer counts\n")?;
         writeln!(out, "What you can do:\n")?;
         match self.subject.kind {
             SubjectKind::Customer => {
                 writeln!(out, "- If this is more than your organisation usually sends, look for an application that")?;
-                writeln!(out, "  went wild, or an account that was taken over.")?;
+                writeln!(out, "  sends too much, or for an account that somebody else has taken over.")?;
             }
             SubjectKind::User | SubjectKind::Login => {
-                writeln!(out, "- If {} did not mean to send so much, somebody else may know the", self.subject.name)?;
+                writeln!(out, "- If {} did not mean to send this much, somebody else may know the", self.subject.name)?;
                 writeln!(out, "  password: change it.")?;
             }
         }
-        writeln!(out, "- If it was meant: spread it over more time.")?;
-        writeln!(out, "- If you need more, ask the operator of the relay: {}\n", self.operator)?;
-        writeln!(out, "The operator sees and changes this with:\n")?;
-        let name = command_word(&self.subject.name);
-        writeln!(out, "    relaykeeper quota show {name}")?;
-        if self.subject.kind != SubjectKind::Login {
-            writeln!(out, "    relaykeeper grant {name} {} +N --until TIME --why TEXT", self.limit)?;
-        }
-        writeln!(out, "\nThis was written by relaykeeper on {}. You are told once for each", self.relay)?;
-        writeln!(out, "level of a limit in {window}.")
+        writeln!(out, "- If it was intended, spread it over more time.")?;
+        writeln!(out, "- If you need a higher limit, ask the operator of the relay: {}\n", self.operator)?;
+        writeln!(out, "relaykeeper on {} sent this letter. There is at most one for each level of a", self.relay)?;
+        writeln!(out, "limit in {window}.")
     }
 }
 
@@ -115,25 +109,6 @@ fn window(limit: LimitName) -> &'static str {
         Window::Day => "24 hours",
         Window::TenMinutes => "10 minutes",
     }
-}
-
-/// A name as a word of a command: quoted where a shell would see several.
-pub(crate) fn command_word(name: &str) -> String {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@.-_+=".contains(&byte));
-    if is_plain { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
-}
-
-/// `12,345`
-pub(crate) fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `14:33 UTC on 22 Nov`, rounded up to the minute.
@@ -171,31 +146,19 @@ mod tests {
         );
         let text = near.text();
         for words in [
-            "ann@acme.example (customer acme) has sent\n8,123 of the 10,000 messages allowed in any 24 hours: 81 %.",
-            "Nothing is held up yet. Mail beyond the limit is deferred",
+            "ann@acme.example (customer acme) has sent\n8,123 of the 10,000 messages allowed in any 24 hours (81 %).",
+            "No mail is affected yet. Mail beyond the limit is deferred",
             "ask the operator of the relay: postmaster@relay.example.net",
-            "relaykeeper quota show ann@acme.example\n",
-            "relaykeeper grant ann@acme.example user.messages_per_day +N --until TIME --why TEXT\n",
         ] {
             assert!(text.contains(words), "{words} in\n{text}");
         }
+        assert!(!text.contains("--"), "no command of the operator's machine: {text}");
         let full = figures(&ann, 10_000);
         assert!(full.title().contains("limit reached (10,000 of 10,000 messages in 24 hours)"));
         let text = full.text();
         assert!(text.contains("There is room again after 08:01 UTC on 15 Jan."), "{text}");
         let rejecting = LimitFigures { action: Action::Reject, ..full };
-        assert!(rejecting.text().contains("goes back\nto its sender"));
+        assert!(rejecting.text().contains("is rejected and returned\nto its sender"));
         assert!(text.lines().chain(rejecting.text().lines()).all(|line| line.len() <= 100), "{text}");
-    }
-
-    #[test]
-    fn numbers_are_easy_to_read() {
-        assert_eq!([0, 999, 1_000, 4_600_000].map(number), ["0", "999", "1,000", "4,600,000"]);
-    }
-
-    #[test]
-    fn a_shell_takes_a_name_for_one_word() {
-        assert_eq!(command_word("ann@acme.example"), "ann@acme.example");
-        assert_eq!(command_word("Miller & Son's"), r"'Miller & Son'\''s'");
     }
 }

@@ -1,58 +1,58 @@
-//! Which level of which limit is reached, by what the ledger says.
+//! Which limits have reached a level of `warn_at` that nobody was notified of yet.
 
-use super::event::Event;
-use super::told::{About, Told, Topic};
+use super::history::{About, NoticeHistory, Topic};
+use super::service::LimitReached;
 use crate::clock::Moment;
 use crate::directory::{Customer, LimitName, Parties, Subject, SubjectKind};
 use crate::ledger::{LimitStanding, NearLimit};
 use std::sync::Arc;
 
-/// What may be news, after a message was counted.
+/// After a message was counted.
 pub(super) fn after_commit<'a>(
-    told: &'a Told,
+    history: &'a NoticeHistory,
     customer: &'a Arc<Customer>,
     parties: &'a Parties,
     near: &'a [NearLimit],
     now: Moment,
-) -> impl Iterator<Item = Event> + 'a {
+) -> impl Iterator<Item = LimitReached> + 'a {
     near.iter().filter_map(move |near| {
         let level = customer.limits.level_reached(near.taken, near.max)?;
-        event(told, customer, parties, near.limit, level, false, now)
+        reached(history, customer, parties, near.limit, level, false, now)
     })
 }
 
-/// What may be news, after limits refused something.
+/// After limits refused something.
 pub(super) fn after_refusal<'a>(
-    told: &'a Told,
+    history: &'a NoticeHistory,
     customer: &'a Arc<Customer>,
     parties: &'a Parties,
-    over: &'a [LimitStanding],
+    exceeded: &'a [LimitStanding],
     now: Moment,
-) -> impl Iterator<Item = Event> + 'a {
-    // What can never fit, or is held by messages that are under way, says nothing about how much is used.
-    let is_used_up = |standing: &&LimitStanding| !standing.never_fits() && !standing.only_reservations();
-    over.iter().filter(is_used_up).filter_map(move |standing| {
+) -> impl Iterator<Item = LimitReached> + 'a {
+    // What can never fit, or does not fit only because of open reservations, says nothing about usage.
+    let by_usage = |standing: &&LimitStanding| !standing.never_fits() && !standing.only_reservations();
+    exceeded.iter().filter(by_usage).filter_map(move |standing| {
         customer.limits.warn_at.contains(&FULL).then_some(())?;
-        event(told, customer, parties, standing.limit, FULL, true, now)
+        reached(history, customer, parties, standing.limit, FULL, true, now)
     })
 }
 
-/// A limit is used up.
+/// The limit is reached, in percent.
 pub(super) const FULL: u8 = 100;
 
-fn event(
-    told: &Told,
+fn reached(
+    history: &NoticeHistory,
     customer: &Arc<Customer>,
     parties: &Parties,
     limit: LimitName,
     level: u8,
     refuses: bool,
     now: Moment,
-) -> Option<Event> {
+) -> Option<LimitReached> {
     let subject = subject(parties, limit)?;
     let topic = Topic { about: About::Limit(limit), subject };
-    let is_news = told.is_news(&topic, level, now);
-    is_news.then(|| Event::LimitNear { customer: customer.clone(), subject: topic.subject, limit, refuses })
+    let is_news = history.is_news(&topic, level, now);
+    is_news.then(|| LimitReached { customer: customer.clone(), subject: topic.subject, limit, refuses })
 }
 
 fn subject(parties: &Parties, limit: LimitName) -> Option<Subject> {

@@ -1,6 +1,7 @@
 //! What all transactions share: the configuration in force, the ledger, the log.
 
 use super::correlation::OpenSessions;
+use super::observer::Observer;
 use super::open_count::OpenCount;
 use super::recorded::{Decided, Recorded};
 use super::tally::Tally;
@@ -10,7 +11,7 @@ use crate::config::{BadFile, Loaded, Settings};
 use crate::connections::Connections;
 use crate::directory::{Customer, CustomerLimits, Directory, Subject, SubjectKind};
 use crate::ledger::Ledger;
-use crate::notify::Notices;
+use crate::mail::OwnMail;
 use crate::orders::Grantees;
 use crate::policy::Rules;
 use crate::report::{DecisionLog, Logger};
@@ -56,10 +57,12 @@ pub struct Engine {
     pub connections: Connections,
     pub tally: Tally,
     pub open_transactions: OpenCount,
-    /// What people may have to be told by mail.
-    pub notices: Notices,
+    /// Own mail, which the MTA asks about like any other.
+    pub own_mail: Arc<OwnMail>,
     /// Whose account may be abused.
     pub watch: Watch,
+    /// Nobody watches until it is set.
+    observer: OnceLock<Arc<dyn Observer>>,
     /// The decisions behind references; none are recorded until it is started.
     decisions: OnceLock<DecisionLog<Decided>>,
 }
@@ -75,10 +78,20 @@ impl Engine {
             connections: Connections::default(),
             tally: Tally::default(),
             open_transactions: OpenCount::default(),
-            notices: Notices::default(),
+            own_mail: Arc::default(),
             watch: Watch::default(),
+            observer: OnceLock::new(),
             decisions: OnceLock::new(),
         })
+    }
+
+    /// Reports to an observer from now on. A second one is ignored.
+    pub fn set_observer(&self, observer: Arc<dyn Observer>) {
+        let _ = self.observer.set(observer);
+    }
+
+    pub(super) fn observer(&self) -> Option<&dyn Observer> {
+        self.observer.get().map(|observer| &**observer)
     }
 
     /// The configuration in force.

@@ -276,7 +276,7 @@ impl Transaction {
             }
         };
         let key = self.engine.ledger.recipient_key(address.as_str());
-        let verdict = if self.may_be_own_mail() && self.engine.notices.outbox.sends_now(&address) {
+        let verdict = if self.may_be_own_mail() && self.engine.own_mail.is_on_its_way_to(&address) {
             self.is_own_mail = true;
             Verdict::of(Outcome::Exempt(Exemption::OwnMail))
         } else {

@@ -4,7 +4,7 @@ use crate::common::installation::{Installation, Milter, Running};
 use crate::common::mta::{Answer, Client, Kind, Mta, NO_HEADER};
 use crate::common::smtp_sink::SmtpSink;
 use crate::main_file;
-use relaykeeper::notify;
+use relaykeeper::daemon;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -42,7 +42,7 @@ async fn watching(abuse: &str) -> Watching {
     ));
     let running = Installation::of(&main, [("acme.toml", ACME)]).run();
     let milter = running.start_milter();
-    tokio::spawn(notify::serve(running.engine.clone()));
+    tokio::spawn(daemon::observe(&running.engine));
     Watching { running, milter, sink, _folder: folder }
 }
 
@@ -88,7 +88,7 @@ async fn a_flood_marked_as_spam_suspends_the_user() {
     assert_eq!(mails[0].recipients, ["<it@acme.example>"]);
     assert!(mails[0].header("Subject").contains("ann@acme.example: suspended: signs of abuse (3 of 3 messages"));
     assert_eq!(mails[0].header("X-Relaykeeper-Notice"), "abuse");
-    assert!(mails[0].text.contains("relaykeeper user resume ann@acme.example"), "{}", mails[0].text);
+    assert!(mails[0].text.contains("the operator of the relay lifts the suspension"), "{}", mails[0].text);
     let refused = watching.ann_sends(&[]).await;
     let reply = refused.reply();
     assert!(reply.starts_with("550 5.7.1") && reply.contains("signs of abuse: 3 of 3 messages were marked"), "{reply}");
@@ -131,7 +131,7 @@ async fn where_copies_are_taken_out_the_filters_own_names_do() {
         assert_eq!(watching.ann_sends(&[header]).await, Answer::Continue);
     }
     let mails = watching.sink.await_mails(1).await;
-    assert!(mails[0].text.contains("Nothing was held up"), "{}", mails[0].text);
+    assert!(mails[0].text.contains("No mail was stopped"), "{}", mails[0].text);
     // Once in a window; the customer as a whole has not enough of it.
     for _ in 0..5 {
         assert_eq!(watching.ann_sends(&[("X-Spam", "Yes")]).await, Answer::Continue);
@@ -152,9 +152,7 @@ async fn mail_is_deferred_until_the_signs_are_gone() {
         assert_eq!(sent, Answer::Continue);
     }
     let mails = watching.sink.await_mails(1).await;
-    assert!(
-        mails[0].header("Subject").contains("held back: signs of abuse (mail from 3 different networks in 1 hour)")
-    );
+    assert!(mails[0].header("Subject").contains("deferred: signs of abuse (mail from 3 different networks in 1 hour)"));
     for _ in 0..5 {
         let reply = watching.ann_sends(&[]).await.reply().to_owned();
         assert!(reply.starts_with("450 4.7.1 Mail of ann@acme.example is held back"), "{reply}");

@@ -5,8 +5,8 @@ use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::smtp_sink::{Mail, SmtpSink};
 use crate::main_file;
 use relaykeeper::clock::ManualClock;
+use relaykeeper::daemon;
 use relaykeeper::ledger::Ledger;
-use relaykeeper::notify;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,7 @@ async fn writing(customer: &str, mail: &str) -> Writing {
     let installation = Installation::of(&main, [("acme.toml", acme(customer).as_str())]);
     let running = installation.run();
     let milter = running.start_milter();
-    tokio::spawn(notify::serve(running.engine.clone()));
+    tokio::spawn(daemon::observe(&running.engine));
     Writing { running, milter, sink, folder, installation }
 }
 
@@ -146,7 +146,7 @@ async fn what_was_told_is_not_told_again_after_a_restart() {
     let ledger = Ledger::in_memory(clock.clone(), Duration::from_secs(600));
     let restarted = writing.installation.run_with(ledger, clock);
     let milter = restarted.start_milter();
-    let serving = tokio::spawn(notify::serve(restarted.engine.clone()));
+    let serving = tokio::spawn(daemon::observe(&restarted.engine));
     // It reads the record before it waits for anything.
     tokio::task::yield_now().await;
     assert!(!serving.is_finished());

@@ -1,7 +1,8 @@
-//! What of a transaction people may have to be told: limits that are nearly used up, signs of abuse. And our own mail.
+//! What a transaction reports to the observer: limits that are near or exceeded, signs of abuse. And our own mail.
 
 use super::Transaction;
-use crate::abuse::{Found, Message, OnAbuse, Rules, in_words};
+use crate::abuse::{AbuseSettings, AcceptedMessage, OnAbuse, Suspect, describe};
+use crate::directory::{Subject, SubjectKind};
 use crate::envelope::Sender;
 use crate::ledger::{AcceptedRecipients, LedgerAnswer};
 use crate::policy::{Admission, Admitted, Outcome, Refusal, Verdict};
@@ -23,15 +24,16 @@ impl Transaction {
         (self.secret_headers > 0).then_some((name, self.secret_headers))
     }
 
-    /// Limits that are used up, or nearly.
+    /// Limits that are near or exceeded.
     pub(super) fn take_notice(&self, answer: &LedgerAnswer) {
         let Admission::Admitted(admitted) = &self.admission else { return };
-        let (notices, customer, parties) = (&self.engine.notices, &admitted.customer, &admitted.parties);
+        let Some(observer) = self.engine.observer() else { return };
+        let (customer, parties) = (&admitted.customer, &admitted.parties);
         if !answer.near.is_empty() {
-            notices.after_commit(customer, parties, &answer.near, answer.at);
+            observer.limits_near(customer, parties, &answer.near, answer.at);
         }
         if !answer.over.is_empty() {
-            notices.after_refusal(customer, parties, &answer.over, answer.at);
+            observer.limits_exceeded(customer, parties, &answer.over, answer.at);
         }
     }
 
@@ -41,14 +43,11 @@ impl Transaction {
         if verdict.outcome != Outcome::Accept {
             return;
         }
-        let message = Message {
-            parties: &admitted.parties,
-            client: self.envelope.client,
-            recipients: kept.named,
-            is_marked: self.is_marked,
-        };
-        for found in self.engine.watch.accepted(&message, abuse, self.engine.ledger.now()) {
-            self.tell_of_abuse(admitted, found, abuse);
+        let (parties, client) = (&admitted.parties, self.envelope.client);
+        let message = AcceptedMessage { parties, client, is_marked: self.is_marked };
+        let recipients = kept.named.iter().map(|key| key.0);
+        for suspect in self.engine.watch.accepted(&message, recipients, abuse, self.engine.ledger.now()) {
+            self.report_abuse(admitted, suspect, abuse);
         }
     }
 
@@ -59,13 +58,17 @@ impl Transaction {
             // A client that comes again and again while it is held back must not keep itself held back.
             !matches!(refusal, Refusal::HeldBack { .. } | Refusal::Suspended { .. }) && !refusal.is_failure()
         });
-        if is_sign && let Some(found) = self.engine.watch.refused(&admitted.parties, abuse, self.engine.ledger.now()) {
-            self.tell_of_abuse(admitted, found, abuse);
+        let Some(user) = admitted.parties.user.clone().filter(|_| is_sign) else { return };
+        let subject = Subject { kind: SubjectKind::User, customer: admitted.parties.customer.clone(), name: user };
+        if let Some(suspect) = self.engine.watch.refused(subject, abuse, self.engine.ledger.now()) {
+            self.report_abuse(admitted, suspect, abuse);
         }
     }
 
-    fn tell_of_abuse(&self, admitted: &Admitted, found: Found, abuse: &Rules) {
-        self.engine.notices.abuse(&admitted.customer, found, abuse, self.engine.ledger.now());
+    fn report_abuse(&self, admitted: &Admitted, suspect: Suspect, abuse: &AbuseSettings) {
+        if let Some(observer) = self.engine.observer() {
+            observer.signs_of_abuse(&admitted.customer, suspect, abuse, self.engine.ledger.now());
+        }
     }
 
     /// The refusal, if the user has signs of abuse and is deferred because of them.
@@ -73,7 +76,7 @@ impl Transaction {
         let abuse = self.abuse().filter(|abuse| abuse.on_abuse == OnAbuse::Defer)?;
         let signs = self.engine.watch.signs_of(&admitted.parties, abuse, self.engine.ledger.now());
         let user = admitted.parties.user.clone().filter(|_| !signs.is_empty())?;
-        Some(Refusal::HeldBack { user, why: in_words(&signs, abuse.window).into() })
+        Some(Refusal::HeldBack { user, why: describe(&signs, abuse.window).into() })
     }
 
     /// A letter of ours that the MTA asks about comes from this host with the empty sender.
@@ -82,7 +85,7 @@ impl Transaction {
         *sender == Ok(Sender::Empty) && login.is_empty() && client.is_some_and(|client| client.is_loopback())
     }
 
-    fn abuse(&self) -> Option<&Rules> {
+    fn abuse(&self) -> Option<&AbuseSettings> {
         self.snapshot.settings.abuse.as_ref()
     }
 }
