@@ -11,7 +11,7 @@ use relaykeeper::report::{Level, Logger};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIME: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn connections_wait_until_there_are_descriptors_again() {
@@ -31,12 +31,12 @@ async fn connections_wait_until_there_are_descriptors_again() {
     }
 
     let accepting = tokio::spawn(async move { listener.accept().await.peer() });
-    let line = tokio::task::spawn_blocking(move || log.wait_for("event=cannot-accept-connections", PATIENCE));
+    let line = tokio::task::spawn_blocking(move || log.wait_for("event=cannot-accept-connections", TIME));
     let line = line.await.unwrap().expect("a line about it");
     assert!(line.contains("Too many open files") && line.contains("raise LimitNOFILE"), "{line}");
     assert!(!accepting.is_finished());
 
     drop(hoard);
-    let peer = timeout(PATIENCE, accepting).await.expect("accepted in time").unwrap();
+    let peer = timeout(TIME, accepting).await.expect("accepted in time").unwrap();
     assert_eq!(peer.to_string(), "local");
 }

@@ -3,7 +3,7 @@
 use super::arguments;
 use super::when::{self, Side};
 use super::{DONE, NO, USAGE, ask, done, settings};
-use crate::control::{Answer, Command};
+use crate::control::{Command, Response};
 use crate::orders::Grant;
 use std::path::Path;
 
@@ -32,7 +32,7 @@ pub fn run(grant: &arguments::Grant) -> u8 {
 pub fn list(config: &Path, json: bool) -> u8 {
     let Some(settings) = settings(config) else { return NO };
     match ask(&settings, &Command::Grants) {
-        Ok(Answer::Grants { grants }) => show(&grants, json),
+        Ok(Response::Grants { grants }) => show(&grants, json),
         Ok(other) => super::unexpected(&other),
         Err(code) => code,
     }

@@ -17,7 +17,7 @@ mod when;
 pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 
 use crate::config::{self, Look, Settings};
-use crate::control::{self, Answer};
+use crate::control::{self, Response};
 use crate::directory::SubjectKind;
 use crate::session::Snapshot;
 use std::io::IsTerminal;
@@ -95,7 +95,7 @@ fn store_folder(path: &Path) -> Option<PathBuf> {
 }
 
 /// Asks the daemon; an exit code if it cannot be reached.
-fn ask(settings: &Settings, command: &control::Command) -> Result<Answer, u8> {
+fn ask(settings: &Settings, command: &control::Command) -> Result<Response, u8> {
     control::ask(settings.listen.control.as_ref(), command).map_err(|error| {
         eprintln!("relaykeeper: {error}");
         UNREACHABLE
@@ -103,18 +103,18 @@ fn ask(settings: &Settings, command: &control::Command) -> Result<Answer, u8> {
 }
 
 /// Says how it went; in JSON as an object of `done` and `words`.
-fn done(answer: Result<Answer, u8>, json: bool) -> u8 {
+fn done(answer: Result<Response, u8>, json: bool) -> u8 {
     let told = |done: bool, words: &str| println!("{}", serde_json::json!({ "done": done, "words": words }));
     match answer {
-        Ok(Answer::Done { words }) if json => {
+        Ok(Response::Done { words }) if json => {
             told(true, &words);
             DONE
         }
-        Ok(Answer::No { words }) if json => {
+        Ok(Response::No { words }) if json => {
             told(false, &words);
             NO
         }
-        Ok(Answer::Done { words }) => {
+        Ok(Response::Done { words }) => {
             println!("{words}");
             DONE
         }
@@ -124,9 +124,9 @@ fn done(answer: Result<Answer, u8>, json: bool) -> u8 {
 }
 
 /// Anything but what was asked for: a no, and why.
-fn unexpected(answer: &Answer) -> u8 {
+fn unexpected(answer: &Response) -> u8 {
     match answer {
-        Answer::No { words } => eprintln!("relaykeeper: {words}"),
+        Response::No { words } => eprintln!("relaykeeper: {words}"),
         _ => eprintln!("relaykeeper: the daemon gave an answer to another question; is it of the same version?"),
     }
     NO

@@ -2,7 +2,7 @@
 
 use super::arguments::Quota;
 use super::{DONE, NO, ask, settings};
-use crate::control::{Answer, Command, Top, Usage, UsageOfLimit};
+use crate::control::{Command, Response, Top, Usage, UsageOfLimit};
 use crate::directory::LimitName;
 use crate::ledger::MissingNode;
 use serde_json::json;
@@ -13,7 +13,7 @@ pub fn run(command: &Quota) -> u8 {
         Quota::Show { config, names, json } => {
             let Some(settings) = settings(&config.config) else { return NO };
             match ask(&settings, &Command::QuotaShow { names: names.clone() }) {
-                Ok(Answer::Usage { usage }) => show(&usage, *json),
+                Ok(Response::Usage { usage }) => show(&usage, *json),
                 Ok(other) => super::unexpected(&other),
                 Err(code) => code,
             }
@@ -22,7 +22,7 @@ pub fn run(command: &Quota) -> u8 {
             let Some(settings) = settings(&config.config) else { return NO };
             let limits = if limits.is_empty() { LimitName::ALL.to_vec() } else { limits.clone() };
             match ask(&settings, &Command::QuotaTop { limits, most: usize::from(*most) }) {
-                Ok(Answer::Top { top, missing }) => show_top(&top, &missing, *json),
+                Ok(Response::Top { top, missing }) => show_top(&top, &missing, *json),
                 Ok(other) => super::unexpected(&other),
                 Err(code) => code,
             }

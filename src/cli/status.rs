@@ -1,7 +1,7 @@
 //! `status` and `reload`, answered by the running daemon.
 
 use super::{DONE, NO, ask, settings};
-use crate::control::{Answer, Command, Status};
+use crate::control::{Command, Response, Status};
 use crate::orders::Suspension;
 use std::fmt::Write;
 use std::path::Path;
@@ -12,7 +12,7 @@ const MAX_SUSPENDED: usize = 20;
 pub fn run(config: &Path, json: bool) -> u8 {
     let Some(settings) = settings(config) else { return NO };
     match ask(&settings, &Command::Status) {
-        Ok(Answer::Status { status }) => {
+        Ok(Response::Status { status }) => {
             match serde_json::to_string_pretty(&status) {
                 Ok(text) if json => println!("{text}"),
                 _ => print!("{}", to_text(&status)),

@@ -1,6 +1,6 @@
 //! The administrator's side of the control socket.
 
-use super::protocol::{Answer, Command, MAX_LINE};
+use super::protocol::{Command, MAX_LINE, Response};
 use crate::listen::ListenAddress;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -24,7 +24,7 @@ pub enum ControlError {
 ///
 /// # Errors
 /// When it cannot be reached, or does not answer.
-pub fn ask(address: Option<&ListenAddress>, command: &Command) -> Result<Answer, ControlError> {
+pub fn ask(address: Option<&ListenAddress>, command: &Command) -> Result<Response, ControlError> {
     let address = address.ok_or(ControlError::NoAddress)?;
     let line =
         talk(address, command).map_err(|error| ControlError::Unreachable { address: address.to_string(), error })?;

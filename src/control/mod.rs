@@ -1,4 +1,4 @@
-//! The control socket: how the commands of an administrator reach the running daemon. One request and one answer a
+//! The control socket: how the commands of an administrator reach the running daemon. One request and one response a
 //! line, in JSON; the protocol is between one relaykeeper and itself, and may change with any version.
 
 mod client;
@@ -10,7 +10,7 @@ mod status;
 mod suspend;
 
 pub use client::{ControlError, ask};
-pub use protocol::{Answer, Command, MAX_LINE};
+pub use protocol::{Command, MAX_LINE, Response};
 pub use quota::{QuotaError, Top, Usage, UsageOfLimit, find_subject, top, usage};
 pub use service::{ControlService, Reload};
 pub use status::Status;

@@ -52,7 +52,7 @@ pub enum Command {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "answer")]
-pub enum Answer {
+pub enum Response {
     Usage {
         usage: Vec<Usage>,
     },

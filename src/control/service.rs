@@ -1,18 +1,16 @@
 //! The daemon's side of the control socket.
 
-use super::protocol::{Answer, Command, MAX_LINE};
+use super::protocol::{Command, MAX_LINE, Response};
 use super::quota::{find_subject, top, usage};
 use super::status::Status;
 use crate::audit::Action;
 use crate::audit::{Actor, Instruction};
+use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Protocol, Service, Shares, serve_stream};
 use crate::session::Engine;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
-
-/// How long an administrator's command may take to come in.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request to read the configuration again; answered with what there is to say, good or bad.
 #[derive(Debug)]
@@ -27,44 +25,89 @@ pub struct ControlService {
     pub(super) engine: Arc<Engine>,
     reload: mpsc::Sender<Reload>,
     started: Instant,
+    faults: FaultLog,
 }
 
-impl ControlService {
-    pub fn new(engine: Arc<Engine>, reload: mpsc::Sender<Reload>) -> ControlService {
-        ControlService { engine, reload, started: Instant::now() }
+/// A connection of an administrator: one command a line.
+pub struct ControlConnection {
+    service: Arc<ControlService>,
+    who: Actor,
+}
+
+/// A line without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed request: longer than {MAX_LINE} bytes")]
+pub struct LineTooLong;
+
+impl Service for ControlService {
+    type Connection = ControlConnection;
+
+    const SHARES: Shares = Shares::of(32);
+
+    fn open(self: &Arc<Self>, origin: Origin) -> ControlConnection {
+        let who = origin.process.map_or(Actor::Unknown, |process| Actor::of_uid(process.uid));
+        ControlConnection { service: self.clone(), who }
     }
 
-    /// Answers one connection: one command a line, until it is closed. `who` is at its other end.
-    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin, who: Actor) {
-        let (reading, mut writing) = tokio::io::split(stream);
-        let mut lines = BufReader::new(reading);
-        loop {
-            let mut line = String::new();
-            let mut bounded = (&mut lines).take(MAX_LINE as u64);
-            let read = bounded.read_line(&mut line);
-            match tokio::time::timeout(PATIENCE, read).await {
-                Ok(Ok(length)) if length > 0 => {}
-                _ => return,
+    fn faults(&self) -> &FaultLog {
+        &self.faults
+    }
+}
+
+impl Protocol for ControlConnection {
+    type Error = LineTooLong;
+
+    const BOUNDS: Bounds = Bounds {
+        request_timeout: Duration::from_secs(10),
+        response_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(10),
+        idle_buffer: 1024,
+        gather_responses: false,
+        one_write_per_request: true,
+        secret_responses: false,
+    };
+
+    fn frame(input: &[u8], searched: usize) -> Result<Frame, LineTooLong> {
+        match memchr::memchr(b'\n', &input[searched..]) {
+            Some(at) if searched + at < MAX_LINE => {
+                Ok(Frame::Complete { content: 0..searched + at, length: searched + at + 1 })
             }
-            let answer = match serde_json::from_str(&line) {
-                Ok(command) => self.answer(command, &who).await,
-                Err(error) => Answer::No { words: format!("not a command of this version: {error}") },
-            };
-            let Ok(mut text) = serde_json::to_string(&answer) else { return };
-            text.push('\n');
-            if writing.write_all(text.as_bytes()).await.is_err() {
-                return;
-            }
+            None if input.len() < MAX_LINE => Ok(Frame::Partial { missing: input.len() }),
+            _ => Err(LineTooLong),
         }
     }
 
-    async fn answer(&self, command: Command, who: &Actor) -> Answer {
+    async fn respond(&mut self, line: &[u8], output: &mut Vec<u8>) -> Result<Next, LineTooLong> {
+        let response = match serde_json::from_slice(line) {
+            Ok(command) => self.service.answer(command, &self.who).await,
+            Err(error) => Response::No { words: format!("not a command of this version: {error}") },
+        };
+        match serde_json::to_writer(&mut *output, &response) {
+            Ok(()) => output.push(b'\n'),
+            Err(_) => return Ok(Next::Close),
+        }
+        Ok(Next::Continue)
+    }
+}
+
+impl ControlService {
+    pub fn new(engine: Arc<Engine>, reload: mpsc::Sender<Reload>) -> Arc<ControlService> {
+        let faults = FaultLog::new("control", &engine.log);
+        Arc::new(ControlService { engine, reload, started: Instant::now(), faults })
+    }
+
+    /// Serves one connection until it is closed.
+    pub async fn serve_connection(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, origin: Origin) {
+        serve_stream(stream, origin, self.open(origin), &self.faults).await;
+    }
+
+    async fn answer(&self, command: Command, who: &Actor) -> Response {
         match command {
             Command::QuotaShow { names } => self.quota_show(&names).await,
             Command::QuotaReset { name, why } => self.quota_reset(&name, self.instruction(who, why)).await,
             Command::QuotaTop { limits, most } => match top(&limits, most, &self.engine).await {
-                Ok((top, missing)) => Answer::Top { top, missing },
-                Err(error) => Answer::No { words: error.to_string() },
+                Ok((top, missing)) => Response::Top { top, missing },
+                Err(error) => Response::No { words: error.to_string() },
             },
             Command::Grant { name, limit, more, until, why } => {
                 self.grant(&name, limit, more, until, self.instruction(who, why)).await
@@ -72,7 +115,7 @@ impl ControlService {
             Command::Grants => self.grants(),
             Command::Suspend { kind, name, why } => self.suspend(kind, &name, self.instruction(who, why)).await,
             Command::Resume { kind, name, why } => self.resume(kind, &name, self.instruction(who, why)).await,
-            Command::Status => Answer::Status { status: Box::new(Status::of(&self.engine, self.started.elapsed())) },
+            Command::Status => Response::Status { status: Box::new(Status::of(&self.engine, self.started.elapsed())) },
             Command::Reload { why } => self.reload(who, why).await,
         }
     }
@@ -81,7 +124,7 @@ impl ControlService {
         Instruction { by: who.clone(), at: self.engine.wall_time(), why }
     }
 
-    async fn quota_show(&self, names: &[String]) -> Answer {
+    async fn quota_show(&self, names: &[String]) -> Response {
         let snapshot = self.engine.snapshot();
         let mut all = Vec::with_capacity(names.len());
         for name in names {
@@ -91,43 +134,43 @@ impl ControlService {
             };
             match found {
                 Ok(usage) => all.push(usage),
-                Err(error) => return Answer::No { words: error.to_string() },
+                Err(error) => return Response::No { words: error.to_string() },
             }
         }
-        Answer::Usage { usage: all }
+        Response::Usage { usage: all }
     }
 
-    async fn quota_reset(&self, name: &str, order: Instruction) -> Answer {
+    async fn quota_reset(&self, name: &str, order: Instruction) -> Response {
         let snapshot = self.engine.snapshot();
         let subject = match find_subject(name, &snapshot.directory) {
             Ok((subject, _)) => subject,
-            Err(error) => return Answer::No { words: error.to_string() },
+            Err(error) => return Response::No { words: error.to_string() },
         };
         let (administration, action) = (&self.engine.administration, Action::QuotaReset { subject: subject.clone() });
         let receipt = match administration.record(order.clone(), action).await {
             Ok(receipt) => receipt,
-            Err(error) => return Answer::No { words: error.to_string() },
+            Err(error) => return Response::No { words: error.to_string() },
         };
         if let Err(error) = self.engine.ledger.reset(&subject, &order.why).await {
             let mut words = error.to_string();
             if let Err(error) = administration.record_failure(order, &receipt, words.clone()).await {
                 words = format!("{words}; and that could not be recorded: {error}");
             }
-            return Answer::No { words };
+            return Response::No { words };
         }
         self.log_order("quota-reset", &subject, &order, &receipt);
-        Answer::Done { words: format!("{} {}: its counts begin anew", subject.kind.key(), subject.name) }
+        Response::Done { words: format!("{} {}: its counts begin anew", subject.kind.key(), subject.name) }
     }
 
-    async fn reload(&self, who: &Actor, why: String) -> Answer {
+    async fn reload(&self, who: &Actor, why: String) -> Response {
         let (answer, outcome) = oneshot::channel();
         if self.reload.send(Reload { by: who.clone(), why, answer }).await.is_err() {
-            return Answer::No { words: "the daemon is stopping".to_owned() };
+            return Response::No { words: "the daemon is stopping".to_owned() };
         }
         match outcome.await {
-            Ok(Ok(words)) => Answer::Done { words },
-            Ok(Err(words)) => Answer::No { words },
-            Err(_) => Answer::No { words: "the daemon is stopping".to_owned() },
+            Ok(Ok(words)) => Response::Done { words },
+            Ok(Err(words)) => Response::No { words },
+            Err(_) => Response::No { words: "the daemon is stopping".to_owned() },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `user suspend`, `customer suspend`, and the end of both.
 
-use super::protocol::Answer;
+use super::protocol::Response;
 use super::quota::find_subject;
 use super::service::ControlService;
 use crate::administration::Receipt;
@@ -10,10 +10,10 @@ use crate::envelope::Address;
 use crate::report::{Level, LogLine};
 
 impl ControlService {
-    pub(super) async fn suspend(&self, kind: SubjectKind, name: &str, order: Instruction) -> Answer {
+    pub(super) async fn suspend(&self, kind: SubjectKind, name: &str, order: Instruction) -> Response {
         let subject = match find(kind, name, &self.engine.snapshot().directory) {
             Ok(subject) => subject,
-            Err(words) => return Answer::No { words },
+            Err(words) => return Response::No { words },
         };
         match self.engine.administration.suspend(subject.clone(), order.clone()).await {
             Ok(completed) => {
@@ -21,24 +21,24 @@ impl ControlService {
                 let again =
                     completed.outcome.map_or_else(String::new, |before| format!(" (since {} already)", before.since));
                 let words = format!("{} {} is suspended{again}: all its mail is refused", kind.key(), subject.name);
-                Answer::Done { words }
+                Response::Done { words }
             }
-            Err(error) => Answer::No { words: error.to_string() },
+            Err(error) => Response::No { words: error.to_string() },
         }
     }
 
-    pub(super) async fn resume(&self, kind: SubjectKind, name: &str, order: Instruction) -> Answer {
+    pub(super) async fn resume(&self, kind: SubjectKind, name: &str, order: Instruction) -> Response {
         let found = find(kind, name, &self.engine.snapshot().directory);
         let subject = match self.suspended_by_name(kind, name).map_or(found, Ok) {
             Ok(subject) => subject,
-            Err(words) => return Answer::No { words },
+            Err(words) => return Response::No { words },
         };
         match self.engine.administration.resume(subject.clone(), order.clone()).await {
             Ok(completed) => {
                 self.log_order("resume", &subject, &order, &completed.receipt);
-                Answer::Done { words: format!("{} {} may send again", kind.key(), subject.name) }
+                Response::Done { words: format!("{} {} may send again", kind.key(), subject.name) }
             }
-            Err(error) => Answer::No { words: error.to_string() },
+            Err(error) => Response::No { words: error.to_string() },
         }
     }
 

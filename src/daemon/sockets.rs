@@ -1,11 +1,8 @@
 //! The sockets of the configuration, bound all together or not at all.
 
 use crate::config::Listen;
-use crate::listen::{BindError, ListenAddress, Listener, SocketOptions, Stream, bind};
+use crate::listen::{BindError, ListenAddress, Listener, SocketOptions, bind};
 use crate::report::Logger;
-use std::future::Future;
-use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
 
 /// What the daemon listens on.
 #[derive(Debug)]
@@ -38,33 +35,5 @@ impl Sockets {
                 .map(|address| bind(address, &administrators, "listen.control", log))
                 .transpose()?,
         })
-    }
-}
-
-/// Serves up to `most` connections at once until told to stop accepting; those that are open go on.
-pub(super) async fn accept<F>(
-    mut listener: Listener,
-    most: usize,
-    mut stop: watch::Receiver<bool>,
-    serve: impl Fn(Stream) -> F,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let permits = Arc::new(Semaphore::new(most));
-    loop {
-        let next = async {
-            // Never closed: acquiring cannot fail.
-            let permit = permits.clone().acquire_owned().await.ok();
-            (listener.accept().await, permit)
-        };
-        let (stream, permit) = tokio::select! {
-            next = next => next,
-            _ = stop.wait_for(|stop| *stop) => return,
-        };
-        let service = serve(stream);
-        tokio::spawn(async move {
-            service.await;
-            drop(permit);
-        });
     }
 }

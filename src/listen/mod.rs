@@ -1,17 +1,37 @@
 //! Sockets: where relaykeeper listens, and the connections that come in there.
 //!
-//! A [`ListenAddress`] is parsed from the configuration, [`bind()`] makes a [`Listener`] of it, and that gives
-//! [`Stream`]s, for every protocol in the same way.
+//! ```text
+//!   address     the spelling of an address
+//!   bind        an address → a listener           unix_socket: its file
+//!   accept      a listener → streams              stream: one connection, TCP or unix
+//!   server      accepts for a service, until a stop
+//!     ├─ seats      how many connections, in all and for one peer
+//!     └─ framed     one connection: requests in, responses out
+//!          ├─ input      what was received
+//!          ├─ deadlines  how long it may take
+//!          └─ fault      why it was closed
+//! ```
+//!
+//! A [`Service`] gives each connection a [`Protocol`], which finds requests and answers them; all the rest is done here, in
+//! the same way for every protocol.
 
 pub mod accept;
 pub mod address;
 pub mod bind;
-pub mod patience;
+mod deadlines;
+mod fault;
+mod framed;
+mod input;
+mod seats;
+mod server;
 mod stream;
 mod unix_socket;
 
 pub use accept::Listener;
 pub use address::{InvalidAddress, ListenAddress};
 pub use bind::{BindError, SocketOptions, bind};
-pub use patience::{Impatience, Patience, write_in_time};
-pub use stream::{Peer, Stream};
+pub use fault::FaultLog;
+pub use framed::{Bounds, Frame, Next, Protocol};
+pub use seats::Shares;
+pub use server::{Phase, Service, serve, serve_stream};
+pub use stream::{Origin, Peer, Process, Stream};

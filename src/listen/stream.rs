@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -27,11 +28,44 @@ impl fmt::Display for Peer {
     }
 }
 
+/// A process of this machine, as the kernel knows it (SO_PEERCRED, unix(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// In this process's own PID namespace: it tells the processes of several containers apart. None: the kernel cannot
+    /// say, as the process is in a namespace that is not visible from here.
+    pub pid: Option<NonZeroU32>,
+    /// The effective user when it connected.
+    pub uid: u32,
+}
+
+/// Where a connection comes from: its peer, and the process over a unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub peer: Peer,
+    pub process: Option<Process>,
+}
+
+impl From<Peer> for Origin {
+    fn from(peer: Peer) -> Origin {
+        Origin { peer, process: None }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.process {
+            None => self.peer.fmt(f),
+            Some(Process { pid: Some(pid), uid }) => write!(f, "local process {pid} (uid {uid})"),
+            Some(Process { pid: None, uid }) => write!(f, "a local process of uid {uid}"),
+        }
+    }
+}
+
 /// A connection that was accepted.
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
-    peer: Peer,
+    origin: Origin,
     acknowledge: Acknowledge,
 }
 
@@ -61,25 +95,31 @@ impl Stream {
     pub fn tcp(socket: TcpStream, peer: IpAddr) -> Stream {
         // A connection whose other end is already gone may refuse; the first read will tell.
         let _ = socket.set_nodelay(true);
-        Stream { socket: Socket::Tcp(socket), peer: Peer::Ip(peer.to_canonical()), acknowledge: Acknowledge::AtOnceDue }
+        let origin = Peer::Ip(peer.to_canonical()).into();
+        Stream { socket: Socket::Tcp(socket), origin, acknowledge: Acknowledge::AtOnceDue }
     }
 
     /// A connection over a unix socket.
     pub fn unix(socket: UnixStream) -> Stream {
-        Stream { socket: Socket::Unix(socket), peer: Peer::Local, acknowledge: Acknowledge::Late }
+        let process = socket.peer_cred().ok().map(|credentials| Process {
+            pid: credentials.pid().and_then(|pid| u32::try_from(pid).ok()).and_then(NonZeroU32::new),
+            uid: credentials.uid(),
+        });
+        Stream {
+            socket: Socket::Unix(socket),
+            origin: Origin { peer: Peer::Local, process },
+            acknowledge: Acknowledge::Late,
+        }
     }
 
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
-        self.peer
+        self.origin.peer
     }
 
-    /// The user whose process is at the other end of a unix socket, as the kernel knows it (SO_PEERCRED, unix(7)).
-    pub fn peer_uid(&self) -> Option<u32> {
-        match &self.socket {
-            Socket::Unix(socket) => socket.peer_cred().ok().map(|credentials| credentials.uid()),
-            Socket::Tcp(_) => None,
-        }
+    /// Who is at the other end, as exactly as the kernel knows.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Leaves acknowledgements to the kernel. Right for protocols whose requests come in one piece and are answered

@@ -1,9 +1,8 @@
-//! Commands of the milter protocol, read from their frames without a copy.
+//! Commands of the milter protocol, read from their packets without a copy.
 //!
 //! The commands and their data are those of libmilter's `mfdef.h`; strings end with a NUL.
 
-use super::frames::Frame;
-use super::trouble::Trouble;
+use super::error::MilterError;
 use crate::envelope::canonical_ip;
 use std::net::IpAddr;
 
@@ -58,11 +57,13 @@ pub(super) struct Caller {
 }
 
 impl Command<'_> {
+    /// Reads a packet: the command byte and its data.
+    ///
     /// # Errors
     /// The data are not those of the command.
-    pub fn parse(frame: Frame<'_>) -> Result<Command<'_>, Trouble> {
-        let Frame { command, data } = frame;
-        parse(command, data).ok_or(Trouble::Senseless(command))
+    pub fn parse(packet: &[u8]) -> Result<Command<'_>, MilterError> {
+        let Some((&command, data)) = packet.split_first() else { return Err(MilterError::Length(0)) };
+        parse(command, data).ok_or(MilterError::InvalidData(command))
     }
 }
 
@@ -151,10 +152,6 @@ fn caller(data: &[u8]) -> Option<Caller> {
 mod tests {
     use super::*;
 
-    fn parsed(content: &[u8]) -> Result<Command<'_>, Trouble> {
-        Command::parse(Frame { command: content[0], data: &content[1..] })
-    }
-
     fn caller_of(data: &[u8]) -> Option<(String, u16)> {
         let Caller { address, port } = caller(data)?;
         Some((address.map_or_else(|| "unknown".to_owned(), |address| address.to_string()), port))
@@ -178,14 +175,17 @@ mod tests {
 
     #[test]
     fn arguments_are_split_at_their_ends() {
-        let mail = parsed(b"M<a@b.example>\0SIZE=9\0RET=HDRS\0").unwrap();
+        let mail = Command::parse(b"M<a@b.example>\0SIZE=9\0RET=HDRS\0").unwrap();
         assert_eq!(mail, Command::Mail { sender: b"<a@b.example>", parameters: b"SIZE=9\0RET=HDRS\0" });
-        assert_eq!(parsed(b"LSubject\0 hello\0").unwrap(), Command::Header { name: b"Subject", value: b" hello" });
+        assert_eq!(
+            Command::parse(b"LSubject\0 hello\0").unwrap(),
+            Command::Header { name: b"Subject", value: b" hello" }
+        );
         assert_eq!(declared_size(b"RET=HDRS\0size=9\0"), Some(9));
         assert_eq!(declared_size(b"XSIZE=9\0SIZE\0"), None);
         assert_eq!(declared_size(b"SIZE=99999999999999999999\0SIZE=1\0"), None);
         for bad in [&b"M"[..], b"Mabc", b"R", b"H", b"Lname\0value", b"O\0\0\0\x06", b"D"] {
-            assert_eq!(parsed(bad), Err(Trouble::Senseless(bad[0])));
+            assert_eq!(Command::parse(bad), Err(MilterError::InvalidData(bad[0])));
         }
     }
 }

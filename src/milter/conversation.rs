@@ -1,11 +1,12 @@
 //! One milter connection, from commands to answers.
 
 use super::command::{Command, declared_size};
+use super::error::MilterError;
 use super::macros::{Macros, text};
 use super::negotiation::{Agreed, Needs, negotiate};
 use super::session::{Change, End, MilterSession};
-use super::trouble::Trouble;
 use crate::envelope::{Reply, ReplyClass};
+use crate::listen::Next;
 use crate::session::Engine;
 use indymilter::message::reply::Reply as Packet;
 use indymilter::{Actions, ProtoOpts};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 /// What was agreed upon, and the SMTP session that is open.
 ///
 /// Commands that come out of order (no MTA sends them) are passed over without an answer, as libmilter does.
-pub(super) struct Conversation {
+pub struct Conversation {
     engine: Arc<Engine>,
     needs: Needs,
     agreed: Option<Agreed>,
@@ -23,15 +24,8 @@ pub(super) struct Conversation {
     session: Option<MilterSession>,
 }
 
-/// Whether the connection goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    GoesOn,
-    Over,
-}
-
 impl Conversation {
-    pub fn new(engine: Arc<Engine>, needs: Needs) -> Conversation {
+    pub(super) fn new(engine: Arc<Engine>, needs: Needs) -> Conversation {
         Conversation { engine, needs, agreed: None, macros: Macros::default(), session: None }
     }
 
@@ -39,17 +33,17 @@ impl Conversation {
     ///
     /// # Errors
     /// The other end is no MTA that can be talked to.
-    pub async fn hear(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Result<Flow, Trouble> {
+    pub(super) async fn hear(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Result<Next, MilterError> {
         if command == Command::Quit {
             self.end_session();
-            return Ok(Flow::Over);
+            return Ok(Next::Close);
         }
         let Some(agreed) = self.agreed else {
-            let Command::Negotiate(offer) = command else { return Err(Trouble::NotNegotiated) };
+            let Command::Negotiate(offer) = command else { return Err(MilterError::NotNegotiated) };
             let (agreed, answer) = negotiate(offer, self.needs)?;
             self.agreed = Some(agreed);
             write(out, answer);
-            return Ok(Flow::GoesOn);
+            return Ok(Next::Continue);
         };
         match (command, &mut self.session) {
             (Command::Macros { stage, definitions }, _) => self.macros.learn(stage, definitions),
@@ -64,11 +58,11 @@ impl Conversation {
             self.end_session();
             self.macros = Macros::default();
         }
-        Ok(Flow::GoesOn)
+        Ok(Next::Continue)
     }
 
     /// Whether the negotiation is over.
-    pub fn has_begun(&self) -> bool {
+    pub(super) fn has_begun(&self) -> bool {
         self.agreed.is_some()
     }
 
@@ -80,7 +74,7 @@ impl Conversation {
     }
 }
 
-/// A connection that was lost, or that made trouble.
+/// A connection that was lost, or closed because of an error.
 impl Drop for Conversation {
     fn drop(&mut self) {
         self.end_session();

@@ -1,12 +1,12 @@
 //! The milter protocol, for Postfix and Sendmail alike.
 //!
 //! ```text
-//!   service        sockets, time limits
-//!     ├─ frames         bytes → frames, bounded
-//!     ├─ command        a frame → what the MTA says
-//!     └─ conversation   what it says → answers
+//!   service        connections, as `listen` serves them
+//!     ├─ frames         bytes → packets, bounded
+//!     ├─ command        a packet → a command of the MTA
+//!     └─ conversation   commands → responses
 //!          ├─ negotiation   which steps and actions
-//!          ├─ macros        what else it tells
+//!          ├─ macros        what else the MTA says
 //!          └─ session       the SMTP session and its transaction
 //! ```
 //!
@@ -15,11 +15,11 @@
 
 mod command;
 mod conversation;
+mod error;
 mod frames;
 mod macros;
 mod negotiation;
 mod service;
 mod session;
-mod trouble;
 
 pub use service::MilterService;

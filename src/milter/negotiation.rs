@@ -1,8 +1,8 @@
 //! What is agreed upon with an MTA: only the steps and actions that the configuration needs.
 
 use super::command::Offer;
+use super::error::MilterError;
 use super::macros;
-use super::trouble::Trouble;
 use indymilter::message::PROTOCOL_VERSION;
 use indymilter::message::reply::Reply;
 use indymilter::{Actions, ProtoOpts};
@@ -39,9 +39,9 @@ impl Agreed {
 
 /// # Errors
 /// The MTA is too old.
-pub(super) fn negotiate(offer: Offer, needs: Needs) -> Result<(Agreed, Reply), Trouble> {
+pub(super) fn negotiate(offer: Offer, needs: Needs) -> Result<(Agreed, Reply), MilterError> {
     if offer.version < 2 {
-        return Err(Trouble::TooOld(offer.version));
+        return Err(MilterError::TooOld(offer.version));
     }
     let offered = Actions::from_bits_truncate(offer.actions);
     // Protocol versions before 6 know fewer steps to leave out: such an MTA sends the rest, and is answered.

@@ -1,7 +1,7 @@
 //! The transactions of smtpd processes. Postfix tells of a transaction's end only when it is accepted; of all others
 //! only a new instance of the same smtpd tells, or silence.
 
-use super::answer::Answer;
+use super::action::Action;
 use super::request::BadRequest;
 use crate::config::CountAt;
 use crate::listen::Peer;
@@ -55,7 +55,7 @@ pub(super) enum State {
     Nothing,
     Open(Box<Transaction>),
     /// The END-OF-MESSAGE was answered so: it is answered so again when Postfix did not get it.
-    Ended(Answer),
+    Ended(Action),
 }
 
 impl Instances {

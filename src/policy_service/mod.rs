@@ -1,6 +1,6 @@
 //! Postfix's policy delegation protocol (SMTPD_POLICY_README): requests of `name=value` lines, answered with one action.
 
-mod answer;
+mod action;
 mod connections;
 mod instances;
 mod request;

@@ -31,25 +31,19 @@ pub struct Request<'a> {
     pub policy_context: &'a str,
 }
 
-/// Why a request gets no answer.
+/// Why a request gets no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
-    #[error("a line is not of the form name=value")]
+    #[error("malformed request: a line is not of the form name=value")]
     NotAnAttribute,
-    #[error("it is not a request=smtpd_access_policy")]
+    #[error("malformed request: not a request=smtpd_access_policy")]
     NotAPolicyRequest,
-    #[error("it is longer than {MAX_REQUEST} bytes")]
+    #[error("malformed request: longer than {MAX_REQUEST} bytes")]
     TooLong,
-    #[error("the attribute {0} is missing")]
+    #[error("malformed request: the attribute {0} is missing")]
     Missing(&'static str),
-    #[error("the attribute instance is longer than {MAX_INSTANCE} bytes")]
+    #[error("malformed request: the attribute instance is longer than {MAX_INSTANCE} bytes")]
     InstanceTooLong,
-    #[error("it was not completed in time")]
-    TooSlow,
-    #[error("the answer was not taken in time")]
-    NotTaken,
-    #[error("the connection was closed in its midst")]
-    CutOff,
     #[error("too many smtpd processes at once")]
     TooManyInstances,
 }

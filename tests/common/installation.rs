@@ -8,7 +8,7 @@ use relaykeeper::config::{self, Loaded};
 use relaykeeper::control::find_subject;
 use relaykeeper::directory::{LimitName, Subject, SubjectKind};
 use relaykeeper::ledger::{Ledger, LimitUsage};
-use relaykeeper::listen::{Peer, SocketOptions, bind};
+use relaykeeper::listen::{self, Peer, Phase, SocketOptions, bind};
 use relaykeeper::milter::MilterService;
 use relaykeeper::policy_service::PolicyService;
 use relaykeeper::report::sink::memory::{Memory, MemoryLines};
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// Where every test's time begins: 2027-01-15 08:00:00 UTC.
 pub const START: Moment = Moment::from_seconds(1_800_000_000);
@@ -111,8 +111,7 @@ pub struct Running {
 /// A milter service on a unix socket, until dropped.
 pub struct Milter {
     pub path: PathBuf,
-    pub stop_accepting: watch::Sender<bool>,
-    pub stop: Option<oneshot::Sender<()>>,
+    pub phase: watch::Sender<Phase>,
     pub task: tokio::task::JoinHandle<()>,
 }
 
@@ -126,10 +125,9 @@ impl Running {
         let address = format!("unix:{}", path.display()).parse().unwrap();
         let listener = bind(&address, &SocketOptions::default(), "listen.milter", &self.engine.log).unwrap();
         let service = MilterService::new(self.engine.clone(), policy_too);
-        let (stop_accepting, accepting) = watch::channel(false);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move { service.serve(listener, accepting, stopped).await });
-        Milter { path, stop_accepting, stop: Some(stop), task }
+        let phase = watch::Sender::default();
+        let task = tokio::spawn(listen::serve(service, listener, phase.subscribe()));
+        Milter { path, phase, task }
     }
 
     /// An smtpd process of this machine.

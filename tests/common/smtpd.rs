@@ -101,7 +101,7 @@ impl Smtpd {
     pub fn connect(service: &Arc<PolicyService>, peer: Peer, pid: u32) -> Smtpd {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let service = service.clone();
-        let service = tokio::spawn(async move { service.serve(theirs, peer).await });
+        let service = tokio::spawn(async move { service.serve_connection(theirs, peer).await });
         Smtpd { stream: ours, service, pid, messages: 0 }
     }
 

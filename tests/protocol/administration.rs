@@ -4,8 +4,8 @@ use crate::common::installation::{Installation, Running};
 use crate::common::smtpd::Mail;
 use crate::common::soon;
 use crate::main_file;
-use relaykeeper::audit::Actor;
 use relaykeeper::control::ControlService;
+use relaykeeper::listen::{Origin, Peer, Process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::mpsc;
@@ -33,7 +33,9 @@ impl Administrator {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (reload, _) = mpsc::channel(1);
         let service = ControlService::new(running.engine.clone(), reload);
-        tokio::spawn(async move { service.serve(theirs, Actor::User { uid: 4711, name: String::new() }).await });
+        let process = Some(Process { pid: None, uid: 4711 });
+        let origin = Origin { process, ..Peer::Local.into() };
+        tokio::spawn(async move { service.serve_connection(theirs, origin).await });
         Administrator { stream: BufReader::new(ours) }
     }
 

@@ -4,7 +4,6 @@ use crate::common::installation::Running;
 use crate::installation;
 use relaykeeper::listen::Peer;
 use relaykeeper::milter::MilterService;
-use std::future::pending;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
@@ -16,7 +15,7 @@ const HELO: &[u8] = b"\0\0\0\x11Hmx.acme.example\0";
 fn connect(running: &Running, room: usize) -> (DuplexStream, JoinHandle<()>) {
     let service = MilterService::new(running.engine.clone(), true);
     let (mta, stream) = tokio::io::duplex(room);
-    (mta, tokio::spawn(async move { service.serve_connection(stream, Peer::Local, pending()).await }))
+    (mta, tokio::spawn(async move { service.serve_connection(stream, Peer::Local).await }))
 }
 
 async fn negotiated(running: &Running) -> (DuplexStream, JoinHandle<()>) {
@@ -26,8 +25,8 @@ async fn negotiated(running: &Running) -> (DuplexStream, JoinHandle<()>) {
     (mta, connection)
 }
 
-fn dropped(running: &Running) -> Vec<String> {
-    running.log_lines().into_iter().filter(|line| line.contains("dropped a milter connection from local: ")).collect()
+fn closed(running: &Running) -> Vec<String> {
+    running.log_lines().into_iter().filter(|line| line.contains("milter connection from local closed: ")).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,7 +34,11 @@ async fn who_never_says_anything_is_dropped() {
     let running = installation("").run();
     let (_mta, connection) = connect(&running, 1024);
     tokio::time::timeout(Duration::from_secs(31), connection).await.unwrap().unwrap();
-    assert!(dropped(&running)[0].ends_with("a frame was not completed in time"), "{:?}", dropped(&running));
+    assert!(
+        closed(&running)[0].ends_with("timed out: a request was not completed within 30 s"),
+        "{:?}",
+        closed(&running)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +57,7 @@ async fn a_frame_has_to_be_completed_in_time() {
         () = trickle => panic!("a frame in 85 s was taken"),
         ended = connection => ended.unwrap(),
     }
-    assert_eq!(dropped(&running).len(), 1);
+    assert_eq!(closed(&running).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +68,7 @@ async fn a_silent_session_is_kept_for_hours_but_not_for_ever() {
     connection.await.unwrap();
     let hours = begun.elapsed().as_secs() / 3600;
     assert!((2..=4).contains(&hours), "{hours} h");
-    assert!(dropped(&running).is_empty(), "silence is no trouble");
+    assert!(closed(&running).is_empty(), "an idle connection is no fault");
     drop(mta);
 }
 
@@ -88,7 +91,7 @@ async fn who_never_reads_the_answers_is_dropped() {
     // Room for not even the first answer.
     mta.write_all(NEGOTIATION).await.unwrap();
     tokio::time::timeout(Duration::from_secs(31), connection).await.unwrap().unwrap();
-    assert!(dropped(&running)[0].ends_with("an answer was not taken in time"), "{:?}", dropped(&running));
+    assert!(closed(&running)[0].ends_with("timed out: a response was not read within 30 s"), "{:?}", closed(&running));
 }
 
 #[tokio::test]
@@ -98,5 +101,5 @@ async fn whoever_does_not_negotiate_first_is_dropped() {
     mta.write_all(HELO).await.unwrap();
     connection.await.unwrap();
     assert_eq!(mta.read_to_end(&mut Vec::new()).await.unwrap(), 0);
-    assert_eq!(dropped(&running).len(), 1);
+    assert_eq!(closed(&running).len(), 1);
 }

@@ -5,6 +5,7 @@ use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::{soon, until};
 use crate::{ACME, installation};
 use relaykeeper::directory::LimitName;
+use relaykeeper::listen::Phase;
 use std::io::ErrorKind;
 
 const KINDS: [Kind; 2] = [Kind::Postfix, Kind::Sendmail];
@@ -333,19 +334,22 @@ async fn garbage_ends_its_own_session_only_gives_back_and_is_logged_once() {
         all_is_given_back(what, &running).await;
     }
     let lines = running.log_lines();
-    let lines: Vec<_> = lines.iter().filter(|line| line.contains("dropped a milter connection")).collect();
+    let lines: Vec<_> = lines.iter().filter(|line| line.contains("milter connection from local process")).collect();
     assert_eq!(lines.len(), 1, "once a minute: {lines:#?}");
 }
 
 #[tokio::test]
-async fn senseless_data_are_logged_too() {
+async fn invalid_data_are_logged_too() {
     let running = installation("").run();
     let milter = running.start_milter();
     let mut bad = Mta::connect(&milter.path, Kind::Postfix).await;
     bad.send(b'C', b"host.example\x004\x12\x67not an address\0").await.unwrap();
     assert_eq!(bad.receive().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
     until("it is logged", async || {
-        running.log_lines().iter().any(|line| line.contains("dropped a milter connection from local: "))
+        running
+            .log_lines()
+            .iter()
+            .any(|line| line.contains("milter connection from local process") && line.contains("malformed request: "))
     })
     .await;
 }
@@ -359,10 +363,14 @@ async fn regular_ends_are_no_garbage() {
         drop(open(&milter, kind).await);
     }
     let open_at_stop = open(&milter, Kind::Postfix).await;
-    milter.stop.take().unwrap().send(()).unwrap();
+    milter.phase.send_replace(Phase::Closing);
     soon("the service ends", &mut milter.task).await.unwrap();
     drop(open_at_stop);
-    assert!(!running.log_lines().iter().any(|line| line.contains("dropped")), "{:#?}", running.log_lines());
+    assert!(
+        !running.log_lines().iter().any(|line| line.contains("milter connection from")),
+        "{:#?}",
+        running.log_lines()
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Trouble on policy connections: no answer, one line in the log, the connection closed, and nobody else harmed.
+//! Faults of policy connections: no response, one line in the log, the connection closed, and nobody else harmed.
 
 use crate::common::installation::Running;
 use crate::common::smtpd::Mail;
@@ -7,8 +7,8 @@ use relaykeeper::listen::Peer;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-fn dropped(running: &Running) -> Vec<String> {
-    running.log_lines().into_iter().filter(|line| line.contains("dropped a policy connection")).collect()
+fn closed(running: &Running) -> Vec<String> {
+    running.log_lines().into_iter().filter(|line| line.contains("policy connection from")).collect()
 }
 
 fn good() -> String {
@@ -46,9 +46,13 @@ async fn garbage_gets_no_answer_is_logged_once_and_harms_nobody() {
             let ended = smtpd.answer().await.expect_err(what);
             assert_eq!(ended.kind(), ErrorKind::UnexpectedEof, "{what}");
         }
-        let lines = dropped(&running);
+        let lines = closed(&running);
         assert_eq!(lines.len(), n + 1, "{what}: once, and not three times: {lines:#?}");
-        assert!(lines[n].contains(&format!("from {peer}: ")), "{what}: {}", lines[n]);
+        assert!(
+            lines[n].contains(&format!("policy connection from {peer} closed: malformed request: ")),
+            "{what}: {}",
+            lines[n]
+        );
     }
     // The other one goes on, and so does whoever connects now.
     other.ask(&mail.at_end(&["a@dest.example"])).await;
@@ -86,7 +90,7 @@ async fn requests_at_once_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn unknown_attributes_and_strange_values_are_no_trouble() {
+async fn unknown_attributes_and_strange_values_do_no_harm() {
     let running = installation("").run();
     let mut smtpd = running.smtpd(1);
     let strange =
@@ -99,13 +103,17 @@ async fn unknown_attributes_and_strange_values_are_no_trouble() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_in_the_midst_of_a_request_is_told() {
+async fn a_connection_closed_in_the_middle_of_a_request_is_logged() {
     let running = installation("").run();
     let mut smtpd = running.smtpd(1);
     smtpd.send(&good().as_bytes()[..100]).await.unwrap();
     assert_eq!(smtpd.close_and_read_rest().await, b"");
     smtpd.service.await.unwrap();
-    assert!(dropped(&running)[0].contains("the connection was closed in its midst"), "{:?}", dropped(&running));
+    assert!(
+        closed(&running)[0].contains("connection closed by peer in the middle of a request"),
+        "{:?}",
+        closed(&running)
+    );
 }
 
 #[tokio::test]
@@ -115,7 +123,7 @@ async fn a_connection_closed_between_requests_is_not() {
     smtpd.ask(&good()).await;
     assert_eq!(smtpd.close_and_read_rest().await, b"");
     smtpd.service.await.unwrap();
-    assert_eq!(dropped(&running), [""; 0]);
+    assert_eq!(closed(&running), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,7 +133,11 @@ async fn a_request_has_to_be_completed_in_time() {
     smtpd.ask(&good()).await;
     smtpd.send(&good().as_bytes()[..100]).await.unwrap();
     assert_eq!(smtpd.read_until_closed().await, b"");
-    assert!(dropped(&running)[0].contains("it was not completed in time"), "{:?}", dropped(&running));
+    assert!(
+        closed(&running)[0].contains("timed out: a request was not completed within 10 s"),
+        "{:?}",
+        closed(&running)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +150,11 @@ async fn a_trickle_is_no_way_to_hold_a_connection() {
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
-    assert!(dropped(&running)[0].contains("it was not completed in time"), "{:?}", dropped(&running));
+    assert!(
+        closed(&running)[0].contains("timed out: a request was not completed within 10 s"),
+        "{:?}",
+        closed(&running)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +166,7 @@ async fn an_idle_connection_is_kept_as_long_as_postfix_keeps_it() {
     assert_eq!(smtpd.ask(&good()).await, "DUNNO");
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert!(smtpd.service.is_finished(), "but not for ever");
-    assert_eq!(dropped(&running), [""; 0], "and that is no trouble");
+    assert_eq!(closed(&running), [""; 0], "and that is no fault");
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +176,7 @@ async fn who_never_reads_the_answers_is_dropped() {
     let requests = good().repeat(20);
     let flood = async { while smtpd.send(requests.as_bytes()).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(25), flood).await.expect("the connection is closed");
-    assert!(dropped(&running)[0].contains("the answer was not taken in time"), "{:?}", dropped(&running));
+    assert!(closed(&running)[0].contains("timed out: a response was not read within 10 s"), "{:?}", closed(&running));
 }
 
 /// Names of smtpd processes can be made up by whoever may connect: so many are remembered, and those go on.
@@ -178,7 +194,7 @@ async fn remembered_smtpds_are_bounded() {
     }
     let ended = flood.try_ask(&exempt(MOST).at_recipient("b@dest.example")).await.expect_err("one too many");
     assert_eq!(ended.kind(), ErrorKind::UnexpectedEof);
-    assert!(dropped(&running)[0].contains("too many smtpd processes"), "{:?}", dropped(&running));
+    assert!(closed(&running)[0].contains("too many smtpd processes"), "{:?}", closed(&running));
     first.ask(&mail.at_end(&["a@dest.example"])).await;
     assert_eq!(running.counted_and_reserved("acme").await, (1, 0));
     // Silence makes room again.

@@ -77,7 +77,7 @@ impl Asker {
     pub fn of(service: &Arc<SocketmapService>, peer: Peer) -> Asker {
         let (stream, other) = tokio::io::duplex(1 << 16);
         let service = service.clone();
-        tokio::spawn(async move { service.serve(other, peer).await });
+        tokio::spawn(async move { service.serve_connection(other, peer).await });
         Asker { stream }
     }
 
@@ -205,7 +205,7 @@ async fn credentials_are_told_for_their_sender_only_and_on_unix_sockets_only() {
     let mut remote = Asker::connect(&running, Peer::Ip("127.0.0.1".parse().unwrap()));
     for key in ["kim@partner.example", "tom@bolt.example"] {
         let answer = remote.ask(&format!("credentials {key}")).await;
-        assert_eq!(answer, "PERM credentials are told over unix sockets only, not over TCP");
+        assert_eq!(answer, "PERM credentials are available over unix sockets only, not over TCP");
     }
 }
 
@@ -243,7 +243,7 @@ async fn what_is_out_of_order_is_put_off() {
         "credentials kim@partner.example",
     ] {
         let answer = asker.ask(request).await;
-        assert!(answer.starts_with("TEMP ") && answer.contains("out of order"), "{request}: {answer}");
+        assert!(answer.starts_with("TEMP ") && answer.contains("errors; see relaykeeper's log"), "{request}: {answer}");
     }
     // Whoever is known not to be concerned is not.
     expect(&mut asker, &[("relayhost tom@bolt.example", "NOTFOUND "), ("relayhost x@else.example", "NOTFOUND ")]).await;

@@ -1,4 +1,4 @@
-//! Trouble on socketmap connections: the connection is closed, one line in the log, and nobody else harmed.
+//! Faults of socketmap connections: the connection is closed, one line in the log, and nobody else harmed.
 
 use crate::common::until;
 use crate::installation;
@@ -16,14 +16,14 @@ async fn garbage_gets_no_answer_is_logged_once_and_harms_nobody() {
     assert_eq!(other.ask("clients 192.0.2.7").await, "OK OK");
     let too_long = format!("{}:{}", MAX_REQUEST + 1, "x".repeat(MAX_REQUEST));
     let garbage: [(&str, &[u8], &str); 8] = [
-        ("another protocol", b"GET / HTTP/1.1\r\n\r\n", "it is not a netstring"),
-        ("no comma", b"17:clients 192.0.2.7.", "it is not a netstring"),
-        ("a leading zero", b"017:clients 192.0.2.7,", "it is not a netstring"),
-        ("too long", too_long.as_bytes(), "it is longer than 4096 bytes"),
-        ("endless digits", &[b'1'; 10_000], "it is longer than 4096 bytes"),
-        ("no key", b"7:clients,", "it is not of the form NAME KEY"),
-        ("nothing", b"0:,", "it is not of the form NAME KEY"),
-        ("no UTF-8", b"9:clients \xff,", "it is not UTF-8"),
+        ("another protocol", b"GET / HTTP/1.1\r\n\r\n", "not a netstring"),
+        ("no comma", b"17:clients 192.0.2.7.", "not a netstring"),
+        ("a leading zero", b"017:clients 192.0.2.7,", "not a netstring"),
+        ("too long", too_long.as_bytes(), "longer than 4096 bytes"),
+        ("endless digits", &[b'1'; 10_000], "longer than 4096 bytes"),
+        ("no key", b"7:clients,", "not of the form NAME KEY"),
+        ("nothing", b"0:,", "not of the form NAME KEY"),
+        ("no UTF-8", b"9:clients \xff,", "not UTF-8"),
     ];
     for (n, (what, bytes, why)) in garbage.iter().enumerate() {
         let peer = Peer::Ip([198, 51, 100, n as u8].into());
@@ -34,13 +34,17 @@ async fn garbage_gets_no_answer_is_logged_once_and_harms_nobody() {
         }
         let lines: Vec<_> = running.log_lines().into_iter().filter(|line| line.contains("socketmap")).collect();
         assert_eq!(lines.len(), n + 1, "{what}: once, and not three times: {lines:#?}");
-        assert!(lines[n].ends_with(&format!("from {peer}: {why}")), "{what}: {}", lines[n]);
+        assert!(
+            lines[n].ends_with(&format!("socketmap connection from {peer} closed: malformed request: {why}")),
+            "{what}: {}",
+            lines[n]
+        );
     }
     assert_eq!(other.ask("clients 192.0.2.8").await, "OK OK");
 }
 
 #[tokio::test]
-async fn an_unknown_map_is_told_with_those_that_there_are() {
+async fn an_unknown_map_is_named_with_the_known_ones() {
     let running = installation("").run();
     let mut asker = Asker::connect(&running, Peer::Local);
     let answer = asker.ask("mynetworks 192.0.2.7").await;
@@ -75,9 +79,12 @@ async fn who_is_slow_or_silent_is_let_go() {
     let (mut half, mut idle) = (Asker::of(&service, slow), Asker::of(&service, silent));
     half.stream.write_all(b"17:clients").await.unwrap();
     assert_eq!(half.answer().await, None);
-    let told = |what: &str| running.log_lines().iter().any(|line| line.contains(what));
-    until("the slow one is told", async || told("from 198.51.100.1: it was not completed in time")).await;
+    let logged = |what: &str| running.log_lines().iter().any(|line| line.contains(what));
+    until("the slow one is logged", async || {
+        logged("from 198.51.100.1 closed: timed out: a request was not completed within 10 s")
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(idle.answer().await, None);
-    assert!(!told("198.51.100.2"), "silence is no trouble");
+    assert!(!logged("198.51.100.2"), "an idle connection is no fault");
 }

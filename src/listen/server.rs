@@ -1,0 +1,96 @@
+//! Accepts connections for a service, and ends them in an orderly way.
+
+use super::fault::{Fault, FaultLog};
+use super::framed::{Protocol, converse};
+use super::seats::{NoSeat, Seats, Shares};
+use super::{Listener, Origin};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+/// What answers the connections of a listener.
+pub trait Service: Send + Sync + 'static {
+    type Connection: Protocol + 'static;
+
+    const SHARES: Shares;
+
+    /// The state of a new connection.
+    fn open(self: &Arc<Self>, origin: Origin) -> Self::Connection;
+
+    /// Where faults of connections are reported.
+    fn faults(&self) -> &FaultLog;
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    #[default]
+    Serving,
+    /// New connections are refused; those that are open go on.
+    Draining,
+    /// Connections are closed between two requests.
+    Closing,
+}
+
+/// Serves a listener until [`Phase::Closing`], and until every connection is over and every response is written.
+///
+/// Refused connections are refused by the kernel: MTAs notice at once, and try again later.
+pub async fn serve<S: Service>(service: Arc<S>, listener: Listener, mut phase: watch::Receiver<Phase>) {
+    let seats = Seats::new(S::SHARES);
+    tokio::select! {
+        () = accept(&service, listener, &seats) => {}
+        () = reached(&mut phase, Phase::Draining) => {}
+    }
+    // The listener is closed now.
+    reached(&mut phase, Phase::Closing).await;
+    seats.close();
+    seats.all_free().await;
+}
+
+/// Without end.
+async fn accept<S: Service>(service: &Arc<S>, mut listener: Listener, seats: &Arc<Seats>) {
+    loop {
+        let mut stream = listener.accept().await;
+        let origin = stream.origin();
+        let seated = loop {
+            match seats.take(origin) {
+                Err(NoSeat::Full) => seats.freed().await,
+                other => break other,
+            }
+        };
+        let Ok(seated) = seated else {
+            service.faults().report(origin, &Fault::Protocol("too many connections from this peer"));
+            continue;
+        };
+        if S::Connection::BOUNDS.one_write_per_request {
+            stream.acknowledge_late();
+        }
+        let service = service.clone();
+        tokio::spawn(async move {
+            let mut connection = service.open(origin);
+            if let Err(fault) = converse(stream, &mut connection, seated.seat()).await {
+                service.faults().report(origin, &fault);
+            }
+        });
+    }
+}
+
+/// Serves one connection that no listener has accepted, until either end closes it.
+pub async fn serve_stream<P: Protocol>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    origin: Origin,
+    mut connection: P,
+    faults: &FaultLog,
+) {
+    let Ok(seated) = Seats::new(Shares::of(1)).take(origin) else { return };
+    if let Err(fault) = converse(stream, &mut connection, seated.seat()).await {
+        faults.report(origin, &fault);
+    }
+}
+
+/// Resolves when a stop has come so far. When nobody can stop it any more, it goes on.
+async fn reached(phase: &mut watch::Receiver<Phase>, least: Phase) {
+    if phase.wait_for(|phase| *phase >= least).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
