@@ -4,7 +4,7 @@
 //! `cargo bench --bench directory_load [-- CUSTOMERS]` writes so many customer files (100,000 if not said otherwise),
 //! ten users each, into a temporary folder and prints a table.
 
-use relaykeeper::config::{self, Loaded};
+use relaykeeper::config::{self, Configuration};
 use relaykeeper::directory::Directory;
 use std::fmt::Write;
 use std::fs;
@@ -81,7 +81,7 @@ fn measure(customers: usize) {
     );
 }
 
-fn reloaded(previous: &Loaded, main: &Path) -> Loaded {
+fn reloaded(previous: &Configuration, main: &Path) -> Configuration {
     config::reload(previous, main).expect("a good main file").0
 }
 

@@ -4,7 +4,7 @@
 //! configuration. What is expected stands beside it, with the extension `expected`. With `UPDATE_EXPECTED=1` in the
 //! environment the expectations are written anew: read the difference before you commit it.
 
-use relaykeeper::config::{self, Look};
+use relaykeeper::config::{self, Style};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,7 @@ fn difference(case: &Path, prepare: impl Fn(&Path, &Path)) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     prepare(case, folder.path());
     let (problems, _) = config::check(&folder.path().join("relaykeeper.toml"));
-    let mut messages = problems.render(Look::Plain);
+    let mut messages = problems.render(Style::Plain);
     messages.push_str("--\n");
     for problem in problems.iter() {
         messages.push_str(&format!("{problem}\n"));

@@ -1,7 +1,7 @@
 //! Whatever stands in configuration files: an answer, no panic, and not without bounds.
 
 use proptest::prelude::*;
-use relaykeeper::config::{self, Look, MAX_SHOWN};
+use relaykeeper::config::{self, MAX_SHOWN, Style};
 use std::fs;
 
 const MAIN: &str = include_str!("../contrib/relaykeeper.toml");
@@ -17,9 +17,9 @@ fn read(main: &[u8], customer: &[u8], users: &[u8]) -> usize {
     fs::write(path("customers.d/acme.toml"), customer).unwrap();
     fs::write(path("customers.d/acme.users"), users).unwrap();
     let (problems, _) = config::check(&path("relaykeeper.toml"));
-    let text = problems.render(Look::Plain);
+    let text = problems.render(Style::Plain);
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
-    let text = text + &problems.render(Look::Terminal);
+    let text = text + &problems.render(Style::Terminal);
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
     assert!(lines.len() <= 2 * MAX_SHOWN);

@@ -1,6 +1,6 @@
 //! What a running daemon does with files that change under it: good ones are taken over, bad ones harm nobody.
 
-use relaykeeper::config::{self, Changes, Loaded, Problems};
+use relaykeeper::config::{self, Changes, Configuration, Problems};
 use relaykeeper::directory::Owner;
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// A configuration on disk, and what is loaded of it.
 struct Site {
     folder: TempDir,
-    loaded: Option<Loaded>,
+    loaded: Option<Configuration>,
 }
 
 impl Site {
@@ -50,7 +50,7 @@ impl Site {
         changes
     }
 
-    fn loaded(&self) -> &Loaded {
+    fn loaded(&self) -> &Configuration {
         self.loaded.as_ref().unwrap()
     }
 
@@ -70,7 +70,7 @@ impl Site {
     /// The customers whose last good copies are kept, and how many files have none.
     fn bad_files(&self) -> (Vec<String>, usize) {
         let bad = &self.loaded().bad_files;
-        let kept: Vec<String> = bad.iter().filter_map(|bad| bad.kept.as_deref().map(str::to_owned)).collect();
+        let kept: Vec<String> = bad.iter().filter_map(|bad| bad.last_good.as_deref().map(str::to_owned)).collect();
         let unusable = bad.len() - kept.len();
         (kept, unusable)
     }
@@ -118,7 +118,7 @@ fn an_error_in_the_main_file_changes_nothing_at_all() {
     site.load();
     site.write("relaykeeper.toml", "[relay]\nhostname = 5\n");
     site.write_customer("b", &customer("b", &["b.example"], 1, ""));
-    let error = |outcome: Result<(Loaded, Changes), Problems>| outcome.unwrap_err().errors();
+    let error = |outcome: Result<(Configuration, Changes), Problems>| outcome.unwrap_err().errors();
     assert_eq!(error(config::reload(site.loaded(), &site.main())), 1);
     fs::remove_file(site.main()).unwrap();
     assert_eq!(error(config::reload(site.loaded(), &site.main())), 1);

@@ -1,6 +1,6 @@
 //! The example configuration is good, and says what the defaults are.
 
-use relaykeeper::config::{self, Settings};
+use relaykeeper::config::{self, LimitKey, Settings};
 use std::fs;
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn settings(main: &str) -> Settings {
 #[test]
 fn the_example_has_no_errors_and_no_warnings() {
     let (problems, loaded) = config::check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/relaykeeper.toml"));
-    assert!(problems.is_empty(), "{}", problems.render(config::Look::Plain));
+    assert!(problems.is_empty(), "{}", problems.render(config::Style::Plain));
     let directory = loaded.unwrap().directory;
     let acme = directory.customer("acme").unwrap();
     assert_eq!((acme.users.len(), acme.settings.len()), (4, 2));
@@ -51,7 +51,7 @@ fn what_is_commented_out_would_be_good_too() {
     let settings = settings(&uncommented.join("\n"));
     assert!(settings.abuse == defaults && defaults.is_some());
     let is_redis = matches!(settings.store, config::Store::Redis { on_outage: config::OnOutage::Local, .. });
-    assert!(is_redis && settings.limits.login_messages.in_force(1).max == Some(5_000));
-    assert_eq!(settings.limits.message_bytes.in_force(1).max, Some(52_428_800));
+    assert!(is_redis && settings.limits.rule(LimitKey::LoginMessages).in_force(1).max == Some(5_000));
+    assert_eq!(settings.limits.rule(LimitKey::MessageBytes).in_force(1).max, Some(52_428_800));
     assert!(settings.listen.http.is_some());
 }

@@ -2,7 +2,7 @@
 
 use clap::{Command, CommandFactory};
 use relaykeeper::cli::Arguments;
-use relaykeeper::config::{self, Look};
+use relaykeeper::config::{self, Style};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -47,7 +47,7 @@ fn the_examples_are_a_good_configuration() {
     let number = blocks.enumerate().map(|(n, text)| fs::write(customers.join(format!("{n}.toml")), text).unwrap());
     let number = number.count();
     let (problems, loaded) = config::check(&main);
-    assert!(problems.is_empty(), "{}", problems.render(Look::Plain));
+    assert!(problems.is_empty(), "{}", problems.render(Style::Plain));
     assert_eq!((number, loaded.unwrap().directory.customers().len()), (2, 2));
 }
 
@@ -71,7 +71,7 @@ fn the_worked_example_of_gateways_is_a_good_configuration() {
     fs::write(&password, "secret\n").unwrap();
     fs::set_permissions(&password, fs::Permissions::from_mode(0o640)).unwrap();
     let (problems, _) = config::check(&main);
-    assert!(problems.is_empty(), "{}", problems.render(Look::Plain));
+    assert!(problems.is_empty(), "{}", problems.render(Style::Plain));
 }
 
 /// Every system that has to work has a page, and the list of pages leads to it (relay service, section 13).

@@ -2,6 +2,7 @@
 
 use super::sign::Traits;
 use crate::clock::Moment;
+use crate::config::MAX_NETWORKS;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,9 +15,6 @@ const PARTS: usize = 4;
 /// Bits of one estimate: good for some thousand recipients, which is more than any threshold needs.
 const BITS: usize = 1_024;
 const WORDS: usize = BITS / 64;
-
-/// Networks that are remembered; no threshold is larger.
-pub const MAX_NETWORKS: usize = 64;
 
 /// The most recipients in a window are remembered for so many days, today included.
 const DAYS: usize = 8;

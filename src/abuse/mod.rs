@@ -6,22 +6,19 @@
 //! ```text
 //!   watch        all accounts that were active lately
 //!     ├─ activity    what one account did within the window
-//!     ├─ marks       headers by which filters mark a message as spam or virus
-//!     └─ sign        from figures to signs, by the thresholds of settings
+//!     ├─ verdict     headers by which filters mark a message as spam or virus
+//!     └─ sign        from figures to signs, by the thresholds of `[abuse]`
 //!   response     suspends, or not
 //! ```
 
 mod activity;
-mod marks;
 mod response;
-mod settings;
 mod sign;
+mod verdict;
 mod watch;
 
-pub use activity::MAX_NETWORKS;
-pub use marks::{BadMark, Mark, Marks};
 pub use response::{Countermeasure, respond};
-pub use settings::{AbuseSettings, OnAbuse};
 pub(crate) use sign::window_in_words;
-pub use sign::{Sign, Signs, Thresholds, Traits, describe, signs};
+pub use sign::{Sign, Signs, Traits, describe, signs};
+pub use verdict::is_marked;
 pub use watch::{AcceptedMessage, Suspect, Watch};

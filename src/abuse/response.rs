@@ -1,10 +1,10 @@
 //! What is done about a user with signs of abuse. Who is notified of it is up to [`notify`](crate::notify).
 
-use super::settings::OnAbuse;
 use super::sign::describe;
 use super::watch::Suspect;
 use crate::administration::Administration;
 use crate::audit::{Actor, Instruction};
+use crate::config::OnAbuse;
 use crate::directory::SubjectKind;
 use crate::report::{Level, LogLine, Logger};
 use jiff::Timestamp;

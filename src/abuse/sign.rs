@@ -1,5 +1,6 @@
 //! From figures to signs: a pure function.
 
+use crate::config::Thresholds;
 use smallvec::SmallVec;
 use std::fmt;
 use std::time::Duration;
@@ -18,23 +19,6 @@ pub struct Traits {
     /// Recipients that were refused here.
     pub refused: u64,
     /// Different networks that its mail came from.
-    pub networks: u64,
-}
-
-/// The figures from which on something is a sign. 0: never.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thresholds {
-    /// Marked messages of a user.
-    pub spam_count: u64,
-    /// Marked messages of a customer, all its users together.
-    pub customer_spam_count: u64,
-    /// The share of all messages that the marked ones must reach, in percent.
-    pub spam_share: u64,
-    /// Different recipients, as a multiple of the usual number.
-    pub recipients_rise: u64,
-    /// Fewer different recipients than this are never a sign.
-    pub recipients_least: u64,
-    pub refused_recipients: u64,
     pub networks: u64,
 }
 

@@ -1,9 +1,9 @@
 //! All accounts that were active lately.
 
 use super::activity::Activity;
-use super::settings::{AbuseSettings, OnAbuse};
 use super::sign::{Signs, signs, signs_of_customer};
 use crate::clock::Moment;
+use crate::config::{AbuseSettings, OnAbuse};
 use crate::directory::{Parties, Subject, SubjectKind};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -121,7 +121,8 @@ fn user_of(parties: &Parties) -> Option<Subject> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abuse::{Marks, Sign, Thresholds};
+    use crate::abuse::Sign;
+    use crate::config::{Thresholds, VerdictHeaders};
 
     const NOON: Moment = Moment::from_seconds(1_800_000_000);
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -136,7 +137,7 @@ mod tests {
             refused_recipients: 5,
             networks: 3,
         };
-        AbuseSettings { marks: Marks::default(), window: HOUR, thresholds, on_abuse }
+        AbuseSettings { verdict_headers: VerdictHeaders::default(), window: HOUR, thresholds, on_abuse }
     }
 
     fn parties(user: Option<&str>) -> Parties {

@@ -1,21 +1,21 @@
 //! `check`: reads the whole configuration and tells every error at once.
 
 use super::{DONE, NO};
-use crate::config::{self, Loaded, Look, Problems, how_many};
+use crate::config::{self, Configuration, Problems, Style, how_many};
 use std::fmt::Write;
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 
 /// Problems go to standard error, the summary to standard output.
 pub fn run(config: &Path) -> u8 {
-    let look = if std::io::stderr().is_terminal() { Look::Terminal } else { Look::Plain };
+    let style = if std::io::stderr().is_terminal() { Style::Terminal } else { Style::Plain };
     let (problems, loaded) = config::check(config);
-    let _ = std::io::stderr().write_all(problems.render(look).as_bytes());
+    let _ = std::io::stderr().write_all(problems.render(style).as_bytes());
     let _ = writeln!(std::io::stdout(), "{}", summary(&problems, loaded.as_ref()));
     if problems.errors() > 0 { NO } else { DONE }
 }
 
-fn summary(problems: &Problems, loaded: Option<&Loaded>) -> String {
+fn summary(problems: &Problems, loaded: Option<&Configuration>) -> String {
     if problems.errors() > 0 {
         return problems.summary();
     }

@@ -16,7 +16,7 @@ mod when;
 
 pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 
-use crate::config::{self, Look, Settings};
+use crate::config::{self, Settings, Style};
 use crate::control::{self, Response};
 use crate::directory::SubjectKind;
 use crate::session::Snapshot;
@@ -52,8 +52,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 /// How problems are written to standard error.
-fn look() -> Look {
-    if std::io::stderr().is_terminal() { Look::Terminal } else { Look::Plain }
+fn style() -> Style {
+    if std::io::stderr().is_terminal() { Style::Terminal } else { Style::Plain }
 }
 
 /// The configuration as a running daemon would use it; without one, what is wrong goes to standard error.
@@ -61,7 +61,7 @@ fn configuration(path: &Path) -> Option<Snapshot> {
     match config::load(path) {
         Ok(loaded) => Some(Snapshot::from(&loaded)),
         Err(problems) => {
-            eprint!("{}", problems.render(look()));
+            eprint!("{}", problems.render(style()));
             None
         }
     }
@@ -72,7 +72,7 @@ fn settings(path: &Path) -> Option<Settings> {
     match config::load_settings(path) {
         Ok(settings) => Some(settings),
         Err(problems) => {
-            eprint!("{}", problems.render(look()));
+            eprint!("{}", problems.render(style()));
             None
         }
     }
@@ -89,7 +89,7 @@ fn store_folder(path: &Path) -> Option<PathBuf> {
         Some(PathBuf::from(main.get("store")?.get("path")?.as_str()?)).filter(|path| path.is_absolute())
     });
     if named.is_none() {
-        eprint!("{}", problems.render(look()));
+        eprint!("{}", problems.render(style()));
     }
     named
 }

@@ -1,13 +1,13 @@
 //! What is said about a reload, in the log and to the administrator who asked for it.
 
-use crate::config::{Changes, Loaded, Problems, how_many};
+use crate::config::{Changes, Configuration, Problems, how_many};
 use crate::directory::SubjectKind;
 use crate::report::Logger;
 use crate::session::Engine;
 use std::fmt::Write;
 
 /// The new configuration is in force.
-pub(super) fn good(log: &Logger, loaded: &Loaded, changes: &Changes) -> String {
+pub(super) fn good(log: &Logger, loaded: &Configuration, changes: &Changes) -> String {
     for problem in loaded.problems.iter() {
         log.warn(problem);
     }
@@ -55,7 +55,7 @@ pub(super) fn warn_of_strangers(engine: &Engine) {
     }
 }
 
-fn summary(loaded: &Loaded, changes: &Changes) -> String {
+fn summary(loaded: &Configuration, changes: &Changes) -> String {
     let customers = how_many(loaded.directory.customers().len(), "customer");
     let mut text = format!("configuration reloaded: {customers}");
     for (what, names) in [("added", &changes.added), ("changed", &changes.changed), ("removed", &changes.removed)] {

@@ -4,7 +4,7 @@ use super::{DONE, NO, reload_report};
 use crate::administration::{Administration, Reading};
 use crate::audit::Action;
 use crate::audit::{Actor, Instruction};
-use crate::config::{self, Loaded, Settings, Store, how_many};
+use crate::config::{self, Configuration, Settings, Store, how_many};
 use crate::control::{ControlService, Reload};
 use crate::daemon::{self, Sockets, raise_open_files_limit};
 use crate::ledger::Ledger;
@@ -23,7 +23,7 @@ pub fn run(path: &Path) -> u8 {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprint!("{}", problems.render(super::look()));
+            eprint!("{}", problems.render(super::style()));
             return NO;
         }
     };
@@ -36,7 +36,7 @@ pub fn run(path: &Path) -> u8 {
     }
 }
 
-fn serve(path: &Path, loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(path: &Path, loaded: Configuration) -> Result<(), Box<dyn std::error::Error>> {
     let settings = loaded.settings.clone();
     let log = Logger::start(settings.log.level, settings.log.to.open())?;
     raise_open_files_limit(&log);
@@ -86,7 +86,7 @@ fn open_ledger(settings: &Settings) -> Result<Ledger, Box<dyn std::error::Error>
     }
 }
 
-fn announce(engine: &Engine, loaded: &Loaded, path: &Path) {
+fn announce(engine: &Engine, loaded: &Configuration, path: &Path) {
     let customers = loaded.directory.customers().len();
     let log = &engine.log;
     for problem in loaded.problems.iter() {
@@ -121,7 +121,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
 /// Reads the configuration again at SIGHUP and at an administrator's request, one time after the other.
 async fn serve_reloads(
     engine: Arc<Engine>,
-    loaded: Loaded,
+    loaded: Configuration,
     path: PathBuf,
     mut hangups: Signal,
     mut requests: mpsc::Receiver<Reload>,
@@ -169,7 +169,12 @@ async fn serve_reloads(
 }
 
 /// What the audit log is to know of a configuration that is in force.
-fn what_was_read(path: &Path, loaded: &Loaded, previous: Option<&Loaded>, need_restart: &[&str]) -> Reading {
+fn what_was_read(
+    path: &Path,
+    loaded: &Configuration,
+    previous: Option<&Configuration>,
+    need_restart: &[&str],
+) -> Reading {
     Reading {
         // One name, however it was typed.
         main: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),

@@ -1,7 +1,8 @@
 //! Connects transactions with those who act on what they report: the response to abuse, and the letters.
 
-use crate::abuse::{self, AbuseSettings, OnAbuse, Suspect};
+use crate::abuse::{self, Suspect};
 use crate::clock::Moment;
+use crate::config::{AbuseSettings, OnAbuse};
 use crate::directory::{Customer, Parties, SubjectKind};
 use crate::ledger::{LimitStanding, NearLimit};
 use crate::notify::{self, AbuseNotice, Notices};

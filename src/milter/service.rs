@@ -39,7 +39,7 @@ impl MilterService {
     fn needs(&self) -> Needs {
         let snapshot = self.engine.snapshot();
         let settings = &snapshot.settings;
-        let remove_headers = settings.abuse.as_ref().is_some_and(|abuse| abuse.marks.secret().is_some());
+        let remove_headers = settings.abuse.as_ref().is_some_and(|abuse| abuse.verdict_headers.secret().is_some());
         let body = snapshot.directory.limits_sizes();
         let headers = body || settings.needs_headers();
         Needs { connect_answered: self.policy_too, headers, body, remove_headers }

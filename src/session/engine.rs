@@ -7,7 +7,7 @@ use super::recorded::{Decided, Recorded};
 use super::tally::Tally;
 use crate::abuse::Watch;
 use crate::administration::Administration;
-use crate::config::{BadFile, Loaded, Settings};
+use crate::config::{BadFile, Configuration, Settings};
 use crate::connections::Connections;
 use crate::directory::{Customer, CustomerLimits, Directory, Subject, SubjectKind};
 use crate::ledger::Ledger;
@@ -29,8 +29,8 @@ pub struct Snapshot {
     pub bad_files: Vec<BadFile>,
 }
 
-impl From<&Loaded> for Snapshot {
-    fn from(loaded: &Loaded) -> Snapshot {
+impl From<&Configuration> for Snapshot {
+    fn from(loaded: &Configuration) -> Snapshot {
         Snapshot {
             settings: loaded.settings.clone(),
             directory: loaded.directory.clone(),

@@ -1,7 +1,8 @@
 //! What transactions report to whoever watches them: limits that are near or exceeded, and signs of abuse.
 
-use crate::abuse::{AbuseSettings, Suspect};
+use crate::abuse::Suspect;
 use crate::clock::Moment;
+use crate::config::AbuseSettings;
 use crate::directory::{Customer, Parties};
 use crate::ledger::{LimitStanding, NearLimit};
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use super::smtpd::Smtpd;
 use relaykeeper::administration::Administration;
 use relaykeeper::audit::{Actor, Instruction};
 use relaykeeper::clock::{ManualClock, Moment};
-use relaykeeper::config::{self, Loaded};
+use relaykeeper::config::{self, Configuration};
 use relaykeeper::control::find_subject;
 use relaykeeper::directory::{LimitName, Subject, SubjectKind};
 use relaykeeper::ledger::{Ledger, LimitUsage};
@@ -27,14 +27,14 @@ pub const START: Moment = Moment::from_seconds(1_800_000_000);
 /// Configuration files, loaded.
 pub struct Installation {
     folder: TempDir,
-    pub loaded: Loaded,
+    pub loaded: Configuration,
 }
 
 impl Installation {
     /// `customers` are file names within `customers.d`, and texts; passwords may be among them (mode 0600).
     ///
     /// # Panics
-    /// If the main file has errors. Those of customers' files are in [`Loaded::problems`].
+    /// If the main file has errors. Those of customers' files are in [`Configuration::problems`].
     pub fn of<'a>(main: &str, customers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Installation {
         let folder = tempfile::tempdir().unwrap();
         let customers_d = folder.path().join("customers.d");
@@ -92,7 +92,7 @@ fn write_private(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-fn load(folder: &Path) -> Loaded {
+fn load(folder: &Path) -> Configuration {
     match config::load(&folder.join("relaykeeper.toml")) {
         Ok(loaded) => loaded,
         Err(problems) => panic!("{}", problems.iter().map(|p| p.to_string()).collect::<Vec<_>>().join("\n")),

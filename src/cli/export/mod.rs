@@ -6,7 +6,7 @@ mod sendmail;
 
 use super::arguments::ExportFormat;
 use super::{DONE, NO};
-use crate::config::{self, Look};
+use crate::config::{self, Style};
 use crate::directory::Directory;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -15,8 +15,8 @@ use std::path::Path;
 pub fn run(config: &Path, format: ExportFormat) -> u8 {
     let (problems, loaded) = config::check(config);
     let Some(loaded) = loaded.filter(|_| problems.errors() == 0) else {
-        let look = if std::io::stderr().is_terminal() { Look::Terminal } else { Look::Plain };
-        eprint!("{}", problems.render(look));
+        let style = if std::io::stderr().is_terminal() { Style::Terminal } else { Style::Plain };
+        eprint!("{}", problems.render(style));
         eprintln!("relaykeeper: nothing is exported: {}", problems.summary());
         return NO;
     };

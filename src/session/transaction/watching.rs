@@ -1,7 +1,8 @@
 //! What a transaction reports to the observer: limits that are near or exceeded, signs of abuse. And our own mail.
 
 use super::Transaction;
-use crate::abuse::{AbuseSettings, AcceptedMessage, OnAbuse, Suspect, describe};
+use crate::abuse::{AcceptedMessage, Suspect, describe, is_marked};
+use crate::config::{AbuseSettings, OnAbuse};
 use crate::directory::{Subject, SubjectKind};
 use crate::envelope::Sender;
 use crate::ledger::{AcceptedRecipients, LedgerAnswer};
@@ -12,15 +13,15 @@ impl Transaction {
     /// A header of the message, before its end: it may be a filter's verdict.
     pub fn hear_header(&mut self, name: &[u8], value: &[u8]) {
         let Some(abuse) = &self.snapshot.settings.abuse else { return };
-        self.is_marked |= abuse.marks.say(name, value);
-        if abuse.marks.secret().is_some_and(|secret| secret.as_bytes().eq_ignore_ascii_case(name)) {
+        self.is_marked |= is_marked(&abuse.verdict_headers, name, value);
+        if abuse.verdict_headers.secret().is_some_and(|secret| secret.as_bytes().eq_ignore_ascii_case(name)) {
             self.secret_headers = self.secret_headers.saturating_add(1);
         }
     }
 
     /// The header that nobody outside may learn of, and how many of it the message has: they have to be taken out.
     pub fn secret_headers(&self) -> Option<(&str, u16)> {
-        let name = self.abuse()?.marks.secret()?;
+        let name = self.abuse()?.verdict_headers.secret()?;
         (self.secret_headers > 0).then_some((name, self.secret_headers))
     }
 

@@ -1,0 +1,118 @@
+//! The files of a configuration: which there are, and whether they changed.
+
+use crate::config::reading::{Diagnostic, Location, quoted};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// The most customer files; far more than fit into memory.
+const MAX_FILES: usize = 10_000_000;
+
+/// The customer files in a folder: `*.toml`, sorted by name. Hidden files are left out, and so are editors' backups,
+/// which end differently (`acme.toml~`, `#acme.toml#`).
+pub(super) fn customer_files(folder: &Path) -> Result<Vec<Arc<Path>>, Diagnostic> {
+    let unreadable = |error: io::Error| {
+        let name = quoted(&folder.to_string_lossy());
+        let diagnostic = Diagnostic::error(format!("the folder of customers {name} cannot be read: {error}"));
+        diagnostic.at(Location::file(folder.into(), "")).help("relay.customers names it, relative to the main file")
+    };
+    let mut files: Vec<Arc<Path>> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        let is_customer = name.as_bytes().ends_with(b".toml") && !name.as_bytes().starts_with(b".");
+        if is_customer {
+            files.push(folder.join(name).into());
+        }
+        if files.len() > MAX_FILES {
+            let diagnostic = Diagnostic::error(format!("there are more than {MAX_FILES} customer files"));
+            return Err(diagnostic.at(Location::file(folder.into(), "")));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// What changes when a file changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Attributes {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mode: u32,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// How long ago a file must have changed before a further change is sure to show in its time stamps, which may have a
+/// granularity of two seconds.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// A file's attributes from before it was read. `None`: it was not there, or had only just changed.
+#[derive(Clone, Debug)]
+pub(super) struct FileStamp {
+    path: Arc<Path>,
+    attributes: Option<Attributes>,
+}
+
+impl FileStamp {
+    pub fn of(path: impl Into<Arc<Path>>, now: SystemTime) -> FileStamp {
+        let path = path.into();
+        let attributes = attributes_of(&path).filter(|attributes| {
+            let changed = Duration::new(attributes.changed.0.max(0) as u64, attributes.changed.1 as u32);
+            now.duration_since(SystemTime::UNIX_EPOCH + changed).is_ok_and(|age| age > SETTLED)
+        });
+        FileStamp { path, attributes }
+    }
+
+    /// Whether the file certainly has not changed since.
+    pub fn is_unchanged(&self) -> bool {
+        self.attributes.is_some() && self.attributes == attributes_of(&self.path)
+    }
+}
+
+fn attributes_of(path: &Path) -> Option<Attributes> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(Attributes {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        mode: metadata.mode(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_toml_files_sorted_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.toml", "a.toml", ".hidden.toml", "a.toml~", "#a.toml#", "a.toml.bak", "a.users", ".#a.toml"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let names: Vec<_> = customer_files(folder.path()).unwrap();
+        assert_eq!(names, [folder.path().join("a.toml").into(), folder.path().join("b.toml").into()] as [Arc<Path>; 2]);
+        let error = customer_files(&folder.path().join("none")).unwrap_err();
+        assert!(error.title.contains("none"), "{}", error.title);
+    }
+
+    #[test]
+    fn a_file_that_only_just_changed_is_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.toml");
+        std::fs::write(&path, "a").unwrap();
+        let now = SystemTime::now();
+        assert!(!FileStamp::of(path.clone(), now).is_unchanged());
+        let later = FileStamp::of(path.clone(), now + 2 * SETTLED);
+        assert!(later.is_unchanged());
+        std::fs::write(&path, "ab").unwrap();
+        assert!(!later.is_unchanged());
+        assert!(!FileStamp::of(folder.path().join("none"), now).is_unchanged());
+    }
+}

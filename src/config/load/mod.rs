@@ -1,0 +1,240 @@
+//! Loads a whole configuration, at the start and again while it is in use. One bad customer file harms nobody else: its
+//! last good copy stays in use, or that customer alone is deferred.
+
+mod candidates;
+mod conflicts;
+mod files;
+mod join;
+mod locate;
+mod restart;
+
+use super::customer_file::CustomerContext;
+use super::main_file::{MainFile, Settings, read_main};
+use super::reading::{Diagnostic, Location, MAX_MAIN_FILE, Problems, Source, describe_file, quoted};
+use crate::directory::Directory;
+use candidates::{Candidate, Choice, KnownFile, read_all};
+use conflicts::warn_of_overlaps;
+use files::customer_files;
+use hashbrown::{HashMap, HashSet};
+use join::join;
+use restart::keys_that_need_a_restart;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Configuration {
+    pub settings: Arc<Settings>,
+    pub directory: Arc<Directory>,
+    /// Errors of customer files, and warnings.
+    pub problems: Problems,
+    /// The customer files that could not be used as they are.
+    pub bad_files: Vec<BadFile>,
+    /// How many customer files were read; the others had not changed.
+    pub files_read: usize,
+    context: CustomerContext,
+    files: Vec<KnownFile>,
+}
+
+/// A customer file with an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadFile {
+    pub file: Arc<Path>,
+    /// The customer whose last good copy stays in use. Without one, mail of the file's domains is deferred.
+    pub last_good: Option<Arc<str>>,
+}
+
+impl fmt::Display for BadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.to_string_lossy();
+        match &self.last_good {
+            Some(name) => write!(f, "{file}: the last good copy of customer {} stays in use", quoted(name)),
+            None => write!(f, "{file}: there is no good copy, so mail of its customer is deferred"),
+        }
+    }
+}
+
+/// What a reload changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Keys of the main file that changed, but take effect only at the next start.
+    pub need_restart: Vec<&'static str>,
+    /// Names of customers, in the order of the files.
+    pub added: Vec<Arc<str>>,
+    pub changed: Vec<Arc<str>>,
+    pub removed: Vec<Arc<str>>,
+}
+impl Configuration {
+    /// All customer files.
+    pub fn customer_files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|record| &*record.file)
+    }
+
+    /// The customer files in use as they are that differ from `previous`, or may differ.
+    pub fn changed_files(&self, previous: Option<&Configuration>) -> Vec<&Path> {
+        let before: HashMap<&Path, &KnownFile> =
+            previous.iter().flat_map(|previous| &previous.files).map(|record| (&*record.file, record)).collect();
+        let bad: HashSet<&Path> = self.bad_files.iter().map(|bad| &*bad.file).collect();
+        let is_changed = |record: &&KnownFile| match (&record.customer, before.get(&*record.file)) {
+            (Some(new), Some(KnownFile { customer: Some(old), .. })) => !Arc::ptr_eq(new, old),
+            _ => true,
+        };
+        let good = self.files.iter().filter(|record| !bad.contains(&*record.file));
+        good.filter(is_changed).map(|record| &*record.file).collect()
+    }
+}
+
+/// Loads a configuration for the first time. Customers whose files have errors are unusable, all others work.
+///
+/// # Errors
+/// If the main file has errors, or the folder of customers cannot be read.
+pub fn load(path: &Path) -> Result<Configuration, Problems> {
+    let main = usable(main_file(path)?)?;
+    let files = customer_files(&main.customers).map_err(only)?;
+    Ok(assemble(main, files, None, SystemTime::now()))
+}
+
+/// Loads the main file alone, for commands that need nothing else.
+///
+/// # Errors
+/// If it has errors.
+pub fn load_settings(path: &Path) -> Result<Settings, Problems> {
+    Ok(usable(main_file(path)?)?.settings)
+}
+
+/// Loads a configuration in place of `previous`. Customers whose files did not change keep their `Arc`; those whose
+/// files went bad keep their last good copy, with the limits of that time.
+///
+/// # Errors
+/// As [`load`]; then nothing changes.
+pub fn reload(previous: &Configuration, path: &Path) -> Result<(Configuration, Changes), Problems> {
+    reload_at(previous, path, SystemTime::now())
+}
+
+fn reload_at(previous: &Configuration, path: &Path, now: SystemTime) -> Result<(Configuration, Changes), Problems> {
+    let main = usable(main_file(path)?)?;
+    let files = customer_files(&main.customers).map_err(only)?;
+    let loaded = assemble(main, files, Some(previous), now);
+    let changes = changes_between(previous, &loaded);
+    Ok((loaded, changes))
+}
+
+/// Reads all files, whatever errors there are, and returns every problem at once. The configuration is good only if no
+/// error is among them.
+pub fn check(path: &Path) -> (Problems, Option<Configuration>) {
+    let mut main = match main_file(path) {
+        Ok(main) => main,
+        Err(problems) => return (problems, None),
+    };
+    match customer_files(&main.customers) {
+        Ok(files) => {
+            let loaded = assemble(main, files, None, SystemTime::now());
+            (loaded.problems.clone(), Some(loaded))
+        }
+        Err(problem) => {
+            main.problems.push(problem);
+            (main.problems, None)
+        }
+    }
+}
+
+fn main_file(path: &Path) -> Result<MainFile, Problems> {
+    let path: Arc<Path> = path.into();
+    match Source::read(path.clone(), MAX_MAIN_FILE) {
+        Ok(source) => Ok(read_main(&source)),
+        Err(error) => Err(only(describe_file(error, path, "main file"))),
+    }
+}
+
+fn usable(main: MainFile) -> Result<MainFile, Problems> {
+    if main.problems.errors() > 0 { Err(main.problems) } else { Ok(main) }
+}
+
+fn only(diagnostic: Diagnostic) -> Problems {
+    let mut problems = Problems::default();
+    problems.push(diagnostic);
+    problems
+}
+fn assemble(main: MainFile, files: Vec<Arc<Path>>, previous: Option<&Configuration>, now: SystemTime) -> Configuration {
+    let MainFile { settings, context, customers, mut problems } = main;
+    if files.is_empty() {
+        let problem = Diagnostic::warning("there are no customer files: no mail will be relayed");
+        problems.push(problem.at(Location::file(customers.into(), "no file here ends in .toml")));
+    }
+    let records = previous.map_or(&[][..], |previous| &previous.files);
+    let may_skip = previous.is_some_and(|previous| previous.context == context);
+    let mut candidates = read_all(files, &context, records, may_skip, now, &mut problems);
+    let directory = join(&mut candidates, &mut problems);
+    warn_of_overlaps(&candidates, &mut problems);
+    let is_bad = |candidate: &&Candidate| candidate.choice != Choice::New;
+    let bad_files = candidates.iter().filter(is_bad).map(|candidate| BadFile {
+        file: candidate.file.clone(),
+        last_good: candidate.chosen().map(|customer| customer.name.clone()),
+    });
+    Configuration {
+        settings: Arc::new(settings),
+        directory: Arc::new(directory),
+        problems,
+        bad_files: bad_files.collect(),
+        files_read: candidates.iter().filter(|candidate| candidate.was_read).count(),
+        context,
+        files: candidates.into_iter().map(KnownFile::from).collect(),
+    }
+}
+fn changes_between(old: &Configuration, new: &Configuration) -> Changes {
+    let mut changes =
+        Changes { need_restart: keys_that_need_a_restart(&old.settings, &new.settings), ..Changes::default() };
+    for customer in new.directory.customers() {
+        match old.directory.customer(&customer.name) {
+            None => changes.added.push(customer.name.clone()),
+            Some(before) if !Arc::ptr_eq(before, customer) => changes.changed.push(customer.name.clone()),
+            Some(_) => {}
+        }
+    }
+    let gone = old.directory.customers().filter(|customer| new.directory.customer(&customer.name).is_none());
+    changes.removed.extend(gone.map(|customer| customer.name.clone()));
+    changes
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn files_that_did_not_change_are_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("relaykeeper.toml");
+        let write = |name: &str, rest: &str| {
+            let text = format!("name = \"{name}\"\ndomains = [\"{name}.example\"]\nlicenses = 1\n{rest}\n");
+            let setting = "[[setting]]\nname = \"s\"\nallowed_senders = \"any\"\nrequire_auth = true\n";
+            std::fs::write(folder.path().join(format!("customers.d/{name}.toml")), text + setting).unwrap();
+        };
+        std::fs::create_dir(folder.path().join("customers.d")).unwrap();
+        std::fs::write(&main, "[listen]\npolicy = [\"inet:127.0.0.1:10023\"]\n").unwrap();
+        write("a", "");
+        write("b", "users_file = \"b.users\"");
+        write("warned", "billing = \"paid\"\nbilling = \"paid\"");
+        std::fs::write(folder.path().join("customers.d/b.users"), "ann@b.example\n").unwrap();
+
+        let later = SystemTime::now() + Duration::from_secs(60);
+        let reload = |previous: &Configuration| reload_at(previous, &main, later).unwrap().0;
+        let first = load(&main).unwrap();
+        assert_eq!(first.files_read, 3);
+        let second = reload(&first);
+        assert_eq!(second.files_read, 3, "at the first load they had only just changed");
+        assert_eq!(reload(&second).files_read, 1, "what has errors is read again, to tell them again");
+
+        std::fs::write(folder.path().join("customers.d/b.users"), "kim@b.example\n").unwrap();
+        let third = reload(&second);
+        assert_eq!(third.files_read, 2);
+        assert!(third.directory.customer("b").unwrap().users.find("kim@b.example").is_some());
+        let (before, after) = (second.directory.customer("a"), third.directory.customer("a"));
+        assert!(Arc::ptr_eq(before.unwrap(), after.unwrap()));
+
+        std::fs::write(&main, "[listen]\npolicy = [\"inet:127.0.0.1:10023\"]\n[limits]\naction = \"reject\"\n")
+            .unwrap();
+        assert_eq!(reload(&third).files_read, 3, "limits of the installation are a part of each customer");
+    }
+}

@@ -1,0 +1,27 @@
+//! Files and folders that cannot be read, in words.
+
+use super::diagnostic::Diagnostic;
+use super::source::{Location, Unreadable, quoted};
+use std::path::Path;
+use std::sync::Arc;
+
+/// `what` is what the file is called in the documentation.
+pub(in crate::config) fn describe(error: Unreadable, file: Arc<Path>, what: &str) -> Diagnostic {
+    let name = quoted(&file.to_string_lossy());
+    match error {
+        Unreadable::Io(error) => Diagnostic::error(format!("the {what} {name} cannot be read: {error}")),
+        Unreadable::NotRegular => Diagnostic::error(format!("the {what} {name} is not a regular file")),
+        Unreadable::TooLarge { max } => {
+            Diagnostic::error(format!("the {what} {name} is larger than {} MiB", max >> 20))
+        }
+        Unreadable::NotUtf8(place) => {
+            Diagnostic::error(format!("the {what} is not text in UTF-8")).at(*place).help("save the file as UTF-8")
+        }
+    }
+}
+
+/// As [`describe`], with the file itself as the place.
+pub(in crate::config) fn describe_file(error: Unreadable, file: Arc<Path>, what: &str) -> Diagnostic {
+    let diagnostic = describe(error, file.clone(), what);
+    if diagnostic.locations.is_empty() { diagnostic.at(Location::file(file, "")) } else { diagnostic }
+}
