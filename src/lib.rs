@@ -21,7 +21,7 @@
 //!          config/          envelope/: addresses, domains, replies: what all the rest speaks in
 //!     text → checked model  orders/: suspensions, grants;  administration/: gives them;  audit/: who changed what, when, why
 //!                           abuse/: signs of it;  notify/, mail/: who is told, and how
-//!                           listen/: sockets;  clock: the one source of time;  cli/: one file a command
+//!                           files/: our own files, and those of others;  listen/: sockets;  clock: the one source of time;  cli/: one file a command
 //!                           socketmap/: who may relay, and through which gateway mail leaves, for Postfix's tables
 //! ```
 //!
@@ -41,6 +41,7 @@ pub mod control;
 pub mod daemon;
 pub mod directory;
 pub mod envelope;
+pub mod files;
 pub mod ledger;
 pub mod listen;
 pub mod mail;

@@ -1,7 +1,7 @@
 //! Changing what is ordered: one change after the other, each in the audit log before anybody is told.
 
 use super::carry_out::{carry_out, replay};
-use super::configuration::Reading;
+use super::configuration::AppliedConfiguration;
 use super::state_file::{StateError, StateFile};
 use super::{MAX_GRANT, MAX_GRANT_DAYS, MAX_GRANTS, MAX_REASON, MAX_SUSPENSIONS};
 use crate::audit::{Action, Actor, Anchor, AuditError, AuditLog, Break, ConfigurationLog, Instruction};
@@ -267,22 +267,26 @@ impl Administration {
         self.record(order, Action::Failed { of: of.0.records, error }).await
     }
 
-    /// Records a configuration that is in force now, with all that is different from the one before.
+    /// Records a configuration that took effect, with all that is different from the one before.
     ///
     /// # Errors
     /// It cannot be compared, or not be written.
-    pub async fn record_configuration(&self, order: Instruction, reading: Reading) -> Result<Receipt, OrderError> {
+    pub async fn record_configuration(
+        &self,
+        order: Instruction,
+        applied: AppliedConfiguration,
+    ) -> Result<Receipt, OrderError> {
         let inner = self.inner.clone();
         on_a_thread_of_its_own(move || {
             let mut log = inner.configuration.lock();
             let mut receipt = Receipt(Anchor::default());
             let mut record = |mut actions: Vec<Action>, files| {
-                actions.insert(0, reading.action(files));
+                actions.insert(0, applied.action(files));
                 receipt = inner.carry_out(&order, |_| Ok((actions, ()))).map_err(|error| error.to_string())?.receipt;
                 Ok(())
             };
             match &mut *log {
-                Some(log) => log.compare(&reading.difference(), record),
+                Some(log) => log.compare(&applied.files(), record),
                 None => record(Vec::new(), 0),
             }
             .map_err(OrderError::Configuration)?;

@@ -1,12 +1,12 @@
-//! A configuration that was read and is in force, for the audit log.
+//! A configuration that took effect, for the audit log.
 
-use crate::audit::{Action, Difference};
+use crate::audit::{Action, ComparedFiles};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-/// What was read.
+/// What the audit log records of a configuration that took effect.
 #[derive(Clone, Debug, Default)]
-pub struct Reading {
+pub struct AppliedConfiguration {
     pub main: PathBuf,
     /// Customer files that may have changed, and are in use as they are.
     pub customers: Vec<PathBuf>,
@@ -17,9 +17,9 @@ pub struct Reading {
     pub bad_files: Vec<String>,
 }
 
-impl Reading {
-    pub(super) fn difference(&self) -> Difference<'_> {
-        Difference { main: &self.main, customers: &self.customers, all_customers: &self.all_customers }
+impl AppliedConfiguration {
+    pub(super) fn files(&self) -> ComparedFiles<'_> {
+        ComparedFiles { main: &self.main, customers: &self.customers, all_customers: &self.all_customers }
     }
 
     pub(super) fn action(&self, files: u64) -> Action {

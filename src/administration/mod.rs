@@ -13,7 +13,7 @@ mod configuration;
 mod state_file;
 
 pub use changes::{Administration, Completed, OrderError, Receipt};
-pub use configuration::Reading;
+pub use configuration::AppliedConfiguration;
 pub use state_file::{StateError, read_anchor};
 
 /// The longest reason that is kept, in characters.

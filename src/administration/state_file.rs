@@ -1,16 +1,15 @@
 //! What is ordered, on disk: one file that is replaced as a whole. A file that is damaged is an error, never an empty one.
 
 use crate::audit::{Anchor, sha256_hex};
+use crate::files;
 use crate::orders::{Grant, Orders, Suspension};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 const FILE_NAME: &str = "administration.json";
-const NEW_NAME: &str = ".administration.json.new";
 
 /// What this version reads and writes.
 const VERSION: u32 = 1;
@@ -124,13 +123,7 @@ impl StateFile {
         text.push('\n');
         let digest = digest_of(&text);
         let _ = writeln!(text, "{DIGEST}{digest}");
-        let new = self.folder.join(NEW_NAME);
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o640).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&new, self.path())?;
-        // The name, too, is to survive a loss of power (fsync(2)).
-        File::open(&self.folder)?.sync_all()
+        files::replace(&self.path(), files::Access::Group, text.as_bytes())
     }
 }
 

@@ -3,9 +3,9 @@
 use super::actor::Instruction;
 use super::chain::{self, Anchor, Break};
 use super::record::{Action, Record};
-use std::fs::{File, OpenOptions};
+use crate::files;
+use std::fs::File;
 use std::io::{self, BufReader, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 pub const FILE_NAME: &str = "audit.log";
@@ -40,7 +40,7 @@ impl AuditLog {
             let file = path.display().to_string();
             move |error| AuditError { file, what, error }
         };
-        let opened = OpenOptions::new().create(true).read(true).append(true).mode(0o640).open(&path);
+        let opened = files::append(&path, files::Access::Group);
         let mut file = opened.map_err(failed("cannot be written"))?;
         let each = |record: Record| {
             if record.number > anchor.records {
@@ -58,8 +58,8 @@ impl AuditLog {
             }
         }
         file.seek(SeekFrom::End(0)).map_err(failed("cannot be read"))?;
-        // The name, too, is to survive a loss of power.
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("cannot be written"))?;
+        // Its name must survive a loss of power, too.
+        files::sync_folder(folder).map_err(failed("cannot be written"))?;
         let last = if verified.last.records >= anchor.records { verified.last } else { anchor.clone() };
         Ok(AuditLog { path, file, last, breaks: verified.breaks })
     }
@@ -109,7 +109,7 @@ impl AuditLog {
     #[cfg(test)]
     pub fn on_full_disk() -> AuditLog {
         let path = PathBuf::from("/dev/full");
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         AuditLog { path, file, last: Anchor::default(), breaks: Vec::new() }
     }
 

@@ -2,10 +2,11 @@
 
 use crate::clock::Moment;
 use crate::directory::{LimitName, Subject, SubjectKind};
+use crate::files;
 use lru::LruCache;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -130,7 +131,7 @@ impl NoticeHistory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = files::append(path, files::Access::Owner)?;
         let mut history = HistoryFile { path: path.to_owned(), file, lines: 0 };
         self.rewrite(&mut history)?;
         *self.file.lock() = Some(history);
@@ -149,17 +150,13 @@ impl NoticeHistory {
     }
 
     fn rewrite(&self, history: &mut HistoryFile) -> io::Result<()> {
-        let new = history.path.with_extension("new");
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&new)?;
         let (mut text, mut lines) = (Vec::new(), 0);
         for (topic, last) in self.memory.lock().iter().rev() {
             text.extend_from_slice(&line(topic, *last));
             lines += 1;
         }
-        file.write_all(&text)?;
-        file.sync_all()?;
-        std::fs::rename(&new, &history.path)?;
-        history.file = OpenOptions::new().append(true).open(&history.path)?;
+        files::replace(&history.path, files::Access::Owner, &text)?;
+        history.file = files::append(&history.path, files::Access::Owner)?;
         history.lines = lines;
         Ok(())
     }

@@ -2,9 +2,9 @@
 //! a thread writes, and what it cannot keep up with is left out.
 
 use super::{Logger, Reference};
-use std::fs::{File, OpenOptions};
+use crate::files;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -124,9 +124,9 @@ impl Files {
     }
 }
 
-/// Recipients stand in it: nobody else may read it.
+/// It names recipients.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+    files::append(path, files::Access::Owner)
 }
 
 /// The decision behind a reference, as it was recorded in a folder; `None` if there is none, or none any more.

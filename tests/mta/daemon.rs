@@ -82,8 +82,19 @@ impl Daemon {
 
     /// Starts the daemon and awaits that it listens.
     pub fn start(&mut self) {
+        self.start_by(self.command());
+    }
+
+    /// As [`Daemon::start`], with a umask in octal.
+    pub fn start_with_umask(&mut self, umask: &str) {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_relaykeeper")]);
+        command.env("RELAYKEEPER_CLOCK", self.path("clock"));
+        self.start_by(command);
+    }
+
+    fn start_by(&mut self, mut command: Command) {
         assert!(self.process.is_none(), "relaykeeper runs already");
-        let mut command = self.command();
         command.arg("serve").arg("--config").arg(self.path("relaykeeper.toml"));
         let mut process = Process::guarded(&command, &self.path("log"));
         eventually("relaykeeper listens", || {

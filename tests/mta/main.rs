@@ -34,5 +34,6 @@ mod references;
 mod refusals;
 mod second_opinions;
 mod sizes;
+mod store_files;
 mod store_outages;
 mod suspension;

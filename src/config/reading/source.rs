@@ -1,10 +1,9 @@
 //! A configuration file's text, and locations in it.
 
 use std::cell::OnceCell;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -138,14 +137,12 @@ impl From<io::Error> for Unreadable {
     }
 }
 
-/// A FIFO or a device named like a configuration file must not hold up the start: it is opened without waiting, and
-/// refused.
+/// A FIFO or a device named like a configuration file must not block the start.
 fn open_regular(path: &Path) -> Result<File, Unreadable> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(Unreadable::NotRegular);
-    }
-    Ok(file)
+    crate::files::open_regular(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => Unreadable::NotRegular,
+        _ => Unreadable::Io(error),
+    })
 }
 
 fn push_visible(out: &mut String, text: &str) {

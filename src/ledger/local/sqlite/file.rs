@@ -1,6 +1,7 @@
 //! The file: its lock, its schema, and what can be wrong with it.
 
 use crate::clock::{Anchor, Moment};
+use crate::files;
 use crate::ledger::OpenError;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, ffi};
@@ -125,9 +126,9 @@ pub(in crate::ledger) fn open_alone(
     check_folder(folder)?;
     let lock = lock(folder)?;
     let path = folder.join(name);
-    // SQLite would make it readable for everybody that the umask lets.
-    let made = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
-    made.map_err(|error| OpenError(format!("{}: cannot be written: {error}", path.display())))?;
+    // SQLite itself would leave its mode to the umask.
+    files::ensure_private(&path, files::Access::Group)
+        .map_err(|error| OpenError(format!("{}: cannot be written: {error}", path.display())))?;
     let connection = connect(&path).map_err(|error| explain(&path, error))?;
     Ok((lock, path, connection))
 }
