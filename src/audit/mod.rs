@@ -19,7 +19,7 @@ mod record;
 
 pub use actor::{Actor, Instruction};
 pub use chain::{Anchor, Break, Verified, verify};
-pub use configuration::{ConfigurationLog, Difference};
+pub use configuration::{ComparedFiles, ConfigurationLog};
 pub(crate) use digest::sha256_hex;
 pub use log::{AuditError, AuditLog, FILE_NAME};
 pub use record::{Action, Change, Record};

@@ -19,10 +19,14 @@ pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 use crate::config::{self, Settings, Style};
 use crate::control::{self, Response};
 use crate::directory::SubjectKind;
+use crate::files;
 use crate::session::Snapshot;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// The largest main file that is searched for `store.path`, in bytes.
+const MAX_MAIN_FILE: u64 = 4 << 20;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -84,7 +88,7 @@ fn store_folder(path: &Path) -> Option<PathBuf> {
         Ok(settings) => return Some(settings.store.path().to_owned()),
         Err(problems) => problems,
     };
-    let named = std::fs::read_to_string(path).ok().and_then(|text| {
+    let named = files::read_regular(path, MAX_MAIN_FILE).ok().and_then(|text| {
         let main = toml::from_str::<toml::Table>(&text).ok()?;
         Some(PathBuf::from(main.get("store")?.get("path")?.as_str()?)).filter(|path| path.is_absolute())
     });

@@ -1,7 +1,7 @@
 //! `serve`: the daemon, in the foreground.
 
 use super::{DONE, NO, reload_report};
-use crate::administration::{Administration, Reading};
+use crate::administration::{Administration, AppliedConfiguration};
 use crate::audit::Action;
 use crate::audit::{Actor, Instruction};
 use crate::config::{self, Configuration, Settings, Store, how_many};
@@ -138,7 +138,7 @@ async fn serve_reloads(
             else => return,
         };
         let (previous, file) = (loaded.clone(), path.clone());
-        // Reading 100,000 files takes a while: nobody else waits for it.
+        // AppliedConfiguration 100,000 files takes a while: nobody else waits for it.
         let (words, recorded) = match tokio::task::spawn_blocking(move || config::reload(&previous, &file)).await {
             Ok(Ok((new, changes))) => {
                 engine.replace_snapshot(Snapshot::from(&new));
@@ -174,8 +174,8 @@ fn what_was_read(
     loaded: &Configuration,
     previous: Option<&Configuration>,
     need_restart: &[&str],
-) -> Reading {
-    Reading {
+) -> AppliedConfiguration {
+    AppliedConfiguration {
         // One name, however it was typed.
         main: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         customers: loaded.changed_files(previous).into_iter().map(Path::to_owned).collect(),
@@ -186,7 +186,12 @@ fn what_was_read(
 }
 
 /// Records what came of reading the configuration, or why nothing did.
-async fn record(engine: &Engine, by: Actor, why: String, reading: Result<Reading, String>) -> Result<(), String> {
+async fn record(
+    engine: &Engine,
+    by: Actor,
+    why: String,
+    reading: Result<AppliedConfiguration, String>,
+) -> Result<(), String> {
     let order = Instruction { by, at: engine.wall_time(), why };
     let administration = &engine.administration;
     let recorded = match reading {
