@@ -108,8 +108,11 @@ pub struct Explain {
     #[command(flatten)]
     pub config: ConfigFile,
     /// The reference of a reply or a log line: tells what was decided then
-    #[arg(value_parser = reference, conflicts_with_all = ["client", "helo", "tls", "login", "sender", "recipients"])]
+    #[arg(value_parser = reference, conflicts_with_all = ["via", "client", "helo", "tls", "login", "sender", "size", "recipients"])]
     pub reference: Option<Reference>,
+    /// Through which protocols the MTA asks; without this option those that [listen] offers
+    #[arg(long, value_enum)]
+    pub via: Option<Via>,
     /// The client's address
     #[arg(long, value_name = "ADDR", value_parser = client, required_unless_present = "reference")]
     pub client: Option<IpAddr>,
@@ -125,12 +128,26 @@ pub struct Explain {
     /// The envelope sender; "<>" or "" is the empty sender
     #[arg(long, value_name = "ADDR", required_unless_present = "reference")]
     pub sender: Option<String>,
+    /// The size that the client declares (SIZE= of MAIL), in bytes
+    #[arg(long, value_name = "BYTES")]
+    pub size: Option<u64>,
     /// A recipient; may be given several times
     #[arg(long = "recipient", value_name = "ADDR", required_unless_present = "reference", num_args = 1..)]
     pub recipients: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// See [`session::Via`](crate::session::Via).
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Via {
+    /// A milter alone: Sendmail, or Postfix without the policy service
+    Milter,
+    /// The policy service alone
+    Policy,
+    /// The policy service with a milter session open, as in the recommended set-up of Postfix
+    Both,
 }
 
 #[derive(Debug, Subcommand)]

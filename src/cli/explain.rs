@@ -6,10 +6,11 @@ use super::arguments::Explain;
 use super::{DONE, NO, USAGE, configuration};
 use crate::administration::Administration;
 use crate::config::{OnOutage, Store};
-use crate::envelope::{Address, Sender};
+use crate::envelope::{Address, Envelope};
 use crate::ledger::Ledger;
 use crate::orders::Orders;
-use crate::session::{Envelope, Rehearsal, RehearsedRecipient, Snapshot};
+use crate::policy::Step;
+use crate::session::{Rehearsal, RehearsedStage, Snapshot, Stand, Via, WhatIf};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -25,28 +26,43 @@ pub fn run(question: &Explain) -> u8 {
         eprintln!("relaykeeper: the system gives no event queue (epoll_create1(2))");
         return NO;
     };
-    let recipients = match question.recipients.iter().map(|text| read_recipient(text)).collect::<Result<Vec<_>, _>>() {
-        Ok(recipients) => recipients,
-        Err(error) => return complain(&error),
-    };
     let (ledger, counts) = runtime.block_on(open_ledger(&snapshot));
     let (orders, counts) = match Administration::read(snapshot.settings.store.path()) {
         Ok(orders) => (orders, counts),
         Err(error) => (Orders::default(), format!("{counts}; suspensions taken as none: {error}")),
     };
-    let envelope = envelope(question);
-    let rehearsal = Rehearsal::of(&envelope, &recipients, &snapshot, &ledger, &orders);
-    let Some(rehearsal) = runtime.block_on(rehearsal) else {
-        let error = envelope.sender.err().map_or_else(String::new, |error| error.to_string());
-        return complain(&format!("--sender: {error}"));
-    };
+    let via = question.via.map_or_else(|| offered(&snapshot), Via::from);
+    let recipients: Vec<&str> = question.recipients.iter().map(String::as_str).collect();
+    let (envelope, what_if) = (envelope(question), WhatIf::default());
+    let stand = Stand { snapshot: &snapshot, ledger: &ledger, orders: &orders };
+    let rehearsal = runtime.block_on(Rehearsal::of(&envelope, &recipients, via, &what_if, stand));
     let Some(decisive) = rehearsal.decisive() else { return complain("--recipient: none was given") };
     if question.json {
-        println!("{}", to_json(&rehearsal, decisive, &counts));
+        println!("{}", to_json(&rehearsal, decisive, via, &counts));
     } else {
-        print!("{}", to_text(&rehearsal, decisive, &counts));
+        print!("{}", to_text(&rehearsal, decisive, via, &counts));
     }
     if decisive.verdict.passes() { DONE } else { NO }
+}
+
+/// By the protocols that the daemon listens for.
+fn offered(snapshot: &Snapshot) -> Via {
+    let listen = &snapshot.settings.listen;
+    match (listen.milter.is_empty(), listen.policy.is_empty()) {
+        (false, false) => Via::Both,
+        (true, false) => Via::Policy,
+        (_, true) => Via::Milter,
+    }
+}
+
+impl From<super::arguments::Via> for Via {
+    fn from(via: super::arguments::Via) -> Via {
+        match via {
+            super::arguments::Via::Milter => Via::Milter,
+            super::arguments::Via::Policy => Via::Policy,
+            super::arguments::Via::Both => Via::Both,
+        }
+    }
 }
 
 fn complain(what: &str) -> u8 {
@@ -55,18 +71,8 @@ fn complain(what: &str) -> u8 {
 }
 
 fn envelope(question: &Explain) -> Envelope {
-    Envelope {
-        client: question.client,
-        helo: question.helo.as_str().into(),
-        tls: question.tls.as_str().into(),
-        login: question.login.as_str().into(),
-        sender: Sender::parse(question.sender.as_deref().unwrap_or_default()),
-        declared_size: None,
-    }
-}
-
-fn read_recipient(text: &str) -> Result<Address, String> {
-    Address::parse(text).map_err(|error| format!("--recipient \"{}\": {error}", text.escape_debug()))
+    let Explain { helo, tls, login, sender, size, .. } = question;
+    Envelope::new(question.client, helo, tls, login, sender.as_deref().unwrap_or_default()).declaring(*size)
 }
 
 /// The counts as they are in the store; where they cannot be read, none, and the reason.
@@ -94,18 +100,18 @@ async fn open_shared(urls: &[String], timeout: std::time::Duration) -> Result<Le
     Ok(ledger)
 }
 
-fn reply(recipient: &RehearsedRecipient) -> Option<String> {
-    recipient.verdict.refusal().map(|refusal| refusal.reply(NO_REFERENCE).to_string())
+fn reply(stage: &RehearsedStage) -> Option<String> {
+    stage.verdict.refusal().map(|refusal| refusal.reply(NO_REFERENCE).to_string())
 }
 
-fn to_json(rehearsal: &Rehearsal, decisive: &RehearsedRecipient, counts: &str) -> Value {
+fn to_json(rehearsal: &Rehearsal, decisive: &RehearsedStage, via: Via, counts: &str) -> Value {
     let verdict = &decisive.verdict;
     let recipients: Vec<Value> = rehearsal
         .recipients
         .iter()
         .map(|recipient| {
             json!({
-                "recipient": recipient.recipient.as_str(),
+                "recipient": recipient.recipient,
                 "verdict": recipient.verdict.word(),
                 "reply": reply(recipient),
             })
@@ -123,10 +129,11 @@ fn to_json(rehearsal: &Rehearsal, decisive: &RehearsedRecipient, counts: &str) -
         "steps": steps,
         "recipients": recipients,
         "counts": counts,
+        "via": via.key(),
     })
 }
 
-fn to_text(rehearsal: &Rehearsal, decisive: &RehearsedRecipient, counts: &str) -> String {
+fn to_text(rehearsal: &Rehearsal, decisive: &RehearsedStage, via: Via, counts: &str) -> String {
     let verdict = &decisive.verdict;
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
@@ -150,18 +157,25 @@ fn to_text(rehearsal: &Rehearsal, decisive: &RehearsedRecipient, counts: &str) -
     if let Some(sender) = &verdict.rewrite_sender_to {
         line("sender", &format!("rewritten to {sender}"));
     }
+    line("via", via.words());
     line("counts", counts);
     let _ = writeln!(text, "steps");
-    for step in &rehearsal.steps {
-        let _ = writeln!(text, "  {:<10} {:<7} {}", step.step, step.outcome, step.because);
-    }
+    write_steps(&mut text, &rehearsal.steps);
     for recipient in &rehearsal.recipients {
         if rehearsal.recipients.len() > 1 {
             let _ = writeln!(text, "recipient {}: {}", recipient.recipient, recipient.verdict.word());
         }
-        for step in &recipient.steps {
-            let _ = writeln!(text, "  {:<10} {:<7} {}", step.step, step.outcome, step.because);
-        }
+        write_steps(&mut text, &recipient.steps);
+    }
+    if let Some(end) = rehearsal.end.as_ref().filter(|end| !end.verdict.passes()) {
+        let _ = writeln!(text, "end of the message: {}", end.verdict.word());
+        write_steps(&mut text, &end.steps);
     }
     text
+}
+
+fn write_steps(text: &mut String, steps: &[Step]) {
+    for step in steps {
+        let _ = writeln!(text, "  {:<10} {:<7} {}", step.step, step.outcome, step.because);
+    }
 }

@@ -3,6 +3,8 @@
 mod address;
 mod client;
 mod domain;
+#[expect(clippy::module_inception, reason = "the file that holds the envelope")]
+mod envelope;
 mod helo;
 mod login;
 mod reply;
@@ -10,6 +12,7 @@ mod reply;
 pub use address::{Address, AddressError, MAX_ADDRESS, Sender};
 pub use client::{canonical_ip, parse_client};
 pub use domain::{Domain, DomainError, canonical_domain, claims_of, is_public_suffix};
+pub use envelope::{Envelope, bounded};
 pub use helo::identifying_helo;
 pub use login::canonical_login;
 pub use reply::{MAX_REPLY_LINE, Reply, ReplyClass};

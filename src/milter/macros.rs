@@ -1,7 +1,7 @@
 //! The few macros that tell something the commands do not.
 
 use super::command::string;
-use crate::session::bounded;
+use crate::envelope::bounded;
 use indymilter::MacroStage;
 use std::borrow::Cow;
 use std::collections::HashMap;

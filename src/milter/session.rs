@@ -5,10 +5,9 @@
 use super::command::Caller;
 use super::macros::Macros;
 use super::negotiation::Agreed;
-use crate::envelope::{Address, Reply, parse_client};
-use crate::session::{
-    Accepted, Connection, Engine, Envelope, FrontEnd, OpenSession, Rewriting, SmtpSession, Transaction, bounded,
-};
+use crate::envelope::{Address, Envelope, Reply, bounded, parse_client};
+use crate::policy::{CountedBy, FrontEnd, Protocol, ReportedRecipients};
+use crate::session::{Connection, Engine, OpenSession, SmtpSession, Transaction};
 use crate::size::MessageMeter;
 use indymilter::Actions;
 use std::net::IpAddr;
@@ -17,7 +16,7 @@ use std::sync::Arc;
 pub(super) struct MilterSession {
     engine: Arc<Engine>,
     client: Option<IpAddr>,
-    rewriting: Rewriting,
+    front_end: FrontEnd,
     can_remove_headers: bool,
     helo: Box<str>,
     /// Counts among those of its client while the session is open.
@@ -52,17 +51,14 @@ impl MilterSession {
     pub fn connect(engine: &Arc<Engine>, caller: Caller, macros: &Macros, agreed: Agreed) -> MilterSession {
         let Caller { address: client, port } = caller;
         let session = SmtpSession::new(client, port, parse_client(&macros.server));
+        let can_add_recipient = agreed.can(Actions::ADD_RCPT) || agreed.can(Actions::ADD_RCPT_EXT);
         MilterSession {
             engine: engine.clone(),
             client,
-            rewriting: if agreed.can(Actions::CHANGE_SENDER) {
-                Rewriting::Possible
-            } else {
-                Rewriting::Impossible { reject: false }
-            },
+            front_end: FrontEnd::milter(agreed.can(Actions::CHANGE_SENDER), can_add_recipient),
             can_remove_headers: agreed.can(Actions::CHANGE_HEADER),
             helo: Box::default(),
-            connection: Connection::begin(engine, FrontEnd::Milter, client, true),
+            connection: Connection::begin(engine, Protocol::Milter, client, true),
             open: session.map(|session| engine.sessions.open(session)),
             transaction: None,
             meter: None,
@@ -84,8 +80,7 @@ impl MilterSession {
         self.abandon("new-mail", macros);
         let envelope =
             Envelope::new(self.client, &self.helo, &macros.tls, &macros.login, sender).declaring(declared_size);
-        let transaction =
-            Transaction::begin(&self.engine, self.engine.snapshot(), FrontEnd::Milter, envelope, self.rewriting);
+        let transaction = Transaction::begin(&self.engine, self.engine.snapshot(), self.front_end, envelope);
         if let Some(open) = &self.open {
             open.holds(Some(transaction.reservation()));
         }
@@ -102,7 +97,8 @@ impl MilterSession {
     }
 
     pub async fn recipient(&mut self, recipient: &str, macros: &Macros) -> Option<Reply> {
-        self.transaction.as_mut()?.recipient(recipient, macros.queue_id()).await.reply
+        let transaction = self.transaction.as_mut()?;
+        transaction.recipient(recipient, macros.queue_id(), CountedBy::Itself).await.reply
     }
 
     /// A header of the message.
@@ -135,18 +131,18 @@ impl MilterSession {
         if let Some(meter) = self.meter.take() {
             transaction.measured(meter.finish());
         }
-        let refusal = transaction.end(Accepted::All, macros.queue_id()).await.reply;
+        let decision = transaction.end(ReportedRecipients::All, macros.queue_id()).await;
         self.holds_nothing();
         let mut changes = Vec::new();
-        if refusal.is_none() {
-            changes.extend(transaction.rewrite_sender_to().cloned().map(Change::Sender));
-            changes.extend(transaction.archive_to().cloned().map(Change::AddRecipient));
+        if decision.reply.is_none() {
+            changes.extend(decision.verdict.rewrite_sender_to.map(Change::Sender));
+            changes.extend(decision.verdict.archive_to.map(Change::AddRecipient));
             if let Some((name, number)) = transaction.secret_headers().filter(|_| self.can_remove_headers) {
                 // The last one first: those before it keep their numbers.
                 changes.extend((1..=number).rev().map(|nth| Change::RemoveHeader { name: name.into(), nth }));
             }
         }
-        End { changes, refusal }
+        End { changes, refusal: decision.reply }
     }
 
     /// The transaction is over without a message.

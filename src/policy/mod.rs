@@ -1,19 +1,31 @@
-//! The decision: facts, directory, ledger state and time in; verdict with reasons out.
+//! The decision: facts, configuration, orders and ledger state in; verdict with reasons out.
 //!
-//! Nothing here knows a socket, a clock or a runtime. A transaction is first [admitted](admit) or refused by the rules,
-//! once; then each recipient passes the [gate](Admission::gate), and what is left to ask goes to the ledger, whose
-//! answer [concludes](conclude) the verdict. What is said of [connections](judge_connection) and of a [message's
-//! size](Admission::judge_size) comes from here, too. Milter, policy service, `explain` and `simulate` all go this way.
+//! Nothing here knows a socket, a clock or a runtime.
+//!
+//! ```text
+//! facts, front_end   what a transaction is evaluated by
+//! decide/            the order of the rules: a state machine for MAIL, each recipient, the end of a message
+//! rules/             the rules themselves, one file each; limits on connections, too
+//! verdict, trace     what comes out: for the client, the log, `explain`
+//! reply/             the reason of a refusal, its codes, its words
+//! ```
+//!
+//! Milter, policy service and `explain` all drive the same [`Evaluation`].
 
 mod decide;
 mod facts;
+mod front_end;
 mod reply;
 mod rules;
 mod trace;
 mod verdict;
 
-pub use decide::{Admission, Admitted, Gate, RecipientFacts, admit, conclude, is_exempt_client, is_exempt_recipient};
-pub use facts::{Facts, Rules};
+pub use decide::{
+    Admission, Admitted, CountedBy, EndDecision, Evaluation, LedgerQuestion, LedgerRequest, PendingEnd,
+    PendingRecipient, RecipientDecision, ReportedRecipients, Stage,
+};
+pub use facts::{Context, Facts, LiveFacts, Rules};
+pub use front_end::{FrontEnd, Protocol, Rewriting};
 pub use reply::{LimitRefusal, LookedUp, Refusal, Via};
 pub use rules::{
     ConnectionFacts, ConnectionLimit, ConnectionRefusal, IdentifiedBy, Oversize, Route, SizeRefusal,

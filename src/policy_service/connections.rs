@@ -2,8 +2,9 @@
 //! Postfix asks about it: at CONNECT, HELO and MAIL, or with `smtpd_delay_reject` at each RCPT of each message.
 
 use super::request::Request;
-use crate::envelope::Reply;
-use crate::session::{Connection, Engine, FrontEnd, SmtpSession, bounded};
+use crate::envelope::{Reply, bounded};
+use crate::policy::Protocol;
+use crate::session::{Connection, Engine, SmtpSession};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::net::IpAddr;
@@ -68,7 +69,7 @@ impl Connections {
         let now = Instant::now();
         let mut sessions = self.0.lock();
         let begin = || {
-            let connection = Connection::begin(engine, FrontEnd::Policy, Some(client), false);
+            let connection = Connection::begin(engine, Protocol::Policy, Some(client), false);
             Session { connection, instance: Box::default(), stage, touched: now }
         };
         let session = sessions.get_or_insert_mut(name, begin);

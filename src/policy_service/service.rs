@@ -4,10 +4,11 @@ use super::action::Action;
 use super::connections::Connections;
 use super::instances::{Instances, SharedSlot, Slot, State};
 use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
-use crate::config::OnRewrite;
+use crate::envelope::Envelope;
 use crate::ledger::ReservationId;
 use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Peer, Protocol, Service, Shares, serve_stream};
-use crate::session::{Accepted, Engine, Envelope, FrontEnd, Rewriting, Transaction};
+use crate::policy::{CountedBy, FrontEnd, ReportedRecipients};
+use crate::session::{Engine, Transaction};
 use crate::size::MessageSize;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -148,10 +149,8 @@ impl PolicyService {
         let mut slot = slot.lock().await;
         let transaction = self.transaction(&mut slot, request, peer, milter.is_some()).await;
         let queue_id = known(request.queue_id);
-        let decision = match milter {
-            Some(theirs) => transaction.recipient_counted_elsewhere(request.recipient, queue_id, theirs).await,
-            None => transaction.recipient(request.recipient, queue_id).await,
-        };
+        let counted_by = milter.map_or(CountedBy::Itself, CountedBy::Milter);
+        let decision = transaction.recipient(request.recipient, queue_id, counted_by).await;
         Ok(Action::to_recipient(decision, relay_context))
     }
 
@@ -171,8 +170,8 @@ impl PolicyService {
         } else {
             transaction.measured(MessageSize { bytes: request.size(), attachments: None });
             let lone = Some(request.recipient).filter(|recipient| !recipient.is_empty());
-            let accepted = Accepted::Count { recipients: request.recipients(), lone };
-            Action::to_message(transaction.end(accepted, known(request.queue_id)).await)
+            let reported = ReportedRecipients::Number { recipients: request.recipients(), lone };
+            Action::to_message(transaction.end(reported, known(request.queue_id)).await)
         };
         slot.state = State::Ended(action.clone());
         Ok(action)
@@ -218,13 +217,8 @@ impl PolicyService {
         )
         .declaring(request.size());
         let snapshot = self.engine.snapshot();
-        let rewriting = match snapshot.settings.policy.on_rewrite {
-            OnRewrite::Continue | OnRewrite::Auto if counted_elsewhere => Rewriting::Possible,
-            OnRewrite::Continue => Rewriting::Waived,
-            OnRewrite::Auto | OnRewrite::Defer => Rewriting::Impossible { reject: false },
-            OnRewrite::Reject => Rewriting::Impossible { reject: true },
-        };
-        Transaction::begin(&self.engine, snapshot, FrontEnd::Policy, envelope, rewriting)
+        let front_end = FrontEnd::policy_service(snapshot.settings.policy.on_rewrite, counted_elsewhere);
+        Transaction::begin(&self.engine, snapshot, front_end, envelope)
     }
 }
 

@@ -1,12 +1,12 @@
 //! An SMTP session as the limits on connections see it: it counts once, however often anybody asks about it.
 
 use super::engine::Engine;
-use super::envelope::{Envelope, FrontEnd, bounded};
-use super::log;
+use super::log::{self, LoggedDecision};
 use crate::connections::{Counted, client_net};
-use crate::envelope::{AddressError, Reply};
+use crate::envelope::{AddressError, Envelope, Reply, bounded};
 use crate::policy::{
-    ConnectionFacts, Outcome, Verdict, is_exempt_connection, is_generic_helo, judge_connection, judge_generic_helo,
+    ConnectionFacts, Outcome, Protocol, Verdict, is_exempt_connection, is_generic_helo, judge_connection,
+    judge_generic_helo,
 };
 use crate::report::Reference;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// A session that has begun, until it ends.
 pub struct Connection {
     engine: Arc<Engine>,
-    front_end: FrontEnd,
+    protocol: Protocol,
     limited: Option<Limited>,
     /// The session is refused, and so is all that it says from then on.
     refused: Option<Reply>,
@@ -36,7 +36,7 @@ impl Connection {
     /// limited: they have nothing in common.
     ///
     /// Where no limit is set nothing is counted; one that is set later counts from then on.
-    pub fn begin(engine: &Arc<Engine>, front_end: FrontEnd, client: Option<IpAddr>, sees_end: bool) -> Connection {
+    pub fn begin(engine: &Arc<Engine>, protocol: Protocol, client: Option<IpAddr>, sees_end: bool) -> Connection {
         let snapshot = engine.snapshot();
         let limits = &snapshot.settings.connection;
         let is_limited = |client| limits.limit_anything() && !is_exempt_connection(client, limits, &snapshot.rules());
@@ -46,10 +46,10 @@ impl Connection {
             let counted = engine.connections.count(net, sees_end, engine.ledger.now());
             Limited { client, counted, sees_end, is_judged: false, helo: None }
         });
-        Connection { engine: engine.clone(), front_end, limited, refused: None }
+        Connection { engine: engine.clone(), protocol, limited, refused: None }
     }
 
-    /// What the client is to be told, at whatever it says: nothing, unless it makes too many connections. `helo` is the
+    /// What the client is answered, at whatever it says: nothing, unless it makes too many connections. `helo` is the
     /// name that it gave, in bounds; `None` where it has not come to that yet.
     pub fn judge(&mut self, helo: Option<&str>) -> Option<&Reply> {
         if self.refused.is_none()
@@ -58,8 +58,8 @@ impl Connection {
         {
             let reference = Reference::generate();
             let envelope = before_mail(limited.client, helo.unwrap_or_default());
-            let told = log::Told {
-                front_end: self.front_end,
+            let decision = LoggedDecision {
+                protocol: self.protocol,
                 envelope: &envelope,
                 verdict: &verdict,
                 recipient: None,
@@ -68,7 +68,7 @@ impl Connection {
                 reference,
             };
             self.engine.tally.count_session(&verdict);
-            log::decided(&self.engine, &self.engine.snapshot(), &told);
+            log::decided(&self.engine, &self.engine.snapshot(), &decision, || None);
             self.refused = verdict.refusal().map(|refusal| refusal.reply(reference));
         }
         self.refused.as_ref()

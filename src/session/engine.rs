@@ -3,7 +3,7 @@
 use super::correlation::OpenSessions;
 use super::observer::Observer;
 use super::open_count::OpenCount;
-use super::recorded::{Decided, Recorded};
+use super::recorded::{DecisionToRecord, RecordedDecision};
 use super::tally::Tally;
 use crate::abuse::Watch;
 use crate::administration::Administration;
@@ -64,7 +64,7 @@ pub struct Engine {
     /// Nobody watches until it is set.
     observer: OnceLock<Arc<dyn Observer>>,
     /// The decisions behind references; none are recorded until it is started.
-    decisions: OnceLock<DecisionLog<Decided>>,
+    decisions: OnceLock<DecisionLog<DecisionToRecord>>,
 }
 
 impl Engine {
@@ -125,8 +125,8 @@ impl Engine {
     /// # Errors
     /// The files cannot be opened, or the system gives no thread.
     pub fn record_decisions(&self, folder: &Path) -> std::io::Result<()> {
-        let render = |reference, decided: &Decided| {
-            serde_json::to_string(&Recorded::of(reference, decided)).unwrap_or_else(|_| "{}".to_owned())
+        let render = |reference, decided: &DecisionToRecord| {
+            serde_json::to_string(&RecordedDecision::of(reference, decided)).unwrap_or_else(|_| "{}".to_owned())
         };
         let log = DecisionLog::start(folder, render, self.log.clone())?;
         // A second start changes nothing.
@@ -135,7 +135,7 @@ impl Engine {
     }
 
     /// Where decisions are recorded, if they are.
-    pub fn decisions(&self) -> Option<&DecisionLog<Decided>> {
+    pub fn decisions(&self) -> Option<&DecisionLog<DecisionToRecord>> {
         self.decisions.get()
     }
 

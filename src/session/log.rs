@@ -1,17 +1,17 @@
 //! The log lines of transactions: one at the end of each, one for each refusal.
 
 use super::engine::{Engine, Snapshot};
-use super::envelope::{Envelope, FrontEnd};
-use super::recorded::Decided;
-use crate::envelope::Address;
-use crate::policy::{Outcome, Refusal, Verdict};
+use super::recorded::DecisionToRecord;
+use super::replay::Replay;
+use crate::envelope::{Address, Envelope};
+use crate::policy::{Outcome, Protocol, Refusal, Verdict};
 use crate::report::{Level, LogLine, Logger, Reference};
 use std::fmt::Display;
 use std::sync::Arc;
 
-/// A verdict that somebody is told.
-pub(super) struct Told<'a> {
-    pub front_end: FrontEnd,
+/// A verdict with all that its line says.
+pub(super) struct LoggedDecision<'a> {
+    pub protocol: Protocol,
     pub envelope: &'a Envelope,
     pub verdict: &'a Verdict,
     pub recipient: Option<&'a Address>,
@@ -21,29 +21,37 @@ pub(super) struct Told<'a> {
     pub reference: Reference,
 }
 
-/// Logs a verdict, and records the decision behind its reference where it refuses, or would refuse.
-pub(super) fn decided(engine: &Engine, snapshot: &Arc<Snapshot>, told: &Told) {
-    write(&engine.log, told);
-    let is_worth_it = !told.verdict.passes() || !told.verdict.shadow.is_empty();
+/// Logs a verdict, and records the decision behind its reference where it refuses, or would refuse but for shadow. `replay`: what
+/// the decision was made from, where it is more than the envelope.
+pub(super) fn decided(
+    engine: &Engine,
+    snapshot: &Arc<Snapshot>,
+    decision: &LoggedDecision,
+    replay: impl FnOnce() -> Option<Replay>,
+) {
+    write(&engine.log, decision);
+    let is_worth_it = !decision.verdict.passes() || !decision.verdict.shadow.is_empty();
     if let Some(decisions) = engine.decisions().filter(|_| is_worth_it) {
         decisions.record(
-            told.reference,
-            Decided {
+            decision.reference,
+            DecisionToRecord {
                 at: engine.wall_time(),
-                front_end: told.front_end,
-                envelope: told.envelope.clone(),
+                protocol: decision.protocol,
+                envelope: decision.envelope.clone(),
                 snapshot: snapshot.clone(),
-                verdict: told.verdict.clone(),
-                recipient: told.recipient.cloned(),
-                queue_id: told.queue_id.map(Box::from),
-                recipients: told.recipients,
+                verdict: decision.verdict.clone(),
+                recipient: decision.recipient.cloned(),
+                queue_id: decision.queue_id.map(Box::from),
+                recipients: decision.recipients,
+                replay: replay(),
             },
         );
     }
 }
 
-fn write(log: &Logger, told: &Told) {
-    let verdict = told.verdict;
+/// The line of a decision. A further field belongs here.
+fn write(log: &Logger, decision: &LoggedDecision) {
+    let verdict = decision.verdict;
     let level = if verdict.refusal().is_some_and(Refusal::is_failure) { Level::Warn } else { Level::Info };
     if !log.enabled(level) {
         return;
@@ -53,31 +61,30 @@ fn write(log: &Logger, told: &Told) {
         Outcome::Exempt(exemption) => Some(exemption.key()),
         Outcome::Refuse(refusal) => Some(refusal.key()),
     };
-    let mut line = LogLine::transaction(told.queue_id)
+    let mut line = LogLine::transaction(decision.queue_id)
         .word("verdict", verdict.word())
         .optional("reason", reason)
         .optional("customer", verdict.customer.as_deref())
         .optional("user", verdict.user.as_deref())
         .optional("by", verdict.identified_by.map(|by| by.key()))
         .optional("setting", verdict.setting.as_deref());
-    line = who(line, told.envelope);
+    line = who(line, decision.envelope);
     if log.enabled(Level::Debug) {
-        line = line.optional("recipient", told.recipient);
+        line = line.optional("recipient", decision.recipient);
     }
-    let has_copy = told.recipients.is_some() && told.front_end == FrontEnd::Milter && verdict.passes();
-    let archived = verdict.archive_to.as_ref().filter(|_| has_copy);
+    let archived = verdict.archive_to.as_ref().filter(|_| decision.recipients.is_some() && verdict.passes());
     line = line
-        .optional("recipients", told.recipients)
+        .optional("recipients", decision.recipients)
         .optional("rewritten", verdict.rewrite_sender_to.as_ref().filter(|_| verdict.passes()))
         .optional("shadow", verdict.shadow.first().map(Refusal::key))
         .optional("archived", archived)
-        .word("proto", told.front_end.key())
-        .field("ref", told.reference)
+        .word("proto", decision.protocol.key())
+        .field("ref", decision.reference)
         .optional("text", verdict.refusal());
     log.write(level, line);
 }
 
-/// A transaction that ended without a message: what it had reserved is given back.
+/// A transaction that ended without a message: its reservation is released.
 pub(super) fn abandoned(
     log: &Logger,
     envelope: &Envelope,

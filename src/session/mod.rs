@@ -1,25 +1,25 @@
-//! A transaction's life, the same for both protocols: begun with MAIL, asked at each RCPT, ended by acceptance or given
-//! back.
+//! A transaction's life, the same for both protocols: begun with MAIL, asked about at each RCPT, ended by acceptance or released.
+//! What is decided, and in which order, is the business of [`policy`](crate::policy); here its questions go to the ledger.
 
 mod connection;
 mod correlation;
 mod engine;
-mod envelope;
+mod live;
 mod log;
 mod observer;
 mod open_count;
 mod recorded;
 mod rehearsal;
+mod replay;
 mod tally;
 mod transaction;
 
 pub use connection::Connection;
 pub use correlation::{OpenSession, OpenSessions, SmtpSession};
 pub use engine::{Engine, Snapshot};
-pub use envelope::{Envelope, FrontEnd, bounded};
 pub use observer::Observer;
 pub use open_count::{OpenCount, UnderWay};
-pub use recorded::{Decided, Recorded, RecordedStep};
-pub use rehearsal::{Rehearsal, RehearsedRecipient};
+pub use recorded::{DecisionToRecord, RecordedDecision, RecordedStep};
+pub use rehearsal::{Rehearsal, RehearsedStage, Stand, Via, WhatIf};
 pub use tally::Tally;
-pub use transaction::{Accepted, Decision, Rewriting, Transaction};
+pub use transaction::{Decision, Transaction};

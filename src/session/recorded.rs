@@ -1,11 +1,10 @@
-//! A decision as it is recorded for `explain REFERENCE`. All words are those of the verdict and of the steps that led
-//! to it, which are gone through once more where nobody waits.
+//! A decision as it is recorded for `explain REFERENCE`. Its words are those of the verdict; its steps are those of the evaluation,
+//! which is gone through once more with the same facts, on the thread that writes the record.
 
 use super::engine::Snapshot;
-use super::envelope::{Envelope, FrontEnd};
-use super::transaction::admission_of;
-use crate::envelope::Address;
-use crate::policy::{Outcome, Trace, Verdict};
+use super::replay::Replay;
+use crate::envelope::{Address, Envelope};
+use crate::policy::{Outcome, Protocol, Verdict};
 use crate::report::Reference;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,9 +12,9 @@ use std::sync::Arc;
 
 /// A decision on its way to the record: what it was made from, and what came of it.
 #[derive(Debug)]
-pub struct Decided {
+pub struct DecisionToRecord {
     pub at: Timestamp,
-    pub front_end: FrontEnd,
+    pub protocol: Protocol,
     pub envelope: Envelope,
     pub snapshot: Arc<Snapshot>,
     pub verdict: Verdict,
@@ -23,11 +22,13 @@ pub struct Decided {
     pub queue_id: Option<Box<str>>,
     /// At the end of a message: how many it went to.
     pub recipients: Option<u64>,
+    /// `None` for a connection: no rule but its limits was asked.
+    pub replay: Option<Replay>,
 }
 
-/// What is kept of it. The keys that `explain --json` has too mean the same.
+/// The record. The keys that `explain --json` has too mean the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recorded {
+pub struct RecordedDecision {
     pub reference: String,
     pub at: Timestamp,
     /// `milter` or `policy`
@@ -61,19 +62,19 @@ pub struct RecordedStep {
     pub because: String,
 }
 
-impl Recorded {
-    pub fn of(reference: Reference, decided: &Decided) -> Recorded {
-        let Decided { envelope, verdict, .. } = decided;
+impl RecordedDecision {
+    pub fn of(reference: Reference, decided: &DecisionToRecord) -> RecordedDecision {
+        let DecisionToRecord { envelope, verdict, .. } = decided;
         let owned = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         let reason = match &verdict.outcome {
             Outcome::Accept => None,
             Outcome::Exempt(exemption) => Some(exemption.key()),
             Outcome::Refuse(refusal) => Some(refusal.key()),
         };
-        Recorded {
+        RecordedDecision {
             reference: reference.to_string(),
             at: decided.at,
-            proto: decided.front_end.key().to_owned(),
+            proto: decided.protocol.key().to_owned(),
             queue_id: decided.queue_id.as_deref().map(str::to_owned),
             client: envelope.client.map(|client| client.to_string()),
             helo: envelope.helo.to_string(),
@@ -96,17 +97,14 @@ impl Recorded {
     }
 }
 
-/// Those of the rules, which depend on nothing but the transaction and its configuration, and what was decided last.
-fn steps(decided: &Decided, reason: Option<&str>) -> Vec<RecordedStep> {
-    let mut trace = Trace::on();
-    admission_of(&decided.envelope, &decided.snapshot, &mut trace);
+fn steps(decided: &DecisionToRecord, reason: Option<&str>) -> Vec<RecordedStep> {
     let step =
         |step: &str, outcome: &str, because| RecordedStep { step: step.into(), outcome: outcome.into(), because };
-    let rules = trace.into_steps().into_iter().map(|found| step(found.step, found.outcome, found.because));
+    if let Some(replay) = &decided.replay {
+        let steps = replay.steps(decided).into_iter();
+        return steps.map(|found| step(found.step, found.outcome, found.because)).collect();
+    }
     let in_shadow = decided.verdict.shadow.iter().map(|refusal| step(refusal.key(), "shadow", refusal.to_string()));
-    let last = decided.verdict.refusal().map(|refusal| {
-        let word = if decided.verdict.word() == "defer" { "defer" } else { "refuse" };
-        step(reason.unwrap_or("verdict"), word, refusal.to_string())
-    });
-    rules.chain(in_shadow).chain(last).collect()
+    let refusal = decided.verdict.refusal();
+    in_shadow.chain(refusal.map(|refusal| step(reason.unwrap_or("verdict"), "refuse", refusal.to_string()))).collect()
 }

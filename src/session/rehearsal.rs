@@ -1,82 +1,238 @@
-//! A transaction that does not happen, for `explain`: the same way through the same decision, and nothing is counted.
+//! A transaction that does not happen, for `explain`: it drives the same evaluation as the daemon, and looks at the ledger where a
+//! transaction reserves or counts.
 
 use super::engine::Snapshot;
-use super::envelope::Envelope;
-use crate::envelope::Address;
-use crate::ledger::{Ledger, LedgerError, RecipientKey};
+use super::transaction::context;
+use crate::clock::Moment;
+use crate::directory::Parties;
+use crate::envelope::{Address, Envelope};
+use crate::ledger::{Ledger, LedgerAnswer, LedgerError, RecipientKey};
 use crate::orders::Orders;
-use crate::policy::{Admission, Gate, Outcome, RecipientFacts, Refusal, Step, Trace, Verdict, admit, conclude};
+use crate::policy::{
+    CountedBy, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, ReportedRecipients, Stage, Step, Trace,
+    Verdict,
+};
+use crate::size::MessageSize;
+use jiff::Timestamp;
+
+/// Through which protocols the MTA asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    Milter,
+    Policy,
+    /// The policy service is asked about each recipient while a milter session is open, and then the milter: what both pass is
+    /// accepted.
+    Both,
+}
+
+impl Via {
+    /// As in `explain --via`.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Via::Milter => "milter",
+            Via::Policy => "policy",
+            Via::Both => "both",
+        }
+    }
+
+    pub const fn words(self) -> &'static str {
+        match self {
+            Via::Milter => "the milter",
+            Via::Policy => "the policy service alone: nothing can be rewritten or archived",
+            Via::Both => "the policy service and the milter",
+        }
+    }
+}
+
+/// What a rehearsal supposes; by default nothing special.
+#[derive(Clone, Debug, Default)]
+pub struct WhatIf {
+    /// The user's signs of abuse in words.
+    pub signs_of_abuse: Option<Box<str>>,
+    /// The mail is a letter of relaykeeper's own.
+    pub is_own_mail: bool,
+    /// How large the message turns out to be.
+    pub size: MessageSize,
+}
 
 /// What would happen to a transaction.
 #[derive(Debug)]
 pub struct Rehearsal {
-    /// The steps that concern the transaction as a whole.
+    /// The steps that concern the transaction, and MAIL.
     pub steps: Vec<Step>,
+    /// MAIL would be refused, and nothing else asked.
+    pub mail: Option<Verdict>,
     /// One for each recipient, in the order given.
-    pub recipients: Vec<RehearsedRecipient>,
+    pub recipients: Vec<RehearsedStage>,
+    /// The end of the message; `None` if no recipient is accepted.
+    pub end: Option<RehearsedStage>,
 }
 
+/// What would be answered to a recipient, or to the end of the message.
 #[derive(Debug)]
-pub struct RehearsedRecipient {
-    pub recipient: Address,
+pub struct RehearsedStage {
+    /// As it was named; empty at the end of the message.
+    pub recipient: Box<str>,
     pub verdict: Verdict,
     pub steps: Vec<Step>,
 }
 
+/// What a transaction is rehearsed against.
+#[derive(Clone, Copy)]
+pub struct Stand<'a> {
+    pub snapshot: &'a Snapshot,
+    pub ledger: &'a Ledger,
+    pub orders: &'a Orders,
+}
+
 impl Rehearsal {
-    /// Goes through the whole transaction. `None` when the sender cannot be read.
+    /// Goes through the whole transaction.
     pub async fn of(
         envelope: &Envelope,
-        recipients: &[Address],
-        snapshot: &Snapshot,
-        ledger: &Ledger,
-        orders: &Orders,
-    ) -> Option<Rehearsal> {
-        let facts = envelope.facts()?;
-        let rules = snapshot.rules();
-        let mut trace = Trace::on();
-        let admission = admit(&facts, &rules, &mut trace);
-        let mut rehearsal = Rehearsal { steps: trace.into_steps(), recipients: Vec::new() };
-        let mut accepted: Vec<RecipientKey> = Vec::new();
-        for recipient in recipients {
-            let mut trace = Trace::on();
-            let key = ledger.recipient_key(recipient.as_str());
-            let repeated = accepted.contains(&key);
-            let about = RecipientFacts { recipient, accepted_before: accepted.len() as u64, repeated };
-            let verdict = match admission.gate(&facts, &about, &rules, orders, &mut trace) {
-                Gate::Verdict(verdict) => verdict,
-                Gate::AskLedger { admitted, shadow } => {
-                    accepted.push(key);
-                    let now = || jiff::Timestamp::from_millisecond(ledger.wall(ledger.now())).unwrap_or_default();
-                    let limits = admitted.limits(orders, now, &mut trace);
-                    let answer = ledger.look(None, &admitted.parties, &limits, &accepted).await;
-                    let mut verdict = match answer {
-                        Ok(answer) => conclude(&admission, &answer, |moment| ledger.wall(moment), &mut trace),
-                        Err(error) => undecided(&admission, &error),
-                    };
-                    verdict.shadow.extend(shadow);
-                    if !verdict.passes() {
-                        accepted.pop();
-                    }
-                    verdict
-                }
+        recipients: &[&str],
+        via: Via,
+        what_if: &WhatIf,
+        stand: Stand<'_>,
+    ) -> Rehearsal {
+        let on_rewrite = stand.snapshot.settings.policy.on_rewrite;
+        let front_end = match via {
+            Via::Milter | Via::Both => FrontEnd::milter(true, true),
+            Via::Policy => FrontEnd::policy_service(on_rewrite, false),
+        };
+        let mut asker = Asker::new(envelope, front_end, what_if, stand);
+        // Restrictions come before the milter's RCPT. At MAIL, and at the end, the milter alone decides.
+        let policy_first = (via == Via::Both).then(|| FrontEnd::policy_service(on_rewrite, true));
+        let mut policy_first = policy_first.map(|front_end| Asker::new(envelope, front_end, what_if, stand));
+        let mail = if via == Via::Policy { None } else { asker.mail() };
+        let mut rehearsal =
+            Rehearsal { steps: std::mem::take(&mut asker.steps), mail, recipients: Vec::new(), end: None };
+        for &recipient in recipients {
+            let (verdict, steps) = match (&rehearsal.mail, &mut policy_first) {
+                (Some(refused), _) => (refused.clone(), Vec::new()),
+                (None, None) => asker.recipient(recipient, CountedBy::Itself).await,
+                (None, Some(policy)) => match policy.recipient(recipient, CountedBy::Milter(None)).await {
+                    (verdict, _) if verdict.passes() => asker.recipient(recipient, CountedBy::Itself).await,
+                    refused => refused,
+                },
             };
-            rehearsal.recipients.push(RehearsedRecipient {
-                recipient: recipient.clone(),
-                verdict,
-                steps: trace.into_steps(),
-            });
+            rehearsal.recipients.push(RehearsedStage { recipient: recipient.into(), verdict, steps });
         }
-        Some(rehearsal)
+        let accepted = || rehearsal.recipients.iter().filter(|recipient| recipient.verdict.passes());
+        let reported = match (via, accepted().count()) {
+            (_, 0) => return rehearsal,
+            (Via::Policy, 1) => {
+                let lone = accepted().next().map(|recipient| &*recipient.recipient);
+                ReportedRecipients::Number { recipients: 1, lone }
+            }
+            (Via::Policy, number) => ReportedRecipients::Number { recipients: number as u64, lone: None },
+            (Via::Milter | Via::Both, _) => ReportedRecipients::All,
+        };
+        let (verdict, steps) = asker.end(reported).await;
+        rehearsal.end = Some(RehearsedStage { recipient: Box::default(), verdict, steps });
+        rehearsal
     }
 
-    /// The recipient whose fate stands for the transaction: the first that is refused, else the first.
-    pub fn decisive(&self) -> Option<&RehearsedRecipient> {
-        self.recipients.iter().find(|recipient| !recipient.verdict.passes()).or(self.recipients.first())
+    /// The verdict that stands for the transaction: the first that refuses, else that on the first recipient.
+    pub fn decisive(&self) -> Option<&RehearsedStage> {
+        let mut all = self.recipients.iter().chain(&self.end);
+        all.find(|stage| !stage.verdict.passes()).or(self.recipients.first())
     }
 }
 
-fn undecided(admission: &Admission, error: &LedgerError) -> Verdict {
-    let refusal = Refusal::CannotDecide { why: error.to_string().into() };
-    admission.verdict(Outcome::Refuse(Box::new(refusal)))
+/// One protocol that asks about the transaction.
+struct Asker<'a> {
+    envelope: &'a Envelope,
+    front_end: FrontEnd,
+    what_if: &'a WhatIf,
+    stand: Stand<'a>,
+    evaluation: Evaluation,
+    /// Those of MAIL.
+    steps: Vec<Step>,
+}
+
+impl<'a> Asker<'a> {
+    fn new(envelope: &'a Envelope, front_end: FrontEnd, what_if: &'a WhatIf, stand: Stand<'a>) -> Asker<'a> {
+        let live = Supposed { ledger: stand.ledger, what_if };
+        let mut trace = Trace::on();
+        let cx = context(envelope, stand.snapshot, front_end, stand.orders, &live);
+        let evaluation = Evaluation::begin(&cx, &mut trace);
+        Asker { envelope, front_end, what_if, stand, evaluation, steps: trace.into_steps() }
+    }
+
+    fn mail(&mut self) -> Option<Verdict> {
+        let live = Supposed { ledger: self.stand.ledger, what_if: self.what_if };
+        let cx = context(self.envelope, self.stand.snapshot, self.front_end, self.stand.orders, &live);
+        let mut trace = Trace::on();
+        let verdict = self.evaluation.mail(&cx, &mut trace);
+        if verdict.is_some() {
+            self.steps.extend(trace.into_steps());
+        }
+        verdict
+    }
+
+    async fn recipient(&mut self, named: &str, counted_by: CountedBy) -> (Verdict, Vec<Step>) {
+        let live = Supposed { ledger: self.stand.ledger, what_if: self.what_if };
+        let cx = context(self.envelope, self.stand.snapshot, self.front_end, self.stand.orders, &live);
+        let mut trace = Trace::on();
+        let decision = match self.evaluation.recipient(named, counted_by, &cx, &mut trace) {
+            Stage::Decided(decision) => decision,
+            Stage::AskLedger(pending) => {
+                let answer = look(self.stand.ledger, self.evaluation.recipient_question(&pending)).await;
+                self.evaluation.recipient_answered(pending, answer, &cx, &mut trace)
+            }
+        };
+        (decision.verdict, trace.into_steps())
+    }
+
+    async fn end(&mut self, reported: ReportedRecipients<'_>) -> (Verdict, Vec<Step>) {
+        let live = Supposed { ledger: self.stand.ledger, what_if: self.what_if };
+        let cx = context(self.envelope, self.stand.snapshot, self.front_end, self.stand.orders, &live);
+        let mut trace = Trace::on();
+        let decision = match self.evaluation.end(reported, &self.what_if.size, &cx, &mut trace) {
+            Stage::Decided(decision) => decision,
+            Stage::AskLedger(pending) => {
+                let answer = look(self.stand.ledger, self.evaluation.end_question(&pending)).await;
+                self.evaluation.end_answered(pending, answer, &cx, &mut trace)
+            }
+        };
+        (decision.verdict, trace.into_steps())
+    }
+}
+
+/// Counts nothing.
+async fn look(ledger: &Ledger, question: LedgerQuestion<'_>) -> Result<LedgerAnswer, LedgerError> {
+    let LedgerQuestion { parties, limits, request } = question;
+    match request {
+        LedgerRequest::Recipient { accepted, new, .. } => {
+            ledger.look(None, parties, limits, &[accepted, &[new]].concat()).await
+        }
+        LedgerRequest::Message(recipients) => ledger.look(None, parties, limits, recipients.named).await,
+    }
+}
+
+struct Supposed<'a> {
+    ledger: &'a Ledger,
+    what_if: &'a WhatIf,
+}
+
+impl LiveFacts for Supposed<'_> {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.wall_clock(self.ledger.now())).unwrap_or_default()
+    }
+
+    fn wall_clock(&self, moment: Moment) -> i64 {
+        self.ledger.wall(moment)
+    }
+
+    fn recipient_key(&self, canonical_address: &str) -> RecipientKey {
+        self.ledger.recipient_key(canonical_address)
+    }
+
+    fn signs_of_abuse(&self, _: &Parties) -> Option<Box<str>> {
+        self.what_if.signs_of_abuse.clone()
+    }
+
+    fn has_own_mail_for(&self, _: &Address) -> bool {
+        self.what_if.is_own_mail
+    }
 }

@@ -1,40 +1,30 @@
-//! One transaction, from MAIL to its end. Whatever way it ends without acceptance, what it had reserved is given back.
+//! One transaction, from MAIL to its end, over either protocol: carries what the MTA says to the [evaluation](Evaluation), the
+//! evaluation's questions to the ledger, and what comes of it to the log. Whatever way a transaction ends without acceptance, its
+//! reservation is released.
 
 use super::engine::{Engine, Snapshot};
-use super::envelope::{Envelope, FrontEnd};
-use super::log;
+use super::live::Live;
+use super::log::{self, LoggedDecision};
 use super::open_count::UnderWay;
-use crate::config::OnFailure;
-use crate::directory::CustomerLimits;
-use crate::envelope::{Address, Reply};
-use crate::ledger::{AcceptedRecipients, Foreseen, LedgerAnswer, LedgerError, RecipientKey, ReservationId};
+use super::replay::{Replay, ReportedAtEnd, Subject};
+use crate::envelope::{Address, Envelope, Reply};
+use crate::ledger::{Foreseen, Ledger, LedgerAnswer, LedgerError, ReservationId};
 use crate::orders::Orders;
 use crate::policy::{
-    Admission, Admitted, Exemption, Gate, Outcome, RecipientFacts, Refusal, Trace, Verdict, admit, conclude,
-    is_exempt_client, is_exempt_recipient,
+    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, Outcome,
+    ReportedRecipients, Stage, Trace, Verdict,
 };
 use crate::report::Reference;
 use crate::size::MessageSize;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 mod watching;
 
-/// A verdict, and what to tell the client if it refuses.
+/// A verdict, and what the client is answered if it refuses.
 #[derive(Clone, Debug)]
 pub struct Decision {
     pub verdict: Verdict,
     pub reply: Option<Reply>,
-}
-
-/// How a message ended, as the MTA tells it.
-#[derive(Clone, Copy, Debug)]
-pub enum Accepted<'a> {
-    /// With every recipient that was let through here.
-    All,
-    /// With so many recipients; where it is one, the MTA names it. Fewer than were let through count as that number; of
-    /// a message whose recipients were never seen (the daemon was restarted meanwhile) the number is all that counts.
-    Count { recipients: u64, lone: Option<&'a str> },
 }
 
 /// An open transaction.
@@ -43,39 +33,21 @@ pub struct Transaction {
     snapshot: Arc<Snapshot>,
     front_end: FrontEnd,
     envelope: Envelope,
-    admission: Admission,
+    evaluation: Evaluation,
     reservation: ReservationId,
-    /// Accepted recipients that count, each once.
-    counted: Vec<RecipientKey>,
-    /// Accepted recipients that do not count, each once.
-    exempt: Vec<RecipientKey>,
-    /// A letter of ours to an administrator.
-    is_own_mail: bool,
-    /// A filter before us took it for spam or a virus.
+    /// A filter before us marked it as spam or virus.
     is_marked: bool,
     secret_headers: u16,
-    rewriting: Rewriting,
     /// Of the message, when it is complete.
     size: MessageSize,
     /// The reservation may hold something.
     reserved: bool,
     /// Neither ended nor given up.
     open: bool,
-    /// From its first recipient on, as long as a stop has to wait for it. What was only refused has nothing to lose, and
-    /// its end is told late (Postfix keeps ABORT in its buffer) or never (policy protocol). Nor does a stop wait here
+    /// From its first accepted recipient on, as long as a stop must wait for it. What was only refused has nothing to lose, and
+    /// its end is reported late (Postfix keeps ABORT in its buffer) or never (policy protocol). Nor does a stop wait here
     /// for a message that a milter session counts: it waits for that session.
     under_way: Option<UnderWay>,
-}
-
-/// Whether the sender can be rewritten where this transaction is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewriting {
-    Possible,
-    /// It cannot, and the operator lets mail pass all the same; but not with the address of another customer's user.
-    Waived,
-    Impossible {
-        reject: bool,
-    },
 }
 
 impl Transaction {
@@ -84,10 +56,12 @@ impl Transaction {
         snapshot: Arc<Snapshot>,
         front_end: FrontEnd,
         envelope: Envelope,
-        rewriting: Rewriting,
     ) -> Transaction {
-        let admission = admission_of(&envelope, &snapshot, &mut Trace::off());
-        if let Admission::Admitted(admitted) = &admission {
+        let orders = engine.administration.orders();
+        let live = Live { engine, snapshot: &snapshot };
+        let cx = context(&envelope, &snapshot, front_end, &orders, &live);
+        let evaluation = Evaluation::begin(&cx, &mut Trace::off());
+        if let Some(admitted) = evaluation.admitted() {
             engine.ledger.foresee(&admitted.parties, Foreseen::Soon);
         }
         Transaction {
@@ -96,13 +70,9 @@ impl Transaction {
             snapshot,
             front_end,
             envelope,
-            admission,
-            counted: Vec::new(),
-            exempt: Vec::new(),
-            is_own_mail: false,
+            evaluation,
             is_marked: false,
             secret_headers: 0,
-            rewriting,
             size: MessageSize::default(),
             reserved: false,
             open: true,
@@ -119,47 +89,14 @@ impl Transaction {
         &self.snapshot
     }
 
-    /// Whether any recipient was let through.
-    pub fn has_recipients(&self) -> bool {
-        !self.counted.is_empty() || !self.exempt.is_empty()
-    }
-
-    /// Whether what has been let through counts for somebody.
-    pub fn counts(&self) -> bool {
-        !self.counted.is_empty()
-    }
-
-    /// Whether it holds anything that has to be counted or given back.
+    /// Whether it holds anything that must be counted or released.
     pub fn reserves(&self) -> bool {
         self.open && self.reserved
     }
 
-    /// Whether accepted mail needs another envelope sender.
-    pub fn rewrite_sender_to(&self) -> Option<&Address> {
-        match &self.admission {
-            Admission::Admitted(admitted) if self.counts() => admitted.rewrite_sender_to.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// Where a copy of accepted mail goes that does not go there anyway.
-    pub fn archive_to(&self) -> Option<&Address> {
-        let Admission::Admitted(admitted) = &self.admission else { return None };
-        let address = admitted.archive_to.as_ref().filter(|_| self.counts())?;
-        let key = self.engine.ledger.recipient_key(address.as_str());
-        (!self.counted.contains(&key) && !self.exempt.contains(&key)).then_some(address)
-    }
-
-    /// Decides on MAIL itself. What is not refused here is decided at each recipient.
-    pub fn mail(&self, queue_id: Option<&str>) -> Option<Reply> {
-        let verdict = self.admission.at_mail(&self.envelope.facts()?, &self.snapshot.rules())?;
-        self.decided(verdict, None, queue_id, None).reply
-    }
-
     /// Whether it matters how large the message turns out to be.
     pub fn limits_size(&self) -> bool {
-        let Admission::Admitted(admitted) = &self.admission else { return false };
-        self.counts() && admitted.customer.limits.limit_sizes()
+        self.evaluation.limits_size()
     }
 
     /// How large the message turned out to be, before its end.
@@ -167,292 +104,185 @@ impl Transaction {
         self.size = size;
     }
 
-    /// Decides on a recipient, and reserves it against all limits.
-    pub async fn recipient(&mut self, recipient: &str, queue_id: Option<&str>) -> Decision {
-        self.judge(recipient, queue_id, Counting::Reserve).await
-    }
-
-    /// Decides on a recipient of a transaction that somebody else counts, whose reservation is `theirs`.
-    pub async fn recipient_counted_elsewhere(
-        &mut self,
-        recipient: &str,
-        queue_id: Option<&str>,
-        theirs: Option<ReservationId>,
-    ) -> Decision {
-        self.give_back();
-        self.judge(recipient, queue_id, Counting::Elsewhere(theirs)).await
-    }
-
-    /// Nobody will say how the message ended: counts it as if it had been accepted. No client waits for that.
-    pub async fn count_unended(&mut self) {
-        let _under_way = self.under_way.take();
-        self.open = false;
-        let Admission::Admitted(admitted) = &self.admission else { return };
-        let kept = AcceptedRecipients { named: &self.counted, unnamed: 0 };
+    /// Decides about MAIL itself. What is not refused here is decided at each recipient.
+    pub fn mail(&self, queue_id: Option<&str>) -> Option<Reply> {
         let orders = self.engine.administration.orders();
-        let limits = self.limits(admitted, &orders, &mut Trace::off());
-        let answer = self.engine.ledger.commit_unhurried(self.reservation, &admitted.parties, &limits, kept).await;
-        let verdict = self.conclude(answer, &mut Trace::off());
-        self.watch_end(&verdict, kept);
-        self.decided(verdict, None, None, Some(kept.len()));
+        let live = Live { engine: &self.engine, snapshot: &self.snapshot };
+        let cx = context(&self.envelope, &self.snapshot, self.front_end, &orders, &live);
+        let verdict = self.evaluation.mail(&cx, &mut Trace::off())?;
+        let replay = || self.replay(Subject::Mail, &orders, None);
+        self.decided(verdict, Said { queue_id, ..Said::default() }, replay).reply
+    }
+
+    /// Decides about a recipient, as the client named it, and reserves it against all limits, unless a milter session counts it.
+    pub async fn recipient(&mut self, named: &str, queue_id: Option<&str>, counted_by: CountedBy) -> Decision {
+        if let Some(admitted) = self.evaluation.admitted() {
+            self.engine.ledger.foresee(&admitted.parties, Foreseen::Next);
+        }
+        let counts_here = counted_by == CountedBy::Itself;
+        if !counts_here {
+            self.release();
+        }
+        let orders = self.engine.administration.orders();
+        let live = Live { engine: &self.engine, snapshot: &self.snapshot };
+        let cx = context(&self.envelope, &self.snapshot, self.front_end, &orders, &live);
+        let mut answered = None;
+        let decision = match self.evaluation.recipient(named, counted_by, &cx, &mut Trace::off()) {
+            Stage::Decided(decision) => decision,
+            Stage::AskLedger(pending) => {
+                let question = self.evaluation.recipient_question(&pending);
+                let answer = ask(&self.engine.ledger, self.reservation, question, true).await;
+                answered = Some(answer.clone());
+                self.evaluation.recipient_answered(pending, answer, &cx, &mut Trace::off())
+            }
+        };
+        if let Some(Ok(answer)) = &answered {
+            self.take_notice(answer);
+        }
+        self.watch_recipient(&decision.verdict);
+        self.reserved |= decision.verdict.outcome == Outcome::Accept && counts_here;
+        if decision.is_repeated {
+            // Everything was said the first time.
+            return Decision { verdict: decision.verdict, reply: None };
+        }
+        if decision.verdict.passes() && self.under_way.is_none() && counts_here {
+            self.under_way = Some(self.engine.open_transactions.enter());
+        }
+        let said = Said { recipient: decision.recipient.as_ref(), queue_id, recipients: None };
+        let replay = || self.replay(Subject::Recipient { named: named.into(), counted_by }, &orders, answered);
+        self.decided(decision.verdict, said, replay)
     }
 
     /// The message was accepted as far as everybody before us is concerned: counts it, or refuses it.
-    pub async fn end(&mut self, accepted: Accepted<'_>, queue_id: Option<&str>) -> Decision {
-        // Open until it is decided: a stop waits for that.
+    pub async fn end(&mut self, reported: ReportedRecipients<'_>, queue_id: Option<&str>) -> Decision {
+        // Under way until it is decided: a stop waits for that.
         let _under_way = self.under_way.take();
         self.open = false;
-        let told = self.told_at_end(accepted);
-        let kept = self.kept(&told);
-        let mut is_committed = false;
-        let verdict = match &self.admission {
-            Admission::Admitted(admitted) if !kept.is_empty() => {
-                let (too_large, shadow) = self.admission.judge_size(&self.size);
-                let orders = self.engine.administration.orders();
-                let mut verdict = match self.refusal_at_end(admitted, &orders).or(too_large) {
-                    Some(refusal) => self.refused(refusal),
-                    None => {
-                        let limits = self.limits(admitted, &orders, &mut Trace::off());
-                        let answer =
-                            self.engine.ledger.commit(self.reservation, &admitted.parties, &limits, kept).await;
-                        is_committed = true;
-                        self.conclude(answer, &mut Trace::off())
-                    }
-                };
-                verdict.shadow.extend(shadow);
-                verdict
+        let orders = self.engine.administration.orders();
+        let live = Live { engine: &self.engine, snapshot: &self.snapshot };
+        let cx = context(&self.envelope, &self.snapshot, self.front_end, &orders, &live);
+        let mut answered = None;
+        let decision = match self.evaluation.end(reported, &self.size, &cx, &mut Trace::off()) {
+            Stage::Decided(decision) => decision,
+            Stage::AskLedger(pending) => {
+                let question = self.evaluation.end_question(&pending);
+                let answer = ask(&self.engine.ledger, self.reservation, question, true).await;
+                // A commit ends the reservation, however it is answered.
+                self.reserved = false;
+                answered = Some(answer.clone());
+                self.evaluation.end_answered(pending, answer, &cx, &mut Trace::off())
             }
-            Admission::Refused { refusal, .. } if !kept.is_empty() && self.may_refuse_unseen(&told) => {
-                self.refused(refusal.clone())
-            }
-            Admission::Exempt(exemption) => self.admission.verdict(Outcome::Exempt(*exemption)),
-            _ if self.is_own_mail => Verdict::of(Outcome::Exempt(Exemption::OwnMail)),
-            _ => Verdict::of(Outcome::Exempt(Exemption::RecipientDomain)),
         };
-        self.watch_end(&verdict, kept);
-        let recipients = Some(kept.len() + self.exempt.len() as u64);
-        // A commit ends the reservation, however it is answered.
-        self.reserved &= !is_committed;
-        self.give_back();
-        self.decided(verdict, None, queue_id, recipients)
+        self.release();
+        let replay = || {
+            let (reported, size) = (ReportedAtEnd::of(reported), self.size);
+            self.replay(Subject::End { reported, size }, &orders, answered.clone())
+        };
+        self.ended(decision, answered.as_ref(), queue_id, replay)
     }
 
-    /// Gives back what was reserved. `why` and the queue ID are for the log.
+    /// Nobody will report how the message ended: counts it as if it had been accepted. No client waits for that.
+    pub async fn count_unended(&mut self) {
+        let _under_way = self.under_way.take();
+        self.open = false;
+        let orders = self.engine.administration.orders();
+        let live = Live { engine: &self.engine, snapshot: &self.snapshot };
+        let cx = context(&self.envelope, &self.snapshot, self.front_end, &orders, &live);
+        let Some(pending) = self.evaluation.count_unended(&cx, &mut Trace::off()) else { return };
+        let answer = ask(&self.engine.ledger, self.reservation, self.evaluation.end_question(&pending), false).await;
+        self.reserved = false;
+        let decision = self.evaluation.end_answered(pending, answer.clone(), &cx, &mut Trace::off());
+        let replay = || self.replay(Subject::Unended, &orders, Some(answer.clone()));
+        self.ended(decision, Some(&answer), None, replay);
+    }
+
+    /// The transaction is over without acceptance. `why` and the queue ID are for the log.
     pub fn abandon(&mut self, why: &'static str, queue_id: Option<&str>) {
         let _under_way = self.under_way.take();
         if !std::mem::take(&mut self.open) {
             return;
         }
-        if let Some(admitted) = self.give_back() {
-            let customer = admitted.parties.customer.clone();
-            log::abandoned(&self.engine.log, &self.envelope, &customer, self.counted.len(), why, queue_id);
+        if self.release()
+            && let Some(admitted) = self.evaluation.admitted()
+        {
+            let (customer, recipients) = (&admitted.parties.customer, self.evaluation.counted().len());
+            log::abandoned(&self.engine.log, &self.envelope, customer, recipients, why, queue_id);
         }
     }
 
-    /// Releases the reservation, if there is one.
-    fn give_back(&mut self) -> Option<&Admitted> {
-        let Admission::Admitted(admitted) = &self.admission else { return None };
-        if !std::mem::take(&mut self.reserved) {
-            return None;
+    /// Releases the reservation; whether there was one.
+    fn release(&mut self) -> bool {
+        let reserved = std::mem::take(&mut self.reserved);
+        if reserved && let Some(admitted) = self.evaluation.admitted() {
+            self.engine.ledger.release(self.reservation, &admitted.parties);
         }
-        self.engine.ledger.release(self.reservation, &admitted.parties);
-        Some(admitted)
+        reserved
     }
 
-    async fn judge(&mut self, recipient: &str, queue_id: Option<&str>, counting: Counting) -> Decision {
-        if let Admission::Admitted(admitted) = &self.admission {
-            self.engine.ledger.foresee(&admitted.parties, Foreseen::Next);
-        }
-        let address = match Address::parse(recipient) {
-            Ok(address) => address,
-            Err(error) => {
-                if let Admission::Exempt(exemption) = &self.admission {
-                    let verdict = self.admission.verdict(Outcome::Exempt(*exemption));
-                    self.exempt.push(self.engine.ledger.recipient_key(recipient));
-                    return self.decided(verdict, None, queue_id, None);
-                }
-                let refusal = Refusal::BadRecipient(error);
-                return self.decided(Verdict::of(Outcome::Refuse(Box::new(refusal))), None, queue_id, None);
-            }
-        };
-        let key = self.engine.ledger.recipient_key(address.as_str());
-        let verdict = if self.may_be_own_mail() && self.engine.own_mail.is_on_its_way_to(&address) {
-            self.is_own_mail = true;
-            Verdict::of(Outcome::Exempt(Exemption::OwnMail))
-        } else {
-            self.verdict(&address, key, counting, &mut Trace::off()).await
-        };
-        self.watch_recipient(&verdict);
-        self.reserved |= verdict.outcome == Outcome::Accept && matches!(counting, Counting::Reserve);
-        let known = match &verdict.outcome {
-            // Whether it fits could not be told; the end of the message asks again.
-            Outcome::Accept | Outcome::Exempt(Exemption::OnFailure) => &mut self.counted,
-            Outcome::Exempt(_) => &mut self.exempt,
-            Outcome::Refuse(_) => return self.decided(verdict, Some(&address), queue_id, None),
-        };
-        if known.contains(&key) {
-            // Postfix asks at each restriction stage: all there is to say was said the first time.
-            return Decision { verdict, reply: None };
-        }
-        known.push(key);
-        if self.under_way.is_none() && matches!(counting, Counting::Reserve) {
-            self.under_way = Some(self.engine.open_transactions.enter());
-        }
-        self.decided(verdict, Some(&address), queue_id, None)
-    }
-
-    async fn verdict(&self, address: &Address, key: RecipientKey, counting: Counting, trace: &mut Trace) -> Verdict {
-        let Some(facts) = self.envelope.facts() else {
-            if let Admission::Exempt(exemption) = &self.admission {
-                return self.admission.verdict(Outcome::Exempt(*exemption));
-            }
-            return self.refused(bad_sender(&self.envelope));
-        };
-        let repeated = self.counted.contains(&key);
-        let recipient = RecipientFacts { recipient: address, accepted_before: self.counted.len() as u64, repeated };
-        let (rules, orders) = (self.snapshot.rules(), self.engine.administration.orders());
-        let (admitted, shadow) = match self.admission.gate(&facts, &recipient, &rules, &orders, trace) {
-            Gate::Verdict(verdict) => return verdict,
-            Gate::AskLedger { admitted, shadow } => (admitted, shadow),
-        };
-        if let Some(refusal) = self.held_back(admitted).or_else(|| self.cannot_rewrite(admitted)) {
-            return self.refused(refusal);
-        }
-        let limits = self.limits(admitted, &orders, trace);
-        let answer = self.ask_ledger(admitted, &limits, key, counting).await;
-        let mut verdict = self.conclude(answer, trace);
-        verdict.shadow.extend(shadow);
-        verdict
-    }
-
-    /// As they are at this moment.
-    fn limits<'a>(&self, admitted: &'a Admitted, orders: &Orders, trace: &mut Trace) -> Cow<'a, CustomerLimits> {
-        admitted.limits(orders, || self.engine.wall_time(), trace)
-    }
-
-    /// What stands against a message at its end, although its recipients were let through or never seen.
-    fn refusal_at_end(&self, admitted: &Admitted, orders: &Orders) -> Option<Refusal> {
-        let suspended = self.admission.suspended(&self.envelope.facts()?, orders, &mut Trace::off());
-        suspended.or_else(|| self.cannot_rewrite(admitted).filter(|_| !self.has_recipients()))
-    }
-
-    /// The refusal, if the sender has to be rewritten and that cannot be done here.
-    fn cannot_rewrite(&self, admitted: &Admitted) -> Option<Refusal> {
-        let reject = match self.rewriting {
-            Rewriting::Impossible { reject } => reject,
-            Rewriting::Waived if admitted.must_be_rewritten => false,
-            Rewriting::Waived | Rewriting::Possible => return None,
-        };
-        admitted.rewrite_sender_to.as_ref()?;
-        Some(Refusal::CannotRewrite { sender: self.envelope.sender.clone().ok()?, reject })
-    }
-
-    fn refused(&self, refusal: Refusal) -> Verdict {
-        self.admission.verdict(Outcome::Refuse(Box::new(refusal)))
-    }
-
-    async fn ask_ledger(
+    fn ended(
         &self,
-        admitted: &Admitted,
-        limits: &CustomerLimits,
-        key: RecipientKey,
-        counting: Counting,
-    ) -> Result<LedgerAnswer, LedgerError> {
-        let (ledger, parties) = (&self.engine.ledger, &admitted.parties);
-        match counting {
-            Counting::Reserve => ledger.reserve(self.reservation, parties, limits, key).await,
-            Counting::Elsewhere(theirs) => {
-                let mut recipients = self.counted.clone();
-                recipients.push(key);
-                ledger.look(theirs, parties, limits, &recipients).await
-            }
-        }
-    }
-
-    fn conclude(&self, answer: Result<LedgerAnswer, LedgerError>, trace: &mut Trace) -> Verdict {
-        let error = match answer {
-            Ok(answer) => {
-                self.take_notice(&answer);
-                let ledger = &self.engine.ledger;
-                return conclude(&self.admission, &answer, |moment| ledger.wall(moment), trace);
-            }
-            Err(error) => error,
-        };
-        match self.snapshot.settings.relay.on_failure {
-            OnFailure::Accept => self.admission.verdict(Outcome::Exempt(Exemption::OnFailure)),
-            OnFailure::Defer => self.refused(Refusal::CannotDecide { why: error.to_string().into() }),
-        }
-    }
-
-    /// What the MTA tells of the recipients at the end.
-    fn told_at_end(&self, accepted: Accepted<'_>) -> Told {
-        let Accepted::Count { recipients, lone } = accepted else { return Told::All };
-        match lone.map(Address::parse) {
-            Some(Ok(lone)) if is_exempt_recipient(&lone, &self.snapshot.rules()) => Told::LoneExempt,
-            Some(Ok(lone)) => Told::Lone([self.engine.ledger.recipient_key(lone.as_str())]),
-            _ => Told::Number(recipients),
-        }
-    }
-
-    /// The recipients that the MTA accepted, as far as they are known and count.
-    fn kept<'a>(&'a self, told: &'a Told) -> AcceptedRecipients<'a> {
-        let number = match told {
-            Told::All => self.counted.len(),
-            Told::LoneExempt => 0,
-            Told::Lone(lone) if !self.has_recipients() || self.counted.contains(&lone[0]) => {
-                return AcceptedRecipients { named: lone, unnamed: 0 };
-            }
-            Told::Lone(_) => 1,
-            Told::Number(number) if !self.has_recipients() => {
-                return AcceptedRecipients { named: &[], unnamed: u32::try_from(*number).unwrap_or(u32::MAX) };
-            }
-            Told::Number(number) => usize::try_from(*number).unwrap_or(usize::MAX),
-        };
-        // The MTA counts a recipient that was named twice as two, so more than were let through are never meant.
-        AcceptedRecipients { named: &self.counted[..number.min(self.counted.len())], unnamed: 0 }
-    }
-
-    /// Whether a message whose recipients were never seen here can be judged by its sender alone.
-    fn may_refuse_unseen(&self, told: &Told) -> bool {
-        let may_be_exempt =
-            matches!(told, Told::Number(_)) && !self.snapshot.settings.relay.exempt_recipient_domains.is_empty();
-        !self.has_recipients() && !may_be_exempt
-    }
-
-    /// Counts and logs a verdict, and turns it into what the client is told. `recipients` at the end of a message only.
-    fn decided(
-        &self,
-        verdict: Verdict,
-        recipient: Option<&Address>,
+        decision: EndDecision,
+        answer: Option<&Result<LedgerAnswer, LedgerError>>,
         queue_id: Option<&str>,
-        recipients: Option<u64>,
+        replay: impl FnOnce() -> Replay,
     ) -> Decision {
-        self.engine.tally.count(&verdict, recipients.is_some());
-        if recipients.is_none() && verdict.passes() && verdict.shadow.is_empty() {
+        if let Some(Ok(answer)) = answer {
+            self.take_notice(answer);
+        }
+        self.watch_end(&decision.verdict, self.evaluation.counted_of(&decision));
+        let said = Said { recipient: None, queue_id, recipients: Some(decision.recipients) };
+        self.decided(decision.verdict, said, replay)
+    }
+
+    /// Counts, logs and records a verdict, and turns it into what the client is answered. An accepted recipient is only counted,
+    /// unless a rule in shadow would have refused it: its message has a line.
+    fn decided(&self, verdict: Verdict, said: Said, replay: impl FnOnce() -> Replay) -> Decision {
+        self.engine.tally.count(&verdict, said.recipients.is_some());
+        if said.recipients.is_none() && verdict.passes() && verdict.shadow.is_empty() {
             return Decision { verdict, reply: None };
         }
         let reference = Reference::generate();
-        let (front_end, envelope) = (self.front_end, &self.envelope);
-        let told = log::Told { front_end, envelope, verdict: &verdict, recipient, queue_id, recipients, reference };
-        log::decided(&self.engine, &self.snapshot, &told);
+        let decision = LoggedDecision {
+            protocol: self.front_end.protocol,
+            envelope: &self.envelope,
+            verdict: &verdict,
+            recipient: said.recipient,
+            queue_id: said.queue_id,
+            recipients: said.recipients,
+            reference,
+        };
+        log::decided(&self.engine, &self.snapshot, &decision, || Some(replay()));
         let reply = verdict.refusal().map(|refusal| refusal.reply(reference));
         Decision { verdict, reply }
     }
+
+    /// What the decision can be gone through again with, for the record.
+    fn replay(
+        &self,
+        subject: Subject,
+        orders: &Arc<Orders>,
+        answer: Option<Result<LedgerAnswer, LedgerError>>,
+    ) -> Replay {
+        let wall_clock = answer.as_ref().and_then(|answer| answer.as_ref().ok()).map(|answer| answer.at);
+        Replay {
+            subject,
+            front_end: self.front_end,
+            orders: orders.clone(),
+            counted: self.evaluation.counted().to_vec(),
+            uncounted: self.evaluation.uncounted().to_vec(),
+            answer,
+            clock_offset: wall_clock.map_or(0, |at| self.engine.ledger.wall(at) - at.0 as i64),
+        }
+    }
 }
 
-/// What the MTA tells of the recipients at the end of a message.
-enum Told {
-    All,
-    Number(u64),
-    Lone([RecipientKey; 1]),
-    LoneExempt,
-}
-
-/// Who counts this recipient.
-#[derive(Clone, Copy)]
-enum Counting {
-    Reserve,
-    Elsewhere(Option<ReservationId>),
+/// What is logged beside a verdict.
+#[derive(Default)]
+struct Said<'a> {
+    recipient: Option<&'a Address>,
+    queue_id: Option<&'a str>,
+    /// At the end of a message: how many it went to.
+    recipients: Option<u64>,
 }
 
 /// A vanished client, a dropped connection, a panic: all the same.
@@ -462,16 +292,32 @@ impl Drop for Transaction {
     }
 }
 
-pub(super) fn admission_of(envelope: &Envelope, snapshot: &Snapshot, trace: &mut Trace) -> Admission {
-    let rules = snapshot.rules();
-    match envelope.facts() {
-        Some(facts) => admit(&facts, &rules, trace),
-        None if is_exempt_client(envelope.client, &envelope.login, &rules) => Admission::Exempt(Exemption::Client),
-        None => Admission::Refused { refusal: bad_sender(envelope), customer: None, identified_by: None, user: None },
-    }
+pub(super) fn context<'a>(
+    envelope: &'a Envelope,
+    snapshot: &'a Snapshot,
+    front_end: FrontEnd,
+    orders: &'a Orders,
+    live: &'a dyn LiveFacts,
+) -> Context<'a> {
+    Context { envelope, rules: snapshot.rules(), front_end, orders, live }
 }
 
-fn bad_sender(envelope: &Envelope) -> Refusal {
-    let error = envelope.sender.as_ref().err().copied().unwrap_or(crate::envelope::AddressError::Empty);
-    Refusal::BadSender(error)
+/// `hurried`: a client waits for the answer.
+async fn ask(
+    ledger: &Ledger,
+    reservation: ReservationId,
+    question: LedgerQuestion<'_>,
+    hurried: bool,
+) -> Result<LedgerAnswer, LedgerError> {
+    let LedgerQuestion { parties, limits, request } = question;
+    match request {
+        LedgerRequest::Recipient { new, counted_by: CountedBy::Itself, .. } => {
+            ledger.reserve(reservation, parties, limits, new).await
+        }
+        LedgerRequest::Recipient { accepted, new, counted_by: CountedBy::Milter(theirs) } => {
+            ledger.look(theirs, parties, limits, &[accepted, &[new]].concat()).await
+        }
+        LedgerRequest::Message(recipients) if hurried => ledger.commit(reservation, parties, limits, recipients).await,
+        LedgerRequest::Message(recipients) => ledger.commit_unhurried(reservation, parties, limits, recipients).await,
+    }
 }

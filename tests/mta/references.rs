@@ -50,7 +50,8 @@ fn a_reply_leads_to_its_decision(front: Front) {
     assert!(json["reply"].as_str().unwrap().starts_with("550 5.4.5 Daily SMTP relay limit exceeded"), "{json}");
     assert!(json["shadow"][0].as_str().unwrap().starts_with("user-recipient-limit: Daily"), "{json}");
     let last = json["steps"].as_array().unwrap().last().unwrap();
-    assert_eq!((&last["step"], &last["outcome"]), (&"user-message-limit".into(), &"refuse".into()));
+    assert_eq!((&last["step"], &last["outcome"]), (&"limit".into(), &"refuse".into()));
+    assert!(last["because"].as_str().unwrap().starts_with("Daily SMTP relay limit exceeded for user"), "{json}");
 
     let unknown = relay.daemon.cli(&["explain", "0000-0000-00"]);
     assert_eq!(unknown.status.code(), Some(1));

@@ -5,7 +5,7 @@ use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::smtpd::{Mail, Smtpd};
 use crate::{ACME, main_file};
 use relaykeeper::report::decisions;
-use relaykeeper::session::Recorded;
+use relaykeeper::session::RecordedDecision;
 use std::time::Duration;
 
 const LIMITS: &str = "[limits]\n\
@@ -159,7 +159,7 @@ async fn the_reference_of_a_refused_session_leads_to_the_decision() {
     let reference = answer.reply().rsplit_once('[').unwrap().1.trim_end_matches(']').parse().unwrap();
     running.engine.decisions().unwrap().flush(Duration::from_secs(30));
     let text = decisions::find(folder.path(), reference).unwrap().expect("it is recorded");
-    let recorded: Recorded = serde_json::from_str(&text).unwrap();
+    let recorded: RecordedDecision = serde_json::from_str(&text).unwrap();
     assert_eq!(recorded.reply.as_deref(), Some(answer.reply()));
     assert_eq!(
         (recorded.client.as_deref(), &*recorded.helo, recorded.sender),

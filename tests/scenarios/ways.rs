@@ -5,9 +5,9 @@ use crate::common::message::{of_bytes, with_attachments};
 use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::smtpd::{Mail, Smtpd};
 use crate::data::Step;
-use relaykeeper::envelope::{Address, Reply, parse_client};
-use relaykeeper::policy::{Outcome, Refusal, Verdict};
-use relaykeeper::session::{Accepted, Connection, Decision, Envelope, FrontEnd, Rehearsal, Rewriting, Transaction};
+use relaykeeper::envelope::{Address, Envelope, Reply, parse_client};
+use relaykeeper::policy::{CountedBy, FrontEnd, Outcome, Protocol, Refusal, ReportedRecipients, Verdict};
+use relaykeeper::session::{Connection, Decision, Rehearsal, Stand, Transaction, Via, WhatIf};
 use relaykeeper::size::{AttachmentSizes, MessageSize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl<'r> Road<'r> {
         match self {
             Road::Decision(running) => {
                 let address = parse_client(&client.address);
-                let mut connection = Connection::begin(&running.engine, FrontEnd::Milter, address, true);
+                let mut connection = Connection::begin(&running.engine, Protocol::Milter, address, true);
                 let refused = connection.judge(Some(&client.helo)).map(Reply::to_string);
                 Open::Decision { running, client, _connection: connection, refused, transaction: None, inside: None }
             }
@@ -124,36 +124,26 @@ impl Open<'_> {
             Open::Decision { running, client, transaction, inside, .. } => {
                 let Client { address, helo, tls, login, .. } = client;
                 let envelope = Envelope::new(parse_client(address), helo, tls, login, sender).declaring(step.size);
-                let rehearsal = rehearse(running, &envelope, recipients).await;
-                let mut begun = Transaction::begin(
-                    &running.engine,
-                    running.engine.snapshot(),
-                    FrontEnd::Milter,
-                    envelope,
-                    Rewriting::Possible,
-                );
+                let rehearsal = rehearse(running, &envelope, recipients, step).await;
+                let front_end = FrontEnd::milter(true, true);
+                let mut begun = Transaction::begin(&running.engine, running.engine.snapshot(), front_end, envelope);
                 if let Some(reply) = begun.mail(None) {
-                    let decisive = rehearsal.as_ref().and_then(Rehearsal::decisive);
-                    assert!(decisive.is_some_and(|decisive| !decisive.verdict.passes()), "explain says so, too");
+                    assert!(rehearsal.mail.is_some(), "explain says so, too");
                     told.resize(recipients.len(), Some(reply.to_string()));
                     *transaction = Some(Box::new(begun));
                     return told;
                 }
                 let mut verdicts = Vec::new();
-                for (n, recipient) in recipients.iter().enumerate() {
-                    let decision = begun.recipient(recipient, None).await;
+                for (rehearsed, recipient) in rehearsal.recipients.iter().zip(recipients) {
+                    let decision = begun.recipient(recipient, None, CountedBy::Itself).await;
                     verdicts.push(decision.verdict.clone());
-                    if let Some(rehearsal) = &rehearsal {
-                        let rehearsed = &rehearsal.recipients[n];
-                        assert_eq!(rehearsed.verdict, decision.verdict, "explain has to say what happens");
-                    }
+                    assert_eq!(rehearsed.verdict, decision.verdict, "explain has to say what happens");
                     told.push(reply_of(decision));
                 }
                 let mut all = Inside::of_all(&verdicts);
-                if let Some(decisive) = rehearsal.as_ref().and_then(Rehearsal::decisive) {
-                    let steps = rehearsal.as_ref().unwrap().steps.iter().chain(&decisive.steps);
-                    all.steps = steps.map(|step| format!("{} {}", step.step, step.outcome)).collect();
-                }
+                let steps =
+                    rehearsal.steps.iter().chain(rehearsal.decisive().into_iter().flat_map(|stage| &stage.steps));
+                all.steps = steps.map(|step| format!("{} {}", step.step, step.outcome)).collect();
                 *inside = Some(all);
                 *transaction = Some(Box::new(begun));
             }
@@ -189,8 +179,9 @@ impl Open<'_> {
             Open::Decision { transaction, .. } => {
                 let mut transaction = transaction.take().expect("a transaction is open");
                 transaction.measured(size_of(step));
-                let senders = transaction.rewrite_sender_to().map(Address::to_string).into_iter().collect();
-                (reply_of(transaction.end(Accepted::All, None).await), senders)
+                let decision = transaction.end(ReportedRecipients::All, None).await;
+                let senders = decision.verdict.rewrite_sender_to.iter().map(Address::to_string).collect();
+                (reply_of(decision), senders)
             }
             Open::Milter { mta, .. } => {
                 match (&step.attachments, step.bytes) {
@@ -257,10 +248,13 @@ fn size_of(step: &Step) -> MessageSize {
     MessageSize { bytes: step.bytes, attachments }
 }
 
-async fn rehearse(running: &Running, envelope: &Envelope, recipients: &[String]) -> Option<Rehearsal> {
-    let parsed: Vec<Address> = recipients.iter().map(|text| Address::parse(text)).collect::<Result<_, _>>().ok()?;
+async fn rehearse(running: &Running, envelope: &Envelope, recipients: &[String], step: &Step) -> Rehearsal {
     let (engine, orders) = (&running.engine, running.engine.administration.orders());
-    Rehearsal::of(envelope, &parsed, &engine.snapshot(), &engine.ledger, &orders).await
+    let snapshot = engine.snapshot();
+    let stand = Stand { snapshot: &snapshot, ledger: &engine.ledger, orders: &orders };
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let what_if = WhatIf { size: size_of(step), ..WhatIf::default() };
+    Rehearsal::of(envelope, &recipients, Via::Milter, &what_if, stand).await
 }
 
 /// Postfix asks at each restriction stage until one refuses. In `smtpd_relay_restrictions` it wants to know more.

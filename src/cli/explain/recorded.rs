@@ -2,7 +2,7 @@
 
 use crate::cli::{DONE, NO, store_folder};
 use crate::report::{Reference, decisions};
-use crate::session::Recorded;
+use crate::session::RecordedDecision;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(super) fn run(config: &Path, reference: Reference, json: bool) -> u8 {
         );
         return NO;
     };
-    match serde_json::from_str::<Recorded>(&text) {
+    match serde_json::from_str::<RecordedDecision>(&text) {
         Ok(recorded) if json => match serde_json::to_string_pretty(&recorded) {
             Ok(text) => println!("{text}"),
             Err(_) => return NO,
@@ -37,7 +37,7 @@ pub(super) fn run(config: &Path, reference: Reference, json: bool) -> u8 {
     DONE
 }
 
-fn to_text(recorded: &Recorded) -> String {
+fn to_text(recorded: &RecordedDecision) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: Option<&str>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {

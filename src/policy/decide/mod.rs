@@ -1,7 +1,80 @@
-//! The order of the rules, for MAIL and for each recipient.
+//! The order of the rules, for MAIL, for each recipient and for the end of a message. It stands nowhere else.
+//!
+//! An [`Evaluation`] is a state machine. Each stage is either decided at once, or it needs the ledger: then it returns what is
+//! [pending](Stage::AskLedger), [`Evaluation::question`] says what to ask, and the ledger's answer decides. Whoever drives it (the
+//! transactions of both protocols, `explain`) chooses nothing: it supplies the facts and carries questions to the ledger.
+//!
+//! ```text
+//! MAIL          mail.rs        exempt client, identification, setting, rewriting, archive; declared size
+//! RCPT          recipient.rs   exemptions, what MAIL found, suspension, recipients, size, abuse, rewriting, ledger
+//! end of data   end.rs         which recipients count, suspension, abuse, rewriting, size, ledger
+//! ```
 
+mod end;
+mod ledger;
 mod mail;
 mod recipient;
 
-pub use mail::{Admission, Admitted, admit, is_exempt_client};
-pub use recipient::{Gate, RecipientFacts, conclude, is_exempt_recipient};
+pub use end::{EndDecision, PendingEnd, ReportedRecipients};
+pub use ledger::{CountedBy, LedgerQuestion, LedgerRequest};
+pub use mail::{Admission, Admitted};
+pub use recipient::{PendingRecipient, RecipientDecision};
+
+use crate::ledger::RecipientKey;
+use std::sync::Arc;
+
+/// The evaluation of one transaction: what the rules said at MAIL, and the recipients that were accepted since.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    admission: Admission,
+    /// Accepted recipients that count, each once.
+    counted: Vec<RecipientKey>,
+    /// Accepted recipients that do not count, each once.
+    uncounted: Vec<RecipientKey>,
+    /// A letter of relaykeeper's own to an administrator.
+    is_own_mail: bool,
+}
+
+/// How far a stage has come.
+// Made and taken apart at once, never stored.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub enum Stage<Decided, Pending> {
+    Decided(Decided),
+    /// The rules pass it; whether it fits is for the ledger to say.
+    AskLedger(Pending),
+}
+
+impl Evaluation {
+    pub fn admitted(&self) -> Option<&Arc<Admitted>> {
+        match &self.admission {
+            Admission::Admitted(admitted) => Some(admitted),
+            _ => None,
+        }
+    }
+
+    /// Accepted recipients that count, each once.
+    pub fn counted(&self) -> &[RecipientKey] {
+        &self.counted
+    }
+
+    /// Accepted recipients that do not count, each once.
+    pub fn uncounted(&self) -> &[RecipientKey] {
+        &self.uncounted
+    }
+
+    /// Whether any recipient was accepted.
+    pub fn has_recipients(&self) -> bool {
+        !self.counted.is_empty() || !self.uncounted.is_empty()
+    }
+
+    /// As it was when these recipients had been accepted: to go through a decision again.
+    pub fn with_recipients(self, counted: Vec<RecipientKey>, uncounted: Vec<RecipientKey>) -> Evaluation {
+        Evaluation { counted, uncounted, ..self }
+    }
+
+    /// Whether it matters how large the message turns out to be.
+    pub fn limits_size(&self) -> bool {
+        !self.counted.is_empty() && self.admitted().is_some_and(|admitted| admitted.customer.limits.limit_sizes())
+    }
+}

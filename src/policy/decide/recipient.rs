@@ -1,155 +1,153 @@
-//! The rules for one recipient, and what the ledger's answer makes of it (relay service, sections 4 and 5).
+//! The order of the rules for one recipient.
 
-use super::mail::{Admission, Admitted};
-use crate::clock::Moment;
-use crate::directory::{LimitName, Parties};
-use crate::envelope::{Address, Sender};
-use crate::ledger::{LedgerAnswer, LimitStanding};
-use crate::orders::Orders;
-use crate::policy::facts::{Facts, Rules};
-use crate::policy::reply::{LimitRefusal, Refusal};
-use crate::policy::rules::size::declared_too_large;
+use super::ledger::{CountedBy, Pending};
+use super::mail::bad_sender;
+use super::{Admission, Evaluation, Stage};
+use crate::envelope::Address;
+use crate::ledger::{LedgerAnswer, LedgerError, RecipientKey};
+use crate::policy::facts::Context;
+use crate::policy::reply::Refusal;
+use crate::policy::rules::{abuse, exempt, recipients, rewrite, size, suspension};
 use crate::policy::trace::Trace;
 use crate::policy::verdict::{Exemption, Outcome, Verdict};
 
-/// What is known of a recipient and of those before it in the same transaction.
-#[derive(Clone, Copy, Debug)]
-pub struct RecipientFacts<'a> {
-    pub recipient: &'a Address,
-    /// Different recipients accepted before, exempt ones left out.
-    pub accepted_before: u64,
-    /// It is one of those.
-    pub repeated: bool,
-}
-
-/// What remains to be done for a recipient once the rules have been asked.
-// Made and taken apart at once, never stored.
-#[allow(clippy::large_enum_variant)]
+/// What was decided about a recipient.
 #[derive(Debug)]
-pub enum Gate<'a> {
-    /// Decided.
-    Verdict(Verdict),
-    /// The rules pass it; whether it fits is for the ledger to say. `shadow`: a rule in shadow would have refused it.
-    AskLedger { admitted: &'a Admitted, shadow: Option<Refusal> },
+pub struct RecipientDecision {
+    pub verdict: Verdict,
+    /// `None` where it is malformed.
+    pub recipient: Option<Address>,
+    /// It was accepted before in the same transaction: Postfix asks at each restriction stage, clients name recipients twice.
+    pub is_repeated: bool,
 }
 
-impl Admission {
-    pub fn gate(
-        &self,
-        facts: &Facts,
-        recipient: &RecipientFacts,
-        rules: &Rules,
-        orders: &Orders,
-        trace: &mut Trace,
-    ) -> Gate<'_> {
-        if let Admission::Exempt(exemption) = self {
-            return Gate::Verdict(self.verdict(Outcome::Exempt(*exemption)));
-        }
-        if is_exempt_recipient(recipient.recipient, rules) {
-            let domain = recipient.recipient.domain();
-            trace.note("exempt", "pass", || format!("the recipient's domain {domain} is in exempt_recipient_domains"));
-            return Gate::Verdict(Verdict::of(Outcome::Exempt(Exemption::RecipientDomain)));
-        }
-        let admitted = match self {
-            Admission::Admitted(admitted) => admitted,
-            Admission::Refused { refusal, .. } => return Gate::Verdict(self.refused(refusal.clone())),
-            Admission::Exempt(_) => unreachable!("returned above"),
+/// A recipient that the rules pass, while the ledger is asked.
+#[derive(Debug)]
+pub struct PendingRecipient {
+    recipient: Address,
+    pub(super) key: RecipientKey,
+    pub(super) counted_by: CountedBy,
+    pub(super) common: Pending,
+}
+
+type RecipientStage = Stage<RecipientDecision, PendingRecipient>;
+
+impl Evaluation {
+    /// Decides about a recipient, as the client named it.
+    pub fn recipient(&mut self, named: &str, counted_by: CountedBy, cx: &Context, trace: &mut Trace) -> RecipientStage {
+        let recipient = match Address::parse(named) {
+            Ok(recipient) => recipient,
+            Err(error) => {
+                let verdict = match &self.admission {
+                    Admission::Exempt(exemption) => Verdict::of(Outcome::Exempt(*exemption)),
+                    _ => {
+                        let refusal = Refusal::BadRecipient(error);
+                        trace.note("recipient", "refuse", || refusal.to_string());
+                        Verdict::of(Outcome::Refuse(Box::new(refusal)))
+                    }
+                };
+                return self.decided(verdict, None, cx.live.recipient_key(named));
+            }
         };
-        if let Some(refusal) = self.suspended(facts, orders, trace) {
-            return Gate::Verdict(self.refused(refusal));
+        let key = cx.live.recipient_key(recipient.as_str());
+        match self.rules(&recipient, key, cx, trace) {
+            Ok(common) => Stage::AskLedger(PendingRecipient { recipient, key, counted_by, common }),
+            Err(verdict) => self.decided(*verdict, Some(recipient), key),
         }
-        if recipient.repeated {
+    }
+
+    /// The order of the rules: the first that refuses or exempts is final, and the ledger is asked last.
+    fn rules(
+        &mut self,
+        recipient: &Address,
+        key: RecipientKey,
+        cx: &Context,
+        trace: &mut Trace,
+    ) -> Result<Pending, Box<Verdict>> {
+        if exempt::is_own_mail(recipient, cx, trace) {
+            self.is_own_mail = true;
+            return Err(exempt(Exemption::OwnMail));
+        }
+        if let Admission::Exempt(exemption) = self.admission {
+            return Err(exempt(exemption));
+        }
+        let Ok(sender) = &cx.envelope.sender else { return Err(self.refused(bad_sender(cx), cx)) };
+        if exempt::is_exempt_recipient(recipient, &cx.rules, trace) {
+            return Err(exempt(Exemption::RecipientDomain));
+        }
+        let admitted = match &self.admission {
+            Admission::Admitted(admitted) => admitted,
+            Admission::Refused { refusal, .. } => return Err(self.refused(refusal.clone(), cx)),
+            Admission::Exempt(exemption) => return Err(exempt(*exemption)),
+        };
+        if let Some(refusal) = suspension::suspended(admitted, cx, trace) {
+            return Err(self.refused(refusal, cx));
+        }
+        if self.counted.contains(&key) {
             trace.note("recipients", "pass", || "a recipient named twice in one message is one recipient".to_owned());
-            return Gate::Verdict(self.verdict(Outcome::Accept));
+            return Err(Box::new(self.admission.verdict(Outcome::Accept, cx.front_end)));
         }
-        if *facts.sender == Sender::Empty && recipient.accepted_before >= 1 {
-            trace.note("recipients", "refuse", || "the empty sender takes one recipient per transaction".to_owned());
-            return Gate::Verdict(self.refused(Refusal::EmptySenderRecipients));
+        if let Some(refusal) = recipients::empty_sender_has_one(sender, self.counted.len(), trace) {
+            return Err(self.refused(refusal, cx));
         }
-        let mut shadow = None;
-        if let Some((refusal, is_shadow)) = declared_too_large(facts, admitted, trace) {
-            if !is_shadow {
-                return Gate::Verdict(self.refused(refusal));
-            }
-            shadow = Some(refusal);
+        let limits = &admitted.customer.limits;
+        let mut shadow = Vec::new();
+        let too_large = size::declared_too_large(cx.envelope.declared_size, limits, trace);
+        enforce(too_large, &mut shadow).map_err(|refusal| self.refused(refusal, cx))?;
+        let too_many = recipients::too_many(limits.transaction_recipients, self.counted.len(), trace);
+        enforce(too_many, &mut shadow).map_err(|refusal| self.refused(refusal, cx))?;
+        let refusal = abuse::held_back(&admitted.parties, cx, trace);
+        if let Some(refusal) = refusal.or_else(|| rewrite::cannot_rewrite(admitted, cx, trace)) {
+            return Err(self.refused(refusal, cx));
         }
-        let limit = admitted.customer.limits.transaction_recipients;
-        if let Some(max) = limit.max.filter(|&max| recipient.accepted_before >= max) {
-            let outcome = if limit.shadow { "shadow" } else { "refuse" };
-            trace.note("recipients", outcome, || format!("the transaction has its {max} recipients already"));
-            let refusal = Refusal::TooManyRecipients { max };
-            if !limit.shadow {
-                return Gate::Verdict(self.refused(refusal));
-            }
-            shadow = Some(refusal);
-        } else {
-            let number = recipient.accepted_before + 1;
-            trace.note("recipients", "pass", || format!("recipient {number} of the transaction"));
-        }
-        Gate::AskLedger { admitted, shadow }
+        Ok(Pending::new(admitted, shadow, cx, trace))
     }
 
-    fn refused(&self, refusal: Refusal) -> Verdict {
-        self.verdict(Outcome::Refuse(Box::new(refusal)))
+    /// Decides about a recipient with what the ledger answered.
+    pub fn recipient_answered(
+        &mut self,
+        pending: PendingRecipient,
+        answer: Result<LedgerAnswer, LedgerError>,
+        cx: &Context,
+        trace: &mut Trace,
+    ) -> RecipientDecision {
+        let verdict = pending.common.conclude(answer, cx, trace);
+        self.accept_or_not(verdict, Some(pending.recipient), pending.key)
+    }
+
+    fn decided(&mut self, verdict: Verdict, recipient: Option<Address>, key: RecipientKey) -> RecipientStage {
+        Stage::Decided(self.accept_or_not(verdict, recipient, key))
+    }
+
+    fn accept_or_not(&mut self, verdict: Verdict, recipient: Option<Address>, key: RecipientKey) -> RecipientDecision {
+        let accepted = match &verdict.outcome {
+            // Whether it fits could not be told; the end of the message asks again.
+            Outcome::Accept | Outcome::Exempt(Exemption::OnFailure) => &mut self.counted,
+            Outcome::Exempt(_) => &mut self.uncounted,
+            Outcome::Refuse(_) => return RecipientDecision { verdict, recipient, is_repeated: false },
+        };
+        let is_repeated = accepted.contains(&key);
+        if !is_repeated {
+            accepted.push(key);
+        }
+        RecipientDecision { verdict, recipient, is_repeated }
+    }
+
+    pub(super) fn refused(&self, refusal: Refusal, cx: &Context) -> Box<Verdict> {
+        Box::new(self.admission.refused(refusal, cx.front_end))
     }
 }
 
-/// Whether mail to the recipient is not ours to judge, whoever sends it (`exempt_recipient_domains`).
-pub fn is_exempt_recipient(recipient: &Address, rules: &Rules) -> bool {
-    let domain = recipient.domain();
-    rules.relay.exempt_recipient_domains.iter().any(|exempt| exempt == domain)
+fn exempt(exemption: Exemption) -> Box<Verdict> {
+    Box::new(Verdict::of(Outcome::Exempt(exemption)))
 }
 
-/// What the ledger's answer makes of an admitted recipient or message. `wall` tells what the wall clock shows
-/// at a moment of the ledger's time line, in milliseconds since 1970.
-pub fn conclude(
-    admission: &Admission,
-    answer: &LedgerAnswer,
-    wall: impl Fn(Moment) -> i64,
-    trace: &mut Trace,
-) -> Verdict {
-    let Admission::Admitted(admitted) = admission else {
-        return admission.verdict(Outcome::Accept);
-    };
-    let refusal = |standing: &LimitStanding| limit_refusal(admitted, standing, &wall);
-    for standing in &answer.over {
-        trace.note("limit", "refuse", || refusal(standing).to_string());
+/// A refusal of a rule in shadow is only remembered.
+pub(super) fn enforce(refusal: Option<(Refusal, bool)>, shadow: &mut Vec<Refusal>) -> Result<(), Refusal> {
+    match refusal {
+        Some((refusal, true)) => shadow.push(refusal),
+        Some((refusal, false)) => return Err(refusal),
+        None => {}
     }
-    for standing in &answer.shadow_over {
-        trace.note("limit", "shadow", || refusal(standing).to_string());
-    }
-    if answer.fits() {
-        trace.note("limit", "pass", || "every limit leaves room for it".to_owned());
-    }
-    let outcome = match worst(&answer.over) {
-        Some(standing) => Outcome::Refuse(Box::new(refusal(standing))),
-        None => Outcome::Accept,
-    };
-    let mut verdict = admission.verdict(outcome);
-    verdict.shadow.extend(answer.shadow_over.iter().map(refusal));
-    verdict
-}
-
-/// Of several limits that refuse, the one that says most: what can never fit before what would fit later, and of those
-/// the one that takes longest.
-fn worst(over: &[LimitStanding]) -> Option<&LimitStanding> {
-    over.iter().rev().max_by_key(|standing| (standing.never_fits(), !standing.only_reservations(), standing.fits_at))
-}
-
-fn limit_refusal(admitted: &Admitted, standing: &LimitStanding, wall: impl Fn(Moment) -> i64) -> Refusal {
-    let Parties { customer, user, login } = &admitted.parties;
-    let whose = match standing.limit {
-        LimitName::CustomerDay | LimitName::CustomerPeak => customer,
-        LimitName::UserMessages | LimitName::UserUniques => user.as_ref().unwrap_or(customer),
-        LimitName::LoginMessages | LimitName::LoginUniques => login.as_ref().unwrap_or(customer),
-    };
-    Refusal::Limit(LimitRefusal {
-        limit: standing.limit,
-        max: standing.max,
-        action: admitted.customer.limits.counted(standing.limit).action,
-        whose: whose.clone(),
-        never_fits: standing.never_fits(),
-        only_reservations: standing.only_reservations(),
-        retry_at_ms: standing.fits_at.map(wall),
-    })
+    Ok(())
 }

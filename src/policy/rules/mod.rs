@@ -1,15 +1,20 @@
-//! The rules, one file for each: what each looks at and what it says. None of them knows which comes before or after it; the
-//! order is that of [`decide`](super::decide).
+//! The rules, one file each: what it looks at and what it says. No rule knows which one comes before or after it; the order is that
+//! of [`decide`](super::decide).
 
+pub(super) mod abuse;
+pub(super) mod archive;
 mod connection;
+pub(super) mod exempt;
 pub(super) mod identify;
-mod limits;
-mod route;
+pub(super) mod limits;
+pub(super) mod recipients;
+pub(super) mod rewrite;
+pub(super) mod route;
 pub(super) mod sender;
 mod sender_form;
 pub(super) mod setting;
 pub(super) mod size;
-mod suspension;
+pub(super) mod suspension;
 
 pub use connection::{
     ConnectionFacts, ConnectionLimit, ConnectionRefusal, is_exempt_connection, is_generic_helo, judge_connection,

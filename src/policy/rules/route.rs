@@ -4,6 +4,7 @@ use super::sender::find_further;
 use crate::directory::{Further, FurtherSender, Owner};
 use crate::envelope::{Address, Sender};
 use crate::policy::facts::Rules;
+use crate::policy::trace::Trace;
 
 /// The way out for the mail of a sender.
 #[derive(Clone, Copy, Debug)]
@@ -48,4 +49,25 @@ fn by_domain<'a>(address: &Address, rules: &Rules<'a>) -> Route<'a> {
 
 fn customer_gateway(gateway: Option<&str>) -> Route<'_> {
     gateway.map_or(Route::Direct, Route::CustomerGateway)
+}
+
+/// Which gateway admitted mail goes out through, for `explain`. Nothing in the decision depends on it: Postfix asks for it later.
+pub(in crate::policy) fn note_route(rewritten: Option<&Address>, sender: &Sender, rules: &Rules, trace: &mut Trace) {
+    if !trace.is_on() {
+        return;
+    }
+    let rewritten = rewritten.map(|address| Sender::Address(address.clone()));
+    match route(rewritten.as_ref().unwrap_or(sender), rules) {
+        Route::UserGateway(further) => {
+            let gateway = further.gateway.as_deref().unwrap_or_default();
+            let login = if further.password_file.is_some() { ", with a login" } else { "" };
+            trace.note("route", "gateway", || {
+                format!("mail from {} goes out through the user's gateway {gateway}{login}", further.address)
+            });
+        }
+        Route::CustomerGateway(gateway) => {
+            trace.note("route", "gateway", || format!("it goes out through the customer's outbound_gateway {gateway}"));
+        }
+        Route::Direct | Route::Unknown => {}
+    }
 }

@@ -1,13 +1,11 @@
-//! What a transaction reports to the observer: limits that are near or exceeded, signs of abuse. And our own mail.
+//! What a transaction reports to the observer: limits that are near or exceeded, signs of abuse.
 
 use super::Transaction;
-use crate::abuse::{AcceptedMessage, Suspect, describe, is_marked};
-use crate::config::{AbuseSettings, OnAbuse};
+use crate::abuse::{AcceptedMessage, Suspect, is_marked};
+use crate::config::AbuseSettings;
 use crate::directory::{Subject, SubjectKind};
-use crate::envelope::Sender;
 use crate::ledger::{AcceptedRecipients, LedgerAnswer};
-use crate::policy::{Admission, Admitted, Outcome, Refusal, Verdict};
-use crate::session::Envelope;
+use crate::policy::{Admitted, Outcome, Refusal, Verdict};
 
 impl Transaction {
     /// A header of the message, before its end: it may be a filter's verdict.
@@ -27,7 +25,7 @@ impl Transaction {
 
     /// Limits that are near or exceeded.
     pub(super) fn take_notice(&self, answer: &LedgerAnswer) {
-        let Admission::Admitted(admitted) = &self.admission else { return };
+        let Some(admitted) = self.evaluation.admitted() else { return };
         let Some(observer) = self.engine.observer() else { return };
         let (customer, parties) = (&admitted.customer, &admitted.parties);
         if !answer.near.is_empty() {
@@ -40,7 +38,7 @@ impl Transaction {
 
     /// A message was accepted, or not.
     pub(super) fn watch_end(&self, verdict: &Verdict, kept: AcceptedRecipients<'_>) {
-        let (Some(abuse), Admission::Admitted(admitted)) = (self.abuse(), &self.admission) else { return };
+        let (Some(abuse), Some(admitted)) = (self.abuse(), self.evaluation.admitted()) else { return };
         if verdict.outcome != Outcome::Accept {
             return;
         }
@@ -54,7 +52,7 @@ impl Transaction {
 
     /// A recipient was decided.
     pub(super) fn watch_recipient(&self, verdict: &Verdict) {
-        let (Some(abuse), Admission::Admitted(admitted)) = (self.abuse(), &self.admission) else { return };
+        let (Some(abuse), Some(admitted)) = (self.abuse(), self.evaluation.admitted()) else { return };
         let is_sign = verdict.refusal().is_some_and(|refusal| {
             // A client that comes again and again while it is held back must not keep itself held back.
             !matches!(refusal, Refusal::HeldBack { .. } | Refusal::Suspended { .. }) && !refusal.is_failure()
@@ -70,20 +68,6 @@ impl Transaction {
         if let Some(observer) = self.engine.observer() {
             observer.signs_of_abuse(&admitted.customer, suspect, abuse, self.engine.ledger.now());
         }
-    }
-
-    /// The refusal, if the user has signs of abuse and is deferred because of them.
-    pub(super) fn held_back(&self, admitted: &Admitted) -> Option<Refusal> {
-        let abuse = self.abuse().filter(|abuse| abuse.on_abuse == OnAbuse::Defer)?;
-        let signs = self.engine.watch.signs_of(&admitted.parties, abuse, self.engine.ledger.now());
-        let user = admitted.parties.user.clone().filter(|_| !signs.is_empty())?;
-        Some(Refusal::HeldBack { user, why: describe(&signs, abuse.window).into() })
-    }
-
-    /// A letter of ours that the MTA asks about comes from this host with the empty sender.
-    pub(super) fn may_be_own_mail(&self) -> bool {
-        let Envelope { client, login, sender, .. } = &self.envelope;
-        *sender == Ok(Sender::Empty) && login.is_empty() && client.is_some_and(|client| client.is_loopback())
     }
 
     fn abuse(&self) -> Option<&AbuseSettings> {

@@ -1,30 +1,13 @@
-//! What an MTA said of a transaction when it began, kept until it ends.
+//! What an MTA says of a transaction when it begins.
 
-use crate::envelope::{AddressError, Sender};
-use crate::policy::Facts;
+use super::{AddressError, Sender};
 use std::net::IpAddr;
 
-/// The longest HELO name, TLS version and login that are kept, in bytes; an SMTP line has 512 octets (RFC 5321,
+/// The longest HELO name, TLS version and login that are stored, in bytes; an SMTP line has 512 octets (RFC 5321,
 /// 4.5.3.1.4).
 const MAX_NAME: usize = 512;
 
-/// Through which protocol the MTA asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrontEnd {
-    Milter,
-    Policy,
-}
-
-impl FrontEnd {
-    pub const fn key(self) -> &'static str {
-        match self {
-            FrontEnd::Milter => "milter",
-            FrontEnd::Policy => "policy",
-        }
-    }
-}
-
-/// Owned facts of one transaction, all of them bounded.
+/// The facts of one transaction at MAIL, all of them bounded.
 #[derive(Clone, Debug)]
 pub struct Envelope {
     pub client: Option<IpAddr>,
@@ -47,18 +30,6 @@ impl Envelope {
     /// With the size that the client declared. 0 is what Postfix says where there is none.
     pub fn declaring(self, size: Option<u64>) -> Envelope {
         Envelope { declared_size: size.filter(|&size| size > 0), ..self }
-    }
-
-    /// `None` when the sender could not be read.
-    pub fn facts(&self) -> Option<Facts<'_>> {
-        Some(Facts {
-            client: self.client,
-            helo: &self.helo,
-            tls: &self.tls,
-            login: &self.login,
-            sender: self.sender.as_ref().ok()?,
-            declared_size: self.declared_size,
-        })
     }
 }
 

@@ -1,0 +1,42 @@
+//! What is not relaykeeper's to judge: exempt clients, exempt recipients, its own mail.
+
+use crate::envelope::{Address, Sender};
+use crate::policy::facts::{Context, Rules};
+use crate::policy::reply::words;
+use crate::policy::trace::Trace;
+use std::net::IpAddr;
+
+/// Whether the client's mail is not judged, whatever it says (`exempt_clients`).
+pub fn is_exempt_client(client: Option<IpAddr>, login: &str, rules: &Rules, trace: &mut Trace) -> bool {
+    let Some(client) = client else { return false };
+    let is_exempt = login.is_empty() && rules.relay.exempt_clients.iter().any(|net| net.contains(&client));
+    if is_exempt {
+        trace.note("exempt", "pass", || {
+            format!("{} is in exempt_clients and did not log in", words::client(Some(client)))
+        });
+    }
+    is_exempt
+}
+
+/// Whether mail to the recipient is not judged, whoever sends it (`exempt_recipient_domains`).
+pub fn is_exempt_recipient(recipient: &Address, rules: &Rules, trace: &mut Trace) -> bool {
+    let domain = recipient.domain();
+    let is_exempt = rules.relay.exempt_recipient_domains.iter().any(|exempt| exempt == domain);
+    if is_exempt {
+        trace.note("exempt", "pass", || format!("the recipient's domain {domain} is in exempt_recipient_domains"));
+    }
+    is_exempt
+}
+
+/// Whether it is a letter of relaykeeper's own that the MTA asks about: it comes from this host with the empty sender.
+pub fn is_own_mail(recipient: &Address, cx: &Context, trace: &mut Trace) -> bool {
+    let envelope = cx.envelope;
+    let is_own = envelope.sender == Ok(Sender::Empty)
+        && envelope.login.is_empty()
+        && envelope.client.is_some_and(|client| client.is_loopback())
+        && cx.live.has_own_mail_for(recipient);
+    if is_own {
+        trace.note("exempt", "pass", || format!("it is relaykeeper's own mail to {recipient}"));
+    }
+    is_own
+}

@@ -1,0 +1,141 @@
+//! Goes through a decision once more, with the facts that it was made from, to tell its steps.
+
+use super::recorded::DecisionToRecord;
+use super::transaction::context;
+use crate::clock::Moment;
+use crate::directory::Parties;
+use crate::envelope::Address;
+use crate::ledger::{LedgerAnswer, LedgerError, RecipientKey};
+use crate::orders::Orders;
+use crate::policy::{
+    CountedBy, Evaluation, Exemption, FrontEnd, LiveFacts, Outcome, Refusal, ReportedRecipients, Stage, Step, Trace,
+    Verdict,
+};
+use crate::size::MessageSize;
+use jiff::Timestamp;
+use std::sync::Arc;
+
+/// What a decision was made from, beside the envelope and the configuration.
+#[derive(Debug)]
+pub struct Replay {
+    pub subject: Subject,
+    pub front_end: FrontEnd,
+    pub orders: Arc<Orders>,
+    /// Accepted recipients after the decision: those that count, and those that do not.
+    pub counted: Vec<RecipientKey>,
+    pub uncounted: Vec<RecipientKey>,
+    /// What the ledger answered, if it was asked.
+    pub answer: Option<Result<LedgerAnswer, LedgerError>>,
+    /// What must be added to the ledger's time line for the wall clock, in milliseconds.
+    pub clock_offset: i64,
+}
+
+/// What was decided about.
+#[derive(Debug)]
+pub enum Subject {
+    Mail,
+    Recipient { named: Box<str>, counted_by: CountedBy },
+    End { reported: ReportedAtEnd, size: MessageSize },
+    Unended,
+}
+
+/// [`ReportedRecipients`], owned.
+#[derive(Debug)]
+pub enum ReportedAtEnd {
+    All,
+    Number { recipients: u64, lone: Option<Box<str>> },
+}
+
+impl ReportedAtEnd {
+    pub fn of(reported: ReportedRecipients) -> ReportedAtEnd {
+        match reported {
+            ReportedRecipients::All => ReportedAtEnd::All,
+            ReportedRecipients::Number { recipients, lone } => {
+                ReportedAtEnd::Number { recipients, lone: lone.map(Box::from) }
+            }
+        }
+    }
+
+    fn as_reported(&self) -> ReportedRecipients<'_> {
+        match self {
+            ReportedAtEnd::All => ReportedRecipients::All,
+            ReportedAtEnd::Number { recipients, lone } => {
+                ReportedRecipients::Number { recipients: *recipients, lone: lone.as_deref() }
+            }
+        }
+    }
+}
+
+impl Replay {
+    /// The steps that led to the verdict.
+    pub(super) fn steps(&self, decided: &DecisionToRecord) -> Vec<Step> {
+        let live = Recollection { replay: self, decided };
+        let cx = context(&decided.envelope, &decided.snapshot, self.front_end, &self.orders, &live);
+        let mut trace = Trace::on();
+        let mut counted = self.counted.clone();
+        if matches!(self.subject, Subject::Recipient { .. }) && decided.verdict.passes() {
+            // As it was before this one was accepted.
+            counted.pop();
+        }
+        let mut evaluation = Evaluation::begin(&cx, &mut trace).with_recipients(counted, self.uncounted.clone());
+        match &self.subject {
+            Subject::Mail => {
+                evaluation.mail(&cx, &mut trace);
+            }
+            Subject::Recipient { named, counted_by } => {
+                if let Stage::AskLedger(pending) = evaluation.recipient(named, *counted_by, &cx, &mut trace)
+                    && let Some(answer) = self.answer.clone()
+                {
+                    evaluation.recipient_answered(pending, answer, &cx, &mut trace);
+                }
+            }
+            Subject::End { reported, size } => {
+                if let Stage::AskLedger(pending) = evaluation.end(reported.as_reported(), size, &cx, &mut trace)
+                    && let Some(answer) = self.answer.clone()
+                {
+                    evaluation.end_answered(pending, answer, &cx, &mut trace);
+                }
+            }
+            Subject::Unended => {
+                if let (Some(pending), Some(answer)) = (evaluation.count_unended(&cx, &mut trace), self.answer.clone())
+                {
+                    evaluation.end_answered(pending, answer, &cx, &mut trace);
+                }
+            }
+        }
+        trace.into_steps()
+    }
+}
+
+/// What was known when the decision was made.
+struct Recollection<'a> {
+    replay: &'a Replay,
+    decided: &'a DecisionToRecord,
+}
+
+impl LiveFacts for Recollection<'_> {
+    fn now(&self) -> Timestamp {
+        self.decided.at
+    }
+
+    fn wall_clock(&self, moment: Moment) -> i64 {
+        moment.0 as i64 + self.replay.clock_offset
+    }
+
+    /// One that was not accepted before: whatever is recorded is new.
+    fn recipient_key(&self, _: &str) -> RecipientKey {
+        let known = |key: &RecipientKey| self.replay.counted.contains(key) || self.replay.uncounted.contains(key);
+        (0..).map(RecipientKey).find(|key| !known(key)).unwrap_or(RecipientKey(0))
+    }
+
+    fn signs_of_abuse(&self, _: &Parties) -> Option<Box<str>> {
+        match self.decided.verdict.refusal() {
+            Some(Refusal::HeldBack { why, .. }) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    fn has_own_mail_for(&self, _: &Address) -> bool {
+        matches!(self.decided.verdict, Verdict { outcome: Outcome::Exempt(Exemption::OwnMail), .. })
+    }
+}
