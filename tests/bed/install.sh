@@ -24,8 +24,8 @@ done
 rust_wanted=1.90   # rust-version in Cargo.toml
 
 packages='postfix sasl2-bin libsasl2-modules libsasl2-modules-db openssl swaks libnet-ssleay-perl libio-socket-ssl-perl libio-socket-inet6-perl'
-[ -z "$rust" ] || packages="$packages gcc libc6-dev make"
-[ -n "$demo" ] || packages="$packages m4 miltertest redis-server python3 iproute2 e2fsprogs mount"
+[ -z "$rust" ] || packages="$packages gcc libc6-dev make ca-certificates"
+[ -n "$demo" ] || packages="$packages m4 miltertest redis-server python3 iproute2 e2fsprogs mount ca-certificates"
 # Two programs that cannot be in one /usr with Postfix's: Sendmail is run from its own folder, the customers' programs by client.sh.
 sendmail_packages='sendmail-bin sendmail-base sendmail-cf'
 client_packages='exim4-daemon-light exim4-base opensmtpd msmtp dma nullmailer'

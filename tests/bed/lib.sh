@@ -54,6 +54,9 @@ lay_over() {
     for root in "$@"; do [ ! -d "$root$folder" ] || lower=$lower$root$folder:; done
     [ -z "$lower" ] || mount -t overlay overlay -o "lowerdir=$lower$folder" "$folder"
   done
+  # As the package would make it, were it installed
+  [ -s /etc/ssl/certs/ca-certificates.crt ] || [ ! -d /usr/share/ca-certificates/mozilla ] ||
+    { mkdir -p /etc/ssl/certs; cat /usr/share/ca-certificates/mozilla/*.crt >/etc/ssl/certs/ca-certificates.crt; }
 }
 
 laid_over() { grep -q "^overlay $1 overlay [^ ]*$bed/" /proc/self/mounts; }   # FOLDER
