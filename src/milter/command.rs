@@ -3,7 +3,7 @@
 //! The commands and their data are those of libmilter's `mfdef.h`; strings end with a NUL.
 
 use super::error::MilterError;
-use crate::envelope::canonical_ip;
+use crate::envelope::parse_client;
 use std::net::IpAddr;
 
 /// What an MTA says.
@@ -123,29 +123,26 @@ fn offer(data: &[u8]) -> Option<Offer> {
     Some(Offer { version, actions, steps })
 }
 
-/// Host name, NUL, family; then port and address, but for an unknown family.
+/// Host name, NUL, family; then port and address, but for an unknown family. An address that cannot be read, or a family
+/// that nobody knows yet, is an unknown client: that alone must not end the session.
 fn caller(data: &[u8]) -> Option<Caller> {
     let (_host, data) = string(data)?;
     let (&family, data) = data.split_first()?;
+    let unknown = Caller { address: None, port: 0 };
     if family == b'U' {
-        return Some(Caller { address: None, port: 0 });
+        return Some(unknown);
     }
     let (port, data) = data.split_first_chunk::<2>()?;
     let (address, _) = string(data)?;
-    match family {
+    Some(match family {
         b'4' | b'6' => {
-            let address = std::str::from_utf8(address).ok()?;
-            // Sendmail writes IPv6:0:0:0:0:0:0:0:1, Postfix ::1.
-            let address = match address.get(..5) {
-                Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => &address[5..],
-                _ => address,
-            };
-            Some(Caller { address: Some(canonical_ip(address.parse().ok()?)), port: u16::from_be_bytes(*port) })
+            let address = std::str::from_utf8(address).ok().and_then(parse_client);
+            Caller { address, port: u16::from_be_bytes(*port) }
         }
         // A unix socket: sendmail(1) and other local ways in.
-        b'L' => Some(Caller { address: Some(IpAddr::from([127, 0, 0, 1])), port: 0 }),
-        _ => None,
-    }
+        b'L' => Caller { address: Some(IpAddr::from([127, 0, 0, 1])), port: 0 },
+        _ => unknown,
+    })
 }
 
 #[cfg(test)]
@@ -166,9 +163,23 @@ mod tests {
         assert_eq!(caller_of(b"h\x006\x12\x67IPv6:::ffff:192.0.2.7\0"), some("192.0.2.7", 0x1267));
         assert_eq!(caller_of(b"h\x00L\0\0/run/x\0"), some("127.0.0.1", 0));
         assert_eq!(caller_of(b"h\x00U"), some("unknown", 0));
-        for bad in
-            [&b"h"[..], b"h\0", b"h\x004\x12", b"h\x004\x12\x67x\0", b"h\x004\x12\x67192.0.2.7", b"h\x00X\0\0a\0"]
+    }
+
+    #[test]
+    fn an_odd_address_is_an_unknown_client() {
+        let some = |address: &str, port| Some((address.to_owned(), port));
+        assert_eq!(caller_of(b"h\x006\x12\x67fe80::1%eth0\0"), some("fe80::1", 0x1267));
+        assert_eq!(caller_of(b"h\x006\x12\x67IPv6:FE80:0:0:0:0:0:0:1%25eth0\0"), some("fe80::1", 0x1267));
+        for odd in [&b"x"[..], b"", b"unknown", b"192.0.2", b"192.0.2.7.", b"::1::", b"\xff", b"[", b"IPv6:", b"%eth0"]
         {
+            assert_eq!(caller_of(&[b"h\x006\x12\x67", odd, b"\0"].concat()), some("unknown", 0x1267), "{odd:?}");
+        }
+        assert_eq!(caller_of(b"h\x00X\0\0a\0"), some("unknown", 0));
+    }
+
+    #[test]
+    fn a_connect_that_breaks_off_is_malformed() {
+        for bad in [&b"h"[..], b"h\0", b"h\x004\x12", b"h\x004\x12\x67192.0.2.7", b"h\x00X\0\0a"] {
             assert_eq!(caller_of(bad), None, "{bad:?}");
         }
     }
