@@ -33,7 +33,7 @@ pub fn run(question: &Explain) -> u8 {
     };
     let via = question.via.map_or_else(|| offered(&snapshot), Via::from);
     let recipients: Vec<&str> = question.recipients.iter().map(String::as_str).collect();
-    let (envelope, what_if) = (envelope(question), WhatIf::default());
+    let (envelope, what_if) = (envelope(question, via), WhatIf::default());
     let stand = Stand { snapshot: &snapshot, ledger: &ledger, orders: &orders };
     let rehearsal = runtime.block_on(Rehearsal::of(&envelope, &recipients, via, &what_if, stand));
     let Some(decisive) = rehearsal.decisive() else { return complain("--recipient: none was given") };
@@ -70,9 +70,10 @@ fn complain(what: &str) -> u8 {
     USAGE
 }
 
-fn envelope(question: &Explain) -> Envelope {
+fn envelope(question: &Explain, via: Via) -> Envelope {
     let Explain { helo, tls, login, sender, size, .. } = question;
-    Envelope::new(question.client, helo, tls, login, sender.as_deref().unwrap_or_default()).declaring(*size)
+    let sender = via.read_sender(sender.as_deref().unwrap_or_default());
+    Envelope::new(question.client, helo, tls, login, sender).declaring(*size)
 }
 
 /// The counts as they are in the store; where they cannot be read, none, and the reason.

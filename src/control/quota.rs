@@ -65,7 +65,7 @@ pub fn find_subject(name: &str, directory: &Directory) -> Result<(Subject, Arc<C
         return Ok((Subject { kind, customer: name.clone(), name }, customer.clone()));
     }
     let no_user = || QuotaError::NoUser(name.to_owned());
-    let address = Address::parse(name).map_err(|_| no_user())?;
+    let address = Address::from_either(name).map_err(|_| no_user())?;
     let customer = match directory.owner_of_domain(address.domain()).map(|claim| claim.owner) {
         Some(Owner::Customer(customer)) => customer,
         _ => return Err(no_user()),

@@ -47,7 +47,7 @@ impl ControlService {
         let orders = self.engine.administration.orders();
         let suspension = match kind {
             SubjectKind::Customer => orders.suspended_customer(name),
-            _ => orders.suspended_user(Address::parse(name).ok()?.as_str()),
+            _ => orders.suspended_user(Address::from_either(name).ok()?.as_str()),
         };
         suspension.map(|suspension| suspension.subject.clone())
     }

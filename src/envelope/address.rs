@@ -1,18 +1,30 @@
-//! Mail addresses as MAIL FROM and RCPT TO name them (RFC 5321, 4.1.2), in the one form in which they compare.
+//! Mail addresses of MAIL FROM and RCPT TO, in the one form in which they compare.
+//!
+//! Two readings lead there, because an MTA passes addresses on in two ways:
+//! - as a [path](Address::from_path), as the client typed it (milter protocol);
+//! - in [Postfix's internal form](Address::from_internal), already parsed and without quotes (policy protocol).
 
-use super::domain::canonical_domain;
+use super::address_error::AddressError;
+use super::domain::{canonical_domain, is_name_byte};
+use super::path::{self, Path};
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
-/// The longest address that is looked at, in bytes. RFC 5321, 4.5.3.1.3 allows a path of 256; source routes and
-/// generous MTAs need more.
+/// The longest address that is read, and the longest canonical form, in bytes. RFC 5321, 4.5.3.1.3 allows a path of
+/// 256; source routes and generous MTAs need more.
 pub const MAX_ADDRESS: usize = 1024;
 
-/// An address in canonical form: no brackets, source route or quotes, lower case, the domain in A-labels.
-/// The domain is empty where none was given (`MAIL FROM:<root>`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// An address that compares by its canonical form: no brackets, source route or quotes, lower case, the domain in
+/// A-labels. The domain is empty where none was given (`MAIL FROM:<root>`). It is shown as it was written.
+#[derive(Clone, Debug)]
 pub struct Address {
-    text: Box<str>,
+    canonical: Box<str>,
     local_length: usize,
+    /// As it was written, without brackets; `None` where that is the canonical form.
+    written: Option<Box<str>>,
+    has_route: bool,
+    is_quoted: bool,
 }
 
 /// The reverse-path: empty for bounces and out-of-office notes.
@@ -22,62 +34,130 @@ pub enum Sender {
     Address(Address),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
-    #[error("the address is longer than 1024 bytes")]
-    TooLong,
-    #[error("the address holds control characters")]
-    ControlCharacters,
-    #[error("the address is empty")]
-    Empty,
-}
-
 impl Address {
-    /// Parses an address as an MTA passes it on: with or without brackets, source routes and quotes.
-    pub fn parse(text: &str) -> Result<Address, AddressError> {
-        match bare_path(text)? {
-            "" => Err(AddressError::Empty),
-            path => Ok(Address::canonical(path)),
+    /// Reads an address as a client types it in MAIL or RCPT: RFC 5321, 4.1.2 and RFC 6531, 3.3. Angle brackets may be
+    /// missing and a source route is skipped. What an MTA would read in its own way is an error.
+    pub fn from_path(typed: &str) -> Result<Address, AddressError> {
+        let Path { local, domain, written, has_route, is_quoted } = path::parse(typed)?;
+        let address = Address { has_route, is_quoted, ..Address::canonical(&local, domain, written)? };
+        if !domain.is_empty() && !is_domain(address.domain()) {
+            return Err(AddressError::BadDomain);
         }
+        Ok(address)
     }
 
-    fn canonical(path: &str) -> Address {
-        let (local, domain) = path.rsplit_once('@').unwrap_or((path, ""));
+    /// Reads an address in Postfix's internal form: what stands before the last `@` is the local part, whatever it
+    /// holds (`kim doe@acme.example`).
+    pub fn from_internal(text: &str) -> Result<Address, AddressError> {
+        check_text(text)?;
+        let (local, domain) = text.rsplit_once('@').unwrap_or((text, ""));
+        Address::canonical(local, domain, text)
+    }
+
+    /// Reads an address that a person or a lookup table names, in either form.
+    pub fn from_either(text: &str) -> Result<Address, AddressError> {
+        Address::from_path(text).or_else(|error| Address::from_internal(text).map_err(|_| error))
+    }
+
+    fn canonical(local: &str, domain: &str, written: &str) -> Result<Address, AddressError> {
         let domain = canonical_domain(domain);
         let mut text = String::with_capacity(local.len() + 1 + domain.len());
-        push_local_part(&mut text, local);
+        push_lower_case(&mut text, local);
         let local_length = text.len();
-        if !domain.is_empty() {
+        // `"ann@acme.example"` without a domain must never pass for the address of a user.
+        if !domain.is_empty() || local.contains('@') {
             text.push('@');
             text.push_str(&domain);
         }
-        Address { text: text.into(), local_length }
+        match text.len() {
+            // Postfix takes a lone @ for the empty address.
+            0 => return Err(AddressError::Empty),
+            1..=MAX_ADDRESS => {}
+            _ => return Err(AddressError::TooLong),
+        }
+        let written = (*text != *written).then(|| written.into());
+        Ok(Address { canonical: text.into(), local_length, written, has_route: false, is_quoted: false })
     }
 
+    /// The canonical form.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.canonical
     }
 
     /// What stands before the last `@`, without quotes, in lower case.
     pub fn local_part(&self) -> &str {
-        &self.text[..self.local_length]
+        &self.canonical[..self.local_length]
     }
 
     /// The domain in canonical form; empty where the address has none.
     pub fn domain(&self) -> &str {
-        self.text.get(self.local_length + 1..).unwrap_or("")
+        self.canonical.get(self.local_length + 1..).unwrap_or("")
+    }
+
+    /// Whether an MTA may deliver mail for this address elsewhere than to its domain: the local part holds one of the
+    /// characters that Postfix (`resolve_dequoted_address`, `allow_percent_hack`, `swap_bangpath`) and Sendmail (class O)
+    /// route by, or there is a source route (Sendmail's `_USE_DEPRECATED_ROUTE_ADDR_`).
+    pub fn may_be_routed_on(&self) -> bool {
+        self.has_route || self.local_part().contains(['@', '%', '!'])
+    }
+
+    /// Whether every MTA reads the address in the same way: only the operator's own tables can change where it leads.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.is_quoted && !self.may_be_routed_on()
     }
 }
 
+impl PartialEq for Address {
+    fn eq(&self, other: &Address) -> bool {
+        self.canonical == other.canonical
+    }
+}
+
+impl Eq for Address {}
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical.hash(state);
+    }
+}
+
+impl PartialOrd for Address {
+    fn partial_cmp(&self, other: &Address) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Address {
+    fn cmp(&self, other: &Address) -> Ordering {
+        self.canonical.cmp(&other.canonical)
+    }
+}
+
+/// As it was written, without brackets.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.written.as_deref().unwrap_or(&self.canonical))
     }
 }
 
 impl Sender {
-    pub fn parse(text: &str) -> Result<Sender, AddressError> {
-        match Address::parse(text) {
+    /// Reads what a client types in MAIL: see [`Address::from_path`].
+    pub fn from_path(typed: &str) -> Result<Sender, AddressError> {
+        Sender::of(Address::from_path(typed))
+    }
+
+    /// Reads Postfix's internal form: see [`Address::from_internal`].
+    pub fn from_internal(text: &str) -> Result<Sender, AddressError> {
+        Sender::of(Address::from_internal(text))
+    }
+
+    /// Reads a sender that a person or a lookup table names: see [`Address::from_either`].
+    pub fn from_either(text: &str) -> Result<Sender, AddressError> {
+        Sender::of(Address::from_either(text))
+    }
+
+    fn of(address: Result<Address, AddressError>) -> Result<Sender, AddressError> {
+        match address {
             Ok(address) => Ok(Sender::Address(address)),
             Err(AddressError::Empty) => Ok(Sender::Empty),
             Err(other) => Err(other),
@@ -107,42 +187,37 @@ impl fmt::Display for Sender {
     }
 }
 
-/// `<@a.example,@b.example:user@c.example>` → `user@c.example`
-fn bare_path(text: &str) -> Result<&str, AddressError> {
+/// What holds for both readings: bounded length, no control characters, and UTF-8. (What was not UTF-8 has U+FFFD by
+/// now; different addresses must not become one.)
+pub(super) fn check_text(text: &str) -> Result<(), AddressError> {
     if text.len() > MAX_ADDRESS {
         return Err(AddressError::TooLong);
     }
-    if has_control_characters(text) {
-        return Err(AddressError::ControlCharacters);
-    }
-    let text = text.trim();
-    let path = text.strip_prefix('<').map_or(text, |inner| inner.strip_suffix('>').unwrap_or(inner)).trim();
-    Ok(match path.strip_prefix('@').and_then(|route| route.split_once(':')) {
-        Some((_, destination)) => destination,
-        None => path,
-    })
-}
-
-fn has_control_characters(text: &str) -> bool {
     if text.is_ascii() {
-        return text.bytes().any(|byte| byte.is_ascii_control());
+        return if text.bytes().any(|byte| byte.is_ascii_control()) {
+            Err(AddressError::ControlCharacter)
+        } else {
+            Ok(())
+        };
     }
-    text.chars().any(char::is_control)
+    for c in text.chars() {
+        match c {
+            char::REPLACEMENT_CHARACTER => return Err(AddressError::NotUtf8),
+            c if c.is_control() => return Err(AddressError::ControlCharacter),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
-/// Postfix's policy protocol gives local parts without quotes, milters get them as typed: here both are the same.
-fn push_local_part(out: &mut String, local: &str) {
-    let quoted = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    if quoted.is_none() && local.is_ascii() {
-        let start = out.len();
-        out.push_str(local);
-        return out[start..].make_ascii_lowercase();
-    }
-    let mut characters = quoted.unwrap_or(local).chars();
-    while let Some(mut c) = characters.next() {
-        if c == '\\' && quoted.is_some() {
-            c = characters.next().unwrap_or('\\');
-        }
+/// A host name or an address literal, in canonical form.
+fn is_domain(domain: &str) -> bool {
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_name_byte);
+    if domain.starts_with('[') { domain.is_ascii() } else { domain.split('.').all(is_label) }
+}
+
+fn push_lower_case(out: &mut String, text: &str) {
+    for c in text.chars() {
         if c.is_ascii() {
             out.push(c.to_ascii_lowercase());
         } else {
@@ -152,48 +227,4 @@ fn push_local_part(out: &mut String, local: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_spelling_of_an_address_is_one_address() {
-        for text in [
-            "ann@acme.example",
-            "<Ann@ACME.example>",
-            "<@relay.example,@b.example:ann@acme.example.>",
-            " <\"ann\"@acme.example> ",
-            "\"a\\nn\"@Acme.Example",
-        ] {
-            let address = Address::parse(text).unwrap();
-            assert_eq!(address.as_str(), "ann@acme.example", "{text}");
-            assert_eq!((address.local_part(), address.domain()), ("ann", "acme.example"));
-        }
-    }
-
-    #[test]
-    fn an_address_may_lack_a_domain() {
-        let address = Address::parse("<Postmaster>").unwrap();
-        assert_eq!((address.as_str(), address.domain()), ("postmaster", ""));
-        assert_eq!(Address::parse("root@").unwrap().as_str(), "root");
-    }
-
-    #[test]
-    fn the_last_at_sign_divides() {
-        let address = Address::parse("\"a@b\"@c.example").unwrap();
-        assert_eq!((address.local_part(), address.domain()), ("a@b", "c.example"));
-    }
-
-    #[test]
-    fn the_empty_sender() {
-        assert_eq!(Sender::parse("<>").unwrap(), Sender::Empty);
-        assert_eq!(Sender::parse("").unwrap(), Sender::Empty);
-        assert_eq!(Sender::Empty.to_string(), "<>");
-    }
-
-    #[test]
-    fn hostile_addresses_are_refused() {
-        assert_eq!(Address::parse(&"a".repeat(MAX_ADDRESS + 1)), Err(AddressError::TooLong));
-        assert_eq!(Address::parse("a\r\nb@c.example"), Err(AddressError::ControlCharacters));
-        assert_eq!(Address::parse("<>"), Err(AddressError::Empty));
-    }
-}
+mod tests;

@@ -59,20 +59,26 @@ impl fmt::Display for Domain {
     }
 }
 
-/// The form in which any domain that a client named is compared. What is no domain stays as it is, in lower case: it
-/// will match nothing that is registered.
+/// The form in which any domain that a client named is compared, without final dots. What is not a domain stays as it is,
+/// in lower case: it will match nothing that is registered.
 pub fn canonical_domain(text: &str) -> Cow<'_, str> {
-    let bare = text.strip_suffix('.').unwrap_or(text);
+    let bare = text.trim_end_matches('.');
     if bare.is_ascii() {
         if bare.bytes().any(|b| b.is_ascii_uppercase()) {
             return Cow::Owned(bare.to_ascii_lowercase());
         }
         return Cow::Borrowed(bare);
     }
-    match idna::domain_to_ascii(bare) {
-        Ok(name) => Cow::Owned(name),
-        Err(_) => Cow::Owned(bare.to_lowercase()),
-    }
+    // UTS #46 turns a full-width @ into one, and other scripts' full stops into dots.
+    let name = idna::domain_to_ascii(bare).ok().filter(|name| name.bytes().all(is_name_byte));
+    let mut name = name.unwrap_or_else(|| bare.to_lowercase());
+    name.truncate(name.trim_end_matches('.').len());
+    Cow::Owned(name)
+}
+
+/// What names consist of. Underscores are in use, although host names have none.
+pub(super) fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
 }
 
 /// The names under which `domain` may be registered, the most specific first: itself, then each parent that lies
@@ -144,6 +150,8 @@ mod tests {
     #[test]
     fn comparison_ignores_case_and_the_final_dot() {
         assert_eq!(canonical_domain("Acme.EXAMPLE."), "acme.example");
+        assert_eq!(canonical_domain("acme.example.."), "acme.example", "as Sendmail has it");
         assert_eq!(canonical_domain("bücher.example"), "xn--bcher-kva.example");
+        assert_eq!(canonical_domain("bücher。example。"), "xn--bcher-kva.example");
     }
 }

@@ -1,6 +1,7 @@
 //! What an MTA says of a transaction when it begins.
 
-use super::{AddressError, Sender};
+use super::{Read, Sender};
+use std::fmt;
 use std::net::IpAddr;
 
 /// The longest HELO name, TLS version and login that are stored, in bytes; an SMTP line has 512 octets (RFC 5321,
@@ -14,22 +15,39 @@ pub struct Envelope {
     pub helo: Box<str>,
     pub tls: Box<str>,
     pub login: Box<str>,
-    /// An address that breaks every bound is refused at the first recipient.
-    pub sender: Result<Sender, AddressError>,
+    /// An address that cannot be read is refused at the first recipient.
+    pub sender: Read<Sender>,
     /// `SIZE=` of MAIL (RFC 1870), in bytes.
     pub declared_size: Option<u64>,
 }
 
 impl Envelope {
     /// From what the MTA says; empty is what it does not know.
-    pub fn new(client: Option<IpAddr>, helo: &str, tls: &str, login: &str, sender: &str) -> Envelope {
-        let sender = Sender::parse(sender);
+    pub fn new(client: Option<IpAddr>, helo: &str, tls: &str, login: &str, sender: Read<Sender>) -> Envelope {
         Envelope { client, helo: bounded(helo), tls: bounded(tls), login: bounded(login), sender, declared_size: None }
     }
 
     /// With the size that the client declared. 0 is what Postfix says where there is none.
     pub fn declaring(self, size: Option<u64>) -> Envelope {
         Envelope { declared_size: size.filter(|&size| size > 0), ..self }
+    }
+
+    /// The sender as it was written, also where it could not be read; `None` before MAIL.
+    pub fn written_sender(&self) -> Option<WrittenSender<'_>> {
+        let is_known = self.sender.as_ref().map_or_else(|bad| !bad.written().is_empty(), |_| true);
+        is_known.then_some(WrittenSender(&self.sender))
+    }
+}
+
+/// Displays a sender as it was written.
+pub struct WrittenSender<'a>(&'a Read<Sender>);
+
+impl fmt::Display for WrittenSender<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ok(sender) => sender.fmt(f),
+            Err(bad) => f.write_str(bad.written()),
+        }
     }
 }
 
@@ -49,7 +67,7 @@ mod tests {
     #[test]
     fn what_is_too_long_passes_for_nothing_else() {
         let login = format!("{}@acme.example", "l".repeat(MAX_NAME - 13));
-        let envelope = |login: &str| Envelope::new(None, "", "", login, "");
+        let envelope = |login: &str| Envelope::new(None, "", "", login, Ok(Sender::Empty));
         assert_eq!(*envelope(&login).login, login);
         let longer = envelope(&format!("{login}.evil.example")).login;
         assert!(longer.ends_with("@acme.example...") && longer.len() == MAX_NAME + 3, "{longer}");

@@ -4,7 +4,7 @@ use super::Address;
 
 /// In lower case; with an `@` as an address, so that every spelling of its domain is the same.
 pub fn canonical_login(login: &str) -> String {
-    match Address::parse(login) {
+    match Address::from_internal(login) {
         Ok(address) if login.contains('@') => address.as_str().to_owned(),
         _ => login.to_lowercase(),
     }

@@ -143,7 +143,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn message() -> Message {
-        let to = vec![Address::parse("it@acme.example").unwrap()];
+        let to = vec![Address::from_path("it@acme.example").unwrap()];
         let from = crate::mail::letter::From { address: "postmaster@relay.example", hostname: "relay.example" };
         Letter::new(to, "limit-warning", "80 %".into(), "one\n.\ntwo\n".into()).message(from).unwrap()
     }

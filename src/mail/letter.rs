@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_letter_is_a_proper_message() {
-        let to = ["it@acme.example", "boss@acme.example"].map(|address| Address::parse(address).unwrap());
+        let to = ["it@acme.example", "boss@acme.example"].map(|address| Address::from_path(address).unwrap());
         let text = "Ann has used 80 %.\n\nGrüße\n";
         let letter =
             Letter::new(to.into(), "limit-warning", "Müller & Co: 80 % used\r\nBcc: x@y.example".into(), text.into());

@@ -161,7 +161,7 @@ mod tests {
     use parking_lot::Mutex;
 
     fn letter(to: &[&str]) -> Letter {
-        let to = to.iter().map(|address| Address::parse(address).unwrap()).collect();
+        let to = to.iter().map(|address| Address::from_path(address).unwrap()).collect();
         Letter::new(to, "limit-warning", "80 %".into(), "words".into())
     }
 

@@ -54,6 +54,9 @@ impl Conversation {
             (command, Some(session)) => hear_in_session(command, session, &self.macros, agreed, out).await,
             _ => {}
         }
+        if matches!(command, Command::Mail { .. } | Command::Recipient(_)) {
+            self.macros.forget_readings();
+        }
         if command == Command::QuitSession {
             self.end_session();
             self.macros = Macros::default();
@@ -93,12 +96,12 @@ async fn hear_in_session(
             answer(out, session.helo(&text(name), macros));
         }
         Command::Mail { sender, parameters } => {
-            answer(out, session.mail(&text(sender), declared_size(parameters), macros));
+            answer(out, session.mail(sender, declared_size(parameters), macros));
         }
         Command::Abort => session.abandon("given-up", macros),
         Command::Unknown => write(out, Packet::Continue),
         _ if !session.is_in_transaction() => {}
-        Command::Recipient(recipient) => answer(out, session.recipient(&text(recipient), macros).await),
+        Command::Recipient(recipient) => answer(out, session.recipient(recipient, macros).await),
         Command::Data => write(out, Packet::Continue),
         Command::Header { name, value } => {
             session.header(name, value);
@@ -138,7 +141,7 @@ fn packet_for(change: Change, agreed: Agreed) -> Packet {
             Packet::ChangeHeader { name: c_string(&name), index: nth.into(), value: CString::default() }
         }
         Change::AddRecipient(recipient) => {
-            let rcpt = c_string(&format!("<{recipient}>"));
+            let rcpt = c_string(&format!("<{}>", recipient.as_str()));
             match agreed.can(Actions::ADD_RCPT_EXT) {
                 true => Packet::AddRcptExt { rcpt, args: Some(c_string("NOTIFY=NEVER")) },
                 false => Packet::AddRcpt { rcpt },

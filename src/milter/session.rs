@@ -2,6 +2,7 @@
 //!
 //! Each step returns the reply that refuses it, if one does.
 
+use super::addresses;
 use super::command::Caller;
 use super::macros::Macros;
 use super::negotiation::Agreed;
@@ -75,11 +76,12 @@ impl MilterSession {
         self.connection.judge(Some(&self.helo)).cloned()
     }
 
-    /// `declared_size`: `SIZE=`, in bytes.
-    pub fn mail(&mut self, sender: &str, declared_size: Option<u64>, macros: &Macros) -> Option<Reply> {
+    /// `sender` as typed; `declared_size`: `SIZE=`, in bytes.
+    pub fn mail(&mut self, sender: &[u8], declared_size: Option<u64>, macros: &Macros) -> Option<Reply> {
         self.abandon("new-mail", macros);
+        let sender = addresses::sender(sender, &macros.sender_reading);
         let envelope =
-            Envelope::new(self.client, &self.helo, &macros.tls, &macros.login, sender).declaring(declared_size);
+            Envelope::new(self.client, &self.helo, &macros.tls, &macros.login(), sender).declaring(declared_size);
         let transaction = Transaction::begin(&self.engine, self.engine.snapshot(), self.front_end, envelope);
         if let Some(open) = &self.open {
             open.holds(Some(transaction.reservation()));
@@ -96,7 +98,9 @@ impl MilterSession {
         self.transaction.is_some()
     }
 
-    pub async fn recipient(&mut self, recipient: &str, macros: &Macros) -> Option<Reply> {
+    /// `recipient` as typed.
+    pub async fn recipient(&mut self, recipient: &[u8], macros: &Macros) -> Option<Reply> {
+        let recipient = addresses::recipient(recipient, &macros.recipient_reading);
         let transaction = self.transaction.as_mut()?;
         transaction.recipient(recipient, macros.queue_id(), CountedBy::Itself).await.reply
     }

@@ -243,7 +243,7 @@ impl Writer {
 fn addressees(customer: &Customer, subject: &Subject, users_too: bool) -> Vec<Vec<Address>> {
     let mut letters = vec![customer.admins.clone()];
     if users_too && subject.kind == SubjectKind::User {
-        let user = Address::parse(&subject.name).ok().filter(|user| !customer.admins.contains(user));
+        let user = Address::from_internal(&subject.name).ok().filter(|user| !customer.admins.contains(user));
         letters.extend(user.map(|user| vec![user]));
     }
     letters.retain(|to| !to.is_empty());

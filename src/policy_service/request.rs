@@ -1,6 +1,6 @@
 //! One request, as Postfix sends it: `name=value` lines, then an empty one.
 
-use crate::envelope::parse_client;
+use crate::envelope::{Address, BadAddress, Read, Sender, parse_client};
 use crate::session::SmtpSession;
 use std::fmt;
 use std::net::IpAddr;
@@ -20,7 +20,9 @@ pub struct Request<'a> {
     pub client_port: &'a str,
     pub server_address: &'a str,
     pub helo_name: &'a str,
+    /// In Postfix's internal form; see [`Request::read_sender`].
     pub sender: &'a str,
+    /// In Postfix's internal form; see [`Request::read_recipient`].
     pub recipient: &'a str,
     pub recipient_count: &'a str,
     pub queue_id: &'a str,
@@ -44,8 +46,8 @@ pub enum BadRequest {
     Missing(&'static str),
     #[error("malformed request: the attribute instance is longer than {MAX_INSTANCE} bytes")]
     InstanceTooLong,
-    #[error("too many SMTP sessions with open transactions at once")]
-    TooManySessions,
+    #[error("too many smtpd processes at once")]
+    TooManyInstances,
 }
 
 impl<'a> Request<'a> {
@@ -86,6 +88,15 @@ impl<'a> Request<'a> {
         }
     }
 
+    pub fn read_sender(&self) -> Read<Sender> {
+        Sender::from_internal(self.sender).map_err(|error| BadAddress::new(self.sender, error))
+    }
+
+    /// The recipient of RCPT, or at the end of a message its only one. An empty one is an error.
+    pub fn read_recipient(&self) -> Read<Address> {
+        Address::from_internal(self.recipient).map_err(|error| BadAddress::new(self.recipient, error))
+    }
+
     /// The number of recipients that Postfix accepted: told at DATA and END-OF-MESSAGE.
     pub fn recipients(&self) -> u64 {
         self.recipient_count.parse().unwrap_or(0)
@@ -105,11 +116,6 @@ impl<'a> Request<'a> {
     pub fn session(&self) -> Option<SmtpSession> {
         let port = self.client_port.parse().ok()?;
         SmtpSession::new(self.client, port, parse_client(self.server_address))
-    }
-
-    /// The SMTP session as its smtpd knows it: all but the last part of the instance.
-    pub fn smtpd_session(&self) -> &'a str {
-        self.instance.rsplit_once('.').map_or(self.instance, |(session, _)| session)
     }
 
     /// The smtpd process, the first part of `pid.time.microseconds.count`.
@@ -147,7 +153,6 @@ mod tests {
         let request = Request::parse(text).unwrap();
         assert_eq!(request.sender, "a=b@acme.example");
         assert_eq!(request.smtpd(), "1a2b");
-        assert_eq!(request.smtpd_session(), "1a2b.67.8");
         assert_eq!(request.recipients(), 0);
         assert_eq!(request.helo_name, "");
     }

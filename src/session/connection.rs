@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::log::{self, LoggedDecision};
 use crate::connections::{Counted, client_net};
-use crate::envelope::{AddressError, Envelope, Reply, bounded};
+use crate::envelope::{AddressError, BadAddress, Envelope, Reply, bounded};
 use crate::policy::{
     ConnectionFacts, Outcome, Protocol, Verdict, is_exempt_connection, is_generic_helo, judge_connection,
     judge_generic_helo,
@@ -117,8 +117,7 @@ impl Limited {
 
 /// What is known before there is any sender.
 fn before_mail(client: IpAddr, helo: &str) -> Envelope {
-    let sender = Err(AddressError::Empty);
-    Envelope { sender, ..Envelope::new(Some(client), helo, "", "", "") }
+    Envelope::new(Some(client), helo, "", "", Err(BadAddress::new("", AddressError::Empty)))
 }
 
 fn says_anything(verdict: &Verdict) -> bool {

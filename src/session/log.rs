@@ -6,7 +6,6 @@ use super::replay::Replay;
 use crate::envelope::{Address, Envelope};
 use crate::policy::{Outcome, Protocol, Refusal, Verdict};
 use crate::report::{Level, LogLine, Logger, Reference};
-use std::fmt::Display;
 use std::sync::Arc;
 
 /// A verdict with all that its line says.
@@ -101,10 +100,9 @@ pub(super) fn abandoned(
 }
 
 fn who(line: LogLine, envelope: &Envelope) -> LogLine {
-    let sender: Option<&dyn Display> = envelope.sender.as_ref().ok().map(|sender| sender as &dyn Display);
     line.optional("client", envelope.client)
         .optional("helo", Some(&*envelope.helo).filter(|helo| !helo.is_empty()))
         .optional("login", Some(&*envelope.login).filter(|login| !login.is_empty()))
         .optional("tls", Some(&*envelope.tls).filter(|tls| !tls.is_empty()))
-        .optional("sender", sender)
+        .optional("sender", envelope.written_sender())
 }

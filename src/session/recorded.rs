@@ -80,7 +80,7 @@ impl RecordedDecision {
             helo: envelope.helo.to_string(),
             tls: envelope.tls.to_string(),
             login: envelope.login.to_string(),
-            sender: envelope.sender.as_ref().ok().map(ToString::to_string),
+            sender: envelope.written_sender().map(|sender| sender.to_string()),
             recipient: decided.recipient.as_ref().map(ToString::to_string),
             recipients: decided.recipients,
             verdict: verdict.word().to_owned(),

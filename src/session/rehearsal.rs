@@ -5,7 +5,7 @@ use super::engine::Snapshot;
 use super::transaction::context;
 use crate::clock::Moment;
 use crate::directory::Parties;
-use crate::envelope::{Address, Envelope};
+use crate::envelope::{Address, BadAddress, Envelope, Read, Sender};
 use crate::ledger::{Ledger, LedgerAnswer, LedgerError, RecipientKey};
 use crate::orders::Orders;
 use crate::policy::{
@@ -33,6 +33,18 @@ impl Via {
             Via::Policy => "policy",
             Via::Both => "both",
         }
+    }
+
+    /// Reads a sender as the MTA passes it on: to a milter as the client typed it, to a policy service in its internal form.
+    pub fn read_sender(self, text: &str) -> Read<Sender> {
+        let sender = if self == Via::Policy { Sender::from_internal(text) } else { Sender::from_path(text) };
+        sender.map_err(|error| BadAddress::new(text, error))
+    }
+
+    /// The same for a recipient.
+    pub fn read_recipient(self, text: &str) -> Read<Address> {
+        let recipient = if self == Via::Policy { Address::from_internal(text) } else { Address::from_path(text) };
+        recipient.map_err(|error| BadAddress::new(text, error))
     }
 
     pub const fn words(self) -> &'static str {
@@ -107,23 +119,22 @@ impl Rehearsal {
         let mut rehearsal =
             Rehearsal { steps: std::mem::take(&mut asker.steps), mail, recipients: Vec::new(), end: None };
         for &recipient in recipients {
+            let named = via.read_recipient(recipient);
             let (verdict, steps) = match (&rehearsal.mail, &mut policy_first) {
                 (Some(refused), _) => (refused.clone(), Vec::new()),
-                (None, None) => asker.recipient(recipient, CountedBy::Itself).await,
-                (None, Some(policy)) => match policy.recipient(recipient, CountedBy::Milter(None)).await {
-                    (verdict, _) if verdict.passes() => asker.recipient(recipient, CountedBy::Itself).await,
+                (None, None) => asker.recipient(&named, CountedBy::Itself).await,
+                (None, Some(policy)) => match policy.recipient(&named, CountedBy::Milter(None)).await {
+                    (verdict, _) if verdict.passes() => asker.recipient(&named, CountedBy::Itself).await,
                     refused => refused,
                 },
             };
             rehearsal.recipients.push(RehearsedStage { recipient: recipient.into(), verdict, steps });
         }
         let accepted = || rehearsal.recipients.iter().filter(|recipient| recipient.verdict.passes());
+        let lone = accepted().next().and_then(|lone| via.read_recipient(&lone.recipient).ok());
         let reported = match (via, accepted().count()) {
             (_, 0) => return rehearsal,
-            (Via::Policy, 1) => {
-                let lone = accepted().next().map(|recipient| &*recipient.recipient);
-                ReportedRecipients::Number { recipients: 1, lone }
-            }
+            (Via::Policy, 1) => ReportedRecipients::Number { recipients: 1, lone: lone.as_ref() },
             (Via::Policy, number) => ReportedRecipients::Number { recipients: number as u64, lone: None },
             (Via::Milter | Via::Both, _) => ReportedRecipients::All,
         };
@@ -170,7 +181,7 @@ impl<'a> Asker<'a> {
         verdict
     }
 
-    async fn recipient(&mut self, named: &str, counted_by: CountedBy) -> (Verdict, Vec<Step>) {
+    async fn recipient(&mut self, named: &Read<Address>, counted_by: CountedBy) -> (Verdict, Vec<Step>) {
         let live = Supposed { ledger: self.stand.ledger, what_if: self.what_if };
         let cx = context(self.envelope, self.stand.snapshot, self.front_end, self.stand.orders, &live);
         let mut trace = Trace::on();

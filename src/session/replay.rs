@@ -4,7 +4,7 @@ use super::recorded::DecisionToRecord;
 use super::transaction::context;
 use crate::clock::Moment;
 use crate::directory::Parties;
-use crate::envelope::Address;
+use crate::envelope::{Address, Read};
 use crate::ledger::{LedgerAnswer, LedgerError, RecipientKey};
 use crate::orders::Orders;
 use crate::policy::{
@@ -34,7 +34,7 @@ pub struct Replay {
 #[derive(Debug)]
 pub enum Subject {
     Mail,
-    Recipient { named: Box<str>, counted_by: CountedBy },
+    Recipient { named: Read<Address>, counted_by: CountedBy },
     End { reported: ReportedAtEnd, size: MessageSize },
     Unended,
 }
@@ -43,7 +43,7 @@ pub enum Subject {
 #[derive(Debug)]
 pub enum ReportedAtEnd {
     All,
-    Number { recipients: u64, lone: Option<Box<str>> },
+    Number { recipients: u64, lone: Option<Address> },
 }
 
 impl ReportedAtEnd {
@@ -51,7 +51,7 @@ impl ReportedAtEnd {
         match reported {
             ReportedRecipients::All => ReportedAtEnd::All,
             ReportedRecipients::Number { recipients, lone } => {
-                ReportedAtEnd::Number { recipients, lone: lone.map(Box::from) }
+                ReportedAtEnd::Number { recipients, lone: lone.cloned() }
             }
         }
     }
@@ -60,7 +60,7 @@ impl ReportedAtEnd {
         match self {
             ReportedAtEnd::All => ReportedRecipients::All,
             ReportedAtEnd::Number { recipients, lone } => {
-                ReportedRecipients::Number { recipients: *recipients, lone: lone.as_deref() }
+                ReportedRecipients::Number { recipients: *recipients, lone: lone.as_ref() }
             }
         }
     }

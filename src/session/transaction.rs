@@ -7,11 +7,11 @@ use super::live::Live;
 use super::log::{self, LoggedDecision};
 use super::open_count::UnderWay;
 use super::replay::{Replay, ReportedAtEnd, Subject};
-use crate::envelope::{Address, Envelope, Reply};
+use crate::envelope::{Address, Envelope, Read, Reply};
 use crate::ledger::{Foreseen, Ledger, LedgerAnswer, LedgerError, ReservationId};
 use crate::orders::Orders;
 use crate::policy::{
-    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, Outcome, Protocol,
+    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, Outcome,
     ReportedRecipients, Stage, Trace, Verdict,
 };
 use crate::report::Reference;
@@ -45,8 +45,8 @@ pub struct Transaction {
     /// Neither ended nor given up.
     open: bool,
     /// From its first accepted recipient on, as long as a stop must wait for it. What was only refused has nothing to lose, and
-    /// its end is reported late (Postfix keeps ABORT in its buffer) or never (policy protocol, where the same is true of
-    /// exempt recipients). Nor does a stop wait here for a message that a milter session counts: it waits for that session.
+    /// its end is reported late (Postfix keeps ABORT in its buffer) or never (policy protocol). Nor does a stop wait here
+    /// for a message that a milter session counts: it waits for that session.
     under_way: Option<UnderWay>,
 }
 
@@ -114,8 +114,8 @@ impl Transaction {
         self.decided(verdict, Said { queue_id, ..Said::default() }, replay).reply
     }
 
-    /// Decides about a recipient, as the client named it, and reserves it against all limits, unless a milter session counts it.
-    pub async fn recipient(&mut self, named: &str, queue_id: Option<&str>, counted_by: CountedBy) -> Decision {
+    /// Decides about a recipient, and reserves it against all limits, unless a milter session counts it.
+    pub async fn recipient(&mut self, named: Read<Address>, queue_id: Option<&str>, counted_by: CountedBy) -> Decision {
         if let Some(admitted) = self.evaluation.admitted() {
             self.engine.ledger.foresee(&admitted.parties, Foreseen::Next);
         }
@@ -127,7 +127,7 @@ impl Transaction {
         let live = Live { engine: &self.engine, snapshot: &self.snapshot };
         let cx = context(&self.envelope, &self.snapshot, self.front_end, &orders, &live);
         let mut answered = None;
-        let decision = match self.evaluation.recipient(named, counted_by, &cx, &mut Trace::off()) {
+        let decision = match self.evaluation.recipient(&named, counted_by, &cx, &mut Trace::off()) {
             Stage::Decided(decision) => decision,
             Stage::AskLedger(pending) => {
                 let question = self.evaluation.recipient_question(&pending);
@@ -145,15 +145,11 @@ impl Transaction {
             // Everything was said the first time.
             return Decision { verdict: decision.verdict, reply: None };
         }
-        let has_something_to_lose = match self.front_end.protocol {
-            Protocol::Milter => decision.verdict.passes(),
-            Protocol::Policy => !self.evaluation.counted().is_empty(),
-        };
-        if has_something_to_lose && self.under_way.is_none() && counts_here {
+        if decision.verdict.passes() && self.under_way.is_none() && counts_here {
             self.under_way = Some(self.engine.open_transactions.enter());
         }
         let said = Said { recipient: decision.recipient.as_ref(), queue_id, recipients: None };
-        let replay = || self.replay(Subject::Recipient { named: named.into(), counted_by }, &orders, answered);
+        let replay = || self.replay(Subject::Recipient { named, counted_by }, &orders, answered);
         self.decided(decision.verdict, said, replay)
     }
 

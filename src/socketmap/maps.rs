@@ -94,7 +94,7 @@ fn unusable() -> LookupReply {
 /// Keys that are no address (a host in brackets, `@domain`, a domain) have no route: Postfix looks up complete senders, too.
 fn route_of<'a>(key: &str, snapshot: &'a Snapshot) -> Route<'a> {
     let is_address = key.contains('@') && !key.starts_with('@');
-    match Sender::parse(key) {
+    match Sender::from_either(key) {
         Ok(sender) if is_address => route(&sender, &snapshot.rules()),
         _ => Route::Direct,
     }

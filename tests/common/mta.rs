@@ -101,6 +101,9 @@ pub struct Mta {
     pub added: Vec<String>,
     /// Headers that were taken out of the last message: number and name.
     pub removed: Vec<(u32, String)>,
+    /// What the MTA makes of the next sender (`{mail_addr}`) and recipient (`{rcpt_addr}`); empty is not sent.
+    pub sender_reading: String,
+    pub recipient_reading: String,
     queue_id: Option<String>,
     messages: u32,
 }
@@ -120,6 +123,8 @@ impl Mta {
             macros_wanted: Vec::new(),
             added: Vec::new(),
             removed: Vec::new(),
+            sender_reading: String::new(),
+            recipient_reading: String::new(),
             queue_id: None,
             messages: 0,
         };
@@ -159,7 +164,8 @@ impl Mta {
     /// CONNECT, in the MTA's spelling.
     pub async fn connection(&mut self, client: &Client) -> Answer {
         let Client { address, port, server, .. } = client;
-        self.macros(b'C', &[("{daemon_addr}", server), ("j", "relay.example.net")]).await;
+        let version = if self.kind == Kind::Sendmail { "8.17.1.9" } else { "Postfix 3.7.11" };
+        self.macros(b'C', &[("v", version), ("{daemon_addr}", server), ("j", "relay.example.net")]).await;
         let mut data = b"mx.client.example\0".to_vec();
         match address.as_str() {
             "unknown" => data.push(b'U'),
@@ -208,13 +214,20 @@ impl Mta {
     pub async fn mail_declaring(&mut self, sender: &[u8], size: u64) -> Answer {
         self.messages += 1;
         let queue_id = format!("{:06X}{}", self.messages, self.client.port);
-        let login = self.client.login.clone();
+        let login = match self.kind {
+            Kind::Postfix => self.client.login.clone(),
+            Kind::Sendmail => xtext(&self.client.login),
+        };
+        let reading = std::mem::take(&mut self.sender_reading);
         let mut macros = Vec::new();
         if self.kind == Kind::Sendmail {
             macros.push(("i", queue_id.as_str()));
         }
         if !login.is_empty() {
             macros.extend([("{auth_authen}", login.as_str()), ("{auth_type}", "PLAIN")]);
+        }
+        if !reading.is_empty() {
+            macros.push(("{mail_addr}", reading.as_str()));
         }
         self.macros(b'M', &macros).await;
         self.queue_id = None;
@@ -229,10 +242,15 @@ impl Mta {
 
     pub async fn recipient_as(&mut self, recipient: &[u8]) -> Answer {
         let queue_id = self.queue_id.clone();
-        match &queue_id {
-            Some(id) if self.kind == Kind::Postfix => self.macros(b'R', &[("i", id), ("{rcpt_mailer}", "smtp")]).await,
-            _ => self.macros(b'R', &[("{rcpt_mailer}", "smtp")]).await,
+        let reading = std::mem::take(&mut self.recipient_reading);
+        let mut macros = vec![("{rcpt_mailer}", "smtp")];
+        if let Some(id) = queue_id.as_deref().filter(|_| self.kind == Kind::Postfix) {
+            macros.push(("i", id));
         }
+        if !reading.is_empty() {
+            macros.push(("{rcpt_addr}", reading.as_str()));
+        }
+        self.macros(b'R', &macros).await;
         let mut data = recipient.to_vec();
         data.push(0);
         let answer = self.step(b'R', &data, 0).await;
@@ -397,6 +415,14 @@ fn answer(code: u8, data: Vec<u8>) -> Answer {
         }
         other => Answer::Other(other),
     }
+}
+
+/// As Sendmail's `xtextify` has it.
+fn xtext(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"+\\(<>\")=".contains(&byte);
+    text.bytes()
+        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("+{byte:02X}") })
+        .collect()
 }
 
 fn nul_terminated(text: &str) -> Vec<u8> {

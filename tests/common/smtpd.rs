@@ -1,7 +1,7 @@
 //! An smtpd of Postfix as the policy service sees it (SMTPD_POLICY_README).
 
 use super::soon;
-use relaykeeper::listen::Origin;
+use relaykeeper::listen::Peer;
 use relaykeeper::policy_service::PolicyService;
 use std::fmt::Write;
 use std::io;
@@ -97,12 +97,29 @@ impl Mail {
     }
 }
 
+/// What Postfix makes of a path that a client typed (`extract_addr` in smtpd.c): without source route, comments and quotes.
+pub fn internal_form(typed: &str) -> String {
+    let mailbox = typed.strip_prefix('@').and_then(|route| route.split_once(':')).map_or(typed, |(_, mailbox)| mailbox);
+    let (mut internal, mut is_quoted, mut comments) = (String::new(), false, 0);
+    let mut characters = mailbox.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '(' if !is_quoted => comments += 1,
+            ')' if comments > 0 => comments -= 1,
+            _ if comments > 0 => {}
+            '"' => is_quoted = !is_quoted,
+            '\\' => internal.extend(characters.next()),
+            c => internal.push(c),
+        }
+    }
+    internal
+}
+
 impl Smtpd {
-    pub fn connect(service: &Arc<PolicyService>, origin: impl Into<Origin>, pid: u32) -> Smtpd {
-        let origin = origin.into();
+    pub fn connect(service: &Arc<PolicyService>, peer: Peer, pid: u32) -> Smtpd {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let service = service.clone();
-        let service = tokio::spawn(async move { service.serve_connection(theirs, origin).await });
+        let service = tokio::spawn(async move { service.serve_connection(theirs, peer).await });
         Smtpd { stream: ours, service, pid, messages: 0 }
     }
 

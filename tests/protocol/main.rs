@@ -9,6 +9,7 @@ mod both_protocols;
 mod common;
 mod connections;
 mod limit_warnings;
+mod milter_addresses;
 mod milter_connections;
 mod milter_negotiation;
 mod milter_sessions;

@@ -94,6 +94,8 @@ pub struct Step {
     pub steps: Option<Vec<String>>,
     /// What is counted afterwards: by customer or user, by limit.
     pub used: Option<BTreeMap<String, BTreeMap<String, u64>>>,
+    /// The same where the policy protocol counts something else.
+    pub used_over_policy: Option<BTreeMap<String, BTreeMap<String, u64>>>,
     pub reserved: Option<BTreeMap<String, BTreeMap<String, u64>>>,
 
     /// Lets time pass before the transaction: `90s`, `10m`, `24h`.

@@ -217,7 +217,9 @@ impl<'r> Runner<'r> {
     }
 
     async fn check_usage(&mut self, step: &Step) {
-        let wanted = step.used.iter().flatten().map(|(name, limits)| (name, limits, true));
+        let over_policy = step.used_over_policy.as_ref().filter(|_| self.way == Way::Policy);
+        let wanted =
+            over_policy.or(step.used.as_ref()).into_iter().flatten().map(|(name, limits)| (name, limits, true));
         let wanted = wanted.chain(step.reserved.iter().flatten().map(|(name, limits)| (name, limits, false)));
         for (name, limits, used) in wanted {
             let usage = self.running.usage(name).await;

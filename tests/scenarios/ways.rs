@@ -3,7 +3,7 @@
 use crate::common::installation::{Milter, Running};
 use crate::common::message::{of_bytes, with_attachments};
 use crate::common::mta::{Answer, Client, Kind, Mta};
-use crate::common::smtpd::{Mail, Smtpd};
+use crate::common::smtpd::{Mail, Smtpd, internal_form};
 use crate::data::Step;
 use relaykeeper::envelope::{Address, Envelope, Reply, parse_client};
 use relaykeeper::policy::{CountedBy, FrontEnd, Outcome, Protocol, Refusal, ReportedRecipients, Verdict};
@@ -123,6 +123,7 @@ impl Open<'_> {
             }
             Open::Decision { running, client, transaction, inside, .. } => {
                 let Client { address, helo, tls, login, .. } = client;
+                let sender = Via::Milter.read_sender(sender);
                 let envelope = Envelope::new(parse_client(address), helo, tls, login, sender).declaring(step.size);
                 let rehearsal = rehearse(running, &envelope, recipients, step).await;
                 let front_end = FrontEnd::milter(true, true);
@@ -135,7 +136,8 @@ impl Open<'_> {
                 }
                 let mut verdicts = Vec::new();
                 for (rehearsed, recipient) in rehearsal.recipients.iter().zip(recipients) {
-                    let decision = begun.recipient(recipient, None, CountedBy::Itself).await;
+                    let decision =
+                        begun.recipient(Via::Milter.read_recipient(recipient), None, CountedBy::Itself).await;
                     verdicts.push(decision.verdict.clone());
                     assert_eq!(rehearsed.verdict, decision.verdict, "explain has to say what happens");
                     told.push(reply_of(decision));
@@ -159,12 +161,13 @@ impl Open<'_> {
             }
             Open::Policy { smtpd, client, mail, accepted } => {
                 let instance = smtpd.next_mail().instance;
-                *mail = Mail { instance, size: step.size.unwrap_or(0), ..mail_of(client, sender) };
+                *mail = Mail { instance, size: step.size.unwrap_or(0), ..mail_of(client, &internal_form(sender)) };
                 accepted.clear();
                 for recipient in recipients {
-                    let answer = ask_each_restriction(smtpd, mail, recipient).await;
+                    let recipient = internal_form(recipient);
+                    let answer = ask_each_restriction(smtpd, mail, &recipient).await;
                     if answer.is_none() {
-                        accepted.push(recipient.clone());
+                        accepted.push(recipient);
                     }
                     told.push(answer);
                 }

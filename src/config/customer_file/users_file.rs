@@ -40,7 +40,7 @@ pub(super) fn read_users(source: &Source, domains: &OwnDomains<'_>) -> FileUsers
 /// Where the `nth` mention of an address is on the line that begins at `offset`.
 pub(super) fn find_in_line(source: &Source, offset: usize, address: &str, nth: usize) -> Option<Range<usize>> {
     let (_, line) = lines_of(&source.text[offset..]).next()?;
-    let is_it = |word: &str| Address::parse(word).is_ok_and(|found| found.as_str() == address);
+    let is_it = |word: &str| Address::from_path(word).is_ok_and(|found| found.as_str() == address);
     words_of(offset, line).filter(|(_, word)| is_it(word)).nth(nth).map(|(span, _)| span)
 }
 

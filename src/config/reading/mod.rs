@@ -6,7 +6,6 @@ mod problems;
 mod source;
 mod syntax;
 mod table;
-mod unclosed;
 mod unknown_key;
 mod unreadable;
 

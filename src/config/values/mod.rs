@@ -5,7 +5,7 @@ pub(super) mod networks;
 
 use super::reading::{Complaint, quoted};
 use crate::directory::{ArchiveAddress, ArchiveAddressError};
-use crate::envelope::{Address, Domain, DomainError};
+use crate::envelope::{Address, AddressError, Domain, DomainError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,20 +93,19 @@ pub(in crate::config) fn address(text: &str) -> Result<Address, Complaint> {
         Err(Complaint::new(format!("{} is not a mail address", quoted(text)), why).help(help))
     };
     let example = || "write LOCAL-PART@DOMAIN, such as \"kim@acme.example\"".to_string();
-    let address = match Address::parse(text) {
+    let address = match Address::from_path(text) {
         Ok(address) => address,
+        Err(error @ AddressError::NoLocalPart) => {
+            let help = "write LOCAL-PART@DOMAIN; for everybody in a domain, use allowed_senders = \"own-domains\"";
+            return wrong(&error.to_string(), help.into());
+        }
         Err(error) => return wrong(&error.to_string(), example()),
     };
     if address.domain().is_empty() {
         return wrong("the domain is missing", example());
     }
-    if address.local_part().is_empty() {
-        let help = "write LOCAL-PART@DOMAIN; for everybody in a domain, use allowed_senders = \"own-domains\"";
-        return wrong("nothing stands before the @", help.into());
-    }
-    let local = text.trim().trim_start_matches('<').rsplit_once('@').map_or("", |(local, _)| local);
-    let is_quoted = local.starts_with('"') && local.ends_with('"') && local.len() > 1;
-    if !is_quoted && let Some(c) = local.chars().find(|&c| c.is_whitespace() || "()<>[]:;,\\\"@".contains(c)) {
+    // Such as a no-break space from a web page.
+    if let Some(c) = address.local_part().chars().find(|&c| c.is_whitespace() && c != ' ') {
         return wrong(&format!("{} cannot stand before the @", quoted(&c.to_string())), example());
     }
     if !is_host_name(address.domain()) {

@@ -18,7 +18,7 @@ pub enum ReportedRecipients<'a> {
     All,
     /// Only their number; where it is one, the MTA names it. Fewer than were accepted here count as that number; of a message
     /// whose recipients were never seen (the daemon was restarted meanwhile) the number is all that counts.
-    Number { recipients: u64, lone: Option<&'a str> },
+    Number { recipients: u64, lone: Option<&'a Address> },
 }
 
 /// The recipients of a message that count.
@@ -149,9 +149,9 @@ impl Evaluation {
     fn counted_at_end(&self, reported: ReportedRecipients, cx: &Context) -> CountedAtEnd {
         let number = match reported {
             ReportedRecipients::All => return CountedAtEnd::Accepted(self.counted.len()),
-            ReportedRecipients::Number { recipients, lone } => match lone.map(Address::parse) {
-                Some(Ok(lone)) if exempt::is_exempt_recipient(&lone, &cx.rules, &mut Trace::off()) => 0,
-                Some(Ok(lone)) => {
+            ReportedRecipients::Number { recipients, lone } => match lone {
+                Some(lone) if exempt::is_exempt_recipient(lone, &cx.rules, &mut Trace::off()) => 0,
+                Some(lone) => {
                     let key = cx.live.recipient_key(lone.as_str());
                     if !self.has_recipients() || self.counted.contains(&key) {
                         return CountedAtEnd::Lone([key]);
@@ -172,7 +172,7 @@ impl Evaluation {
     fn may_refuse_unseen(&self, reported: ReportedRecipients, cx: &Context) -> bool {
         let is_known = match reported {
             ReportedRecipients::All => true,
-            ReportedRecipients::Number { lone, .. } => lone.is_some_and(|lone| Address::parse(lone).is_ok()),
+            ReportedRecipients::Number { lone, .. } => lone.is_some(),
         };
         !self.has_recipients() && (is_known || cx.rules.relay.exempt_recipient_domains.is_empty())
     }

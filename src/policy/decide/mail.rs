@@ -118,7 +118,8 @@ fn admit(cx: &Context, trace: &mut Trace) -> Admission {
 }
 
 pub(super) fn bad_sender(cx: &Context) -> Refusal {
-    Refusal::BadSender(cx.envelope.sender.as_ref().err().copied().unwrap_or(AddressError::Empty))
+    let error = cx.envelope.sender.as_ref().err().map(|bad| bad.error().clone());
+    Refusal::BadSender(error.unwrap_or(AddressError::Empty))
 }
 
 impl Admission {

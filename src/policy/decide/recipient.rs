@@ -3,7 +3,7 @@
 use super::ledger::{CountedBy, Pending};
 use super::mail::bad_sender;
 use super::{Admission, Evaluation, Stage};
-use crate::envelope::Address;
+use crate::envelope::{Address, Read};
 use crate::ledger::{LedgerAnswer, LedgerError, RecipientKey};
 use crate::policy::facts::Context;
 use crate::policy::reply::Refusal;
@@ -33,20 +33,26 @@ pub struct PendingRecipient {
 type RecipientStage = Stage<RecipientDecision, PendingRecipient>;
 
 impl Evaluation {
-    /// Decides about a recipient, as the client named it.
-    pub fn recipient(&mut self, named: &str, counted_by: CountedBy, cx: &Context, trace: &mut Trace) -> RecipientStage {
-        let recipient = match Address::parse(named) {
-            Ok(recipient) => recipient,
-            Err(error) => {
+    /// Decides about a recipient.
+    pub fn recipient(
+        &mut self,
+        named: &Read<Address>,
+        counted_by: CountedBy,
+        cx: &Context,
+        trace: &mut Trace,
+    ) -> RecipientStage {
+        let recipient = match named {
+            Ok(recipient) => recipient.clone(),
+            Err(bad) => {
                 let verdict = match &self.admission {
                     Admission::Exempt(exemption) => Verdict::of(Outcome::Exempt(*exemption)),
                     _ => {
-                        let refusal = Refusal::BadRecipient(error);
+                        let refusal = Refusal::BadRecipient(bad.error().clone());
                         trace.note("recipient", "refuse", || refusal.to_string());
                         Verdict::of(Outcome::Refuse(Box::new(refusal)))
                     }
                 };
-                return self.decided(verdict, None, cx.live.recipient_key(named));
+                return self.decided(verdict, None, cx.live.recipient_key(bad.written()));
             }
         };
         let key = cx.live.recipient_key(recipient.as_str());

@@ -10,9 +10,9 @@ use crate::policy::trace::Trace;
 pub fn archive_address(sender: &Sender, user: Option<&User>, customer: &Customer) -> Option<Address> {
     let template = customer.archive_to.as_ref()?;
     let owner = match (user, sender.address()) {
-        (Some(user), _) => Address::parse(&user.address).ok()?,
+        (Some(user), _) => Address::from_internal(&user.address).ok()?,
         (None, Some(address)) if !address.domain().is_empty() => address.clone(),
-        _ => Address::parse(&format!("postmaster@{}", customer.domains.first()?)).ok()?,
+        _ => Address::from_internal(&format!("postmaster@{}", customer.domains.first()?)).ok()?,
     };
     template.expand(&owner)
 }

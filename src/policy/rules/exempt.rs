@@ -18,14 +18,20 @@ pub fn is_exempt_client(client: Option<IpAddr>, login: &str, rules: &Rules, trac
     is_exempt
 }
 
-/// Whether mail to the recipient is not judged, whoever sends it (`exempt_recipient_domains`).
+/// Whether mail to the recipient is not judged, whoever sends it (`exempt_recipient_domains`). What the MTA may route on is
+/// mail to elsewhere (relay service, section 14).
 pub fn is_exempt_recipient(recipient: &Address, rules: &Rules, trace: &mut Trace) -> bool {
     let domain = recipient.domain();
-    let is_exempt = rules.relay.exempt_recipient_domains.iter().any(|exempt| exempt == domain);
-    if is_exempt {
-        trace.note("exempt", "pass", || format!("the recipient's domain {domain} is in exempt_recipient_domains"));
+    if !rules.relay.exempt_recipient_domains.iter().any(|exempt| exempt == domain) {
+        return false;
     }
-    is_exempt
+    let may_be_routed_on = recipient.may_be_routed_on();
+    let (outcome, but) = match may_be_routed_on {
+        true => ("no", ", but the MTA may route mail to this address on"),
+        false => ("pass", ""),
+    };
+    trace.note("exempt", outcome, || format!("the recipient's domain {domain} is in exempt_recipient_domains{but}"));
+    !may_be_routed_on
 }
 
 /// Whether it is a letter of relaykeeper's own that the MTA asks about: it comes from this host with the empty sender.

@@ -21,7 +21,7 @@ pub fn new_sender(
     let is_foreign = facts.sender.address().is_some() && !sender.own_domain && sender.user.is_none();
     // Any other setting lets a foreign one in only because it is in shadow, and shadow changes nothing.
     let rewrites = is_foreign && setting.allowed_senders == AllowedSenders::Any;
-    if rewrites { Address::parse(&format!("postmaster@{}", identified.domain)).ok() } else { None }
+    if rewrites { Address::from_internal(&format!("postmaster@{}", identified.domain)).ok() } else { None }
 }
 
 pub fn note(new: Option<&Address>, facts: &Facts, rewriting: Rewriting, trace: &mut Trace) {
