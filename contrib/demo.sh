@@ -1,8 +1,11 @@
 #!/bin/bash
-# Shows relaykeeper at work: installs what it needs (Debian 12 or 13, as root), builds it, starts a private Postfix and a private
-# relaykeeper with the embedded store in a folder of their own, sends a dozen telling messages, and leaves nothing running.
+# Shows relaykeeper at work on Debian 12 or 13, as root: builds it, starts a private Postfix and a private relaykeeper in a folder of their
+# own, sends fifteen messages, and shows each SMTP dialogue with the reason for the reply.
 #
-#   contrib/demo.sh [--keep]      --keep: the folder with configuration, logs and store stays
+#   contrib/demo.sh [--keep]      --keep: do not delete the folder with configuration, logs and store
+#
+# Nothing is installed: Postfix and what else is missing is unpacked below /var/cache/relaykeeper-tests and seen by the demo alone. The
+# MTA of this machine, if there is one, goes on undisturbed. Nothing is left running.
 #
 # RELAYKEEPER=PATH shows that program instead of one built here.
 set -eu
@@ -23,15 +26,19 @@ indented() { fold -s -w 88 | sed "1s/^/  $1/; 2,\$s/^/        /"; }   # MARK of 
 
 # ---------------------------------------------------------------- what it needs
 
-heading 'Getting ready'
-"$top/tests/bed/install.sh" --without-sendmail ${RELAYKEEPER:+--without-rust}
-relaykeeper=${RELAYKEEPER:-}
-if [ -z "$relaykeeper" ]; then
+if [ -z "${DEMO_INSIDE:-}" ]; then
+  heading 'Getting ready'
   [ -f "${CARGO_HOME:-$HOME/.cargo}/env" ] && . "${CARGO_HOME:-$HOME/.cargo}/env"
-  echo 'building relaykeeper (the first time takes some minutes)'
+  "$top/tests/bed/install.sh" --demo ${RELAYKEEPER:+--without-rust}
+  DEMO_INSIDE=1 BED_PACKAGES=demo exec "$top/tests/bed/inside.sh" "$0" "$@"
+fi
+relaykeeper=${RELAYKEEPER:-} target=''
+if [ -z "$relaykeeper" ]; then
+  echo 'building relaykeeper (this takes some minutes the first time)'
   if [ -t 2 ]; then quiet=''; else quiet=--quiet; fi
   (cd "$top" && cargo build --release --locked $quiet)
-  relaykeeper=$(cd "$top" && cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/relaykeeper
+  target=$(cd "$top" && cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+  relaykeeper=$target/release/relaykeeper
 fi
 
 mkdir -p "$bed"; chmod 755 "$bed"
@@ -42,6 +49,7 @@ finish() {
   local status=$?
   trap - EXIT INT TERM HUP; exec 7>&- 8>&-; wait
   if [ -n "$keep" ]; then echo "kept: $dir"; else rm -rf "$dir"; fi
+  printf '\n%sWhat stays: %s (unpacked packages)%s. Nothing was installed and nothing is left running.%s\n' "$dim" "$bed" "${target:+ and $target (the build)}" "$plain"
   exit $status
 }
 trap finish EXIT; trap 'exit 130' INT TERM HUP

@@ -3,6 +3,7 @@
 
 use super::request::Request;
 use crate::envelope::{Reply, bounded};
+use crate::listen::Origin;
 use crate::policy::Protocol;
 use crate::session::{Connection, Engine, SmtpSession};
 use lru::LruCache;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// So many sessions are remembered: about 8 MB. One that is forgotten and asked about again counts once more.
+/// Sessions that are remembered: about 8 MB. One that is forgotten and asked about again counts once more.
 const MAX_SESSIONS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
 /// A session that was silent for so long is over: Postfix's `smtpd_timeout` is 300 s by default.
@@ -22,9 +23,9 @@ const SILENCE: Duration = Duration::from_secs(900);
 /// The sessions, the one that was asked about last first.
 pub(super) struct Connections(Mutex<LruCache<Name, Session>>);
 
-/// Client address and port, server address; where Postfix tells no port (before 3.0, some proxies) the smtpd process, which
-/// has one session at a time.
-type Name = (IpAddr, u16, Option<IpAddr>, Option<Box<str>>);
+/// Client address and port, server address; where Postfix knows no port (before 3.0, some proxies) the smtpd process, which
+/// has one session at a time: that of the peer, as there may be several with one process ID.
+type Name = (IpAddr, u16, Option<IpAddr>, Option<(Origin, Box<str>)>);
 
 struct Session {
     connection: Connection,
@@ -48,8 +49,14 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// What the client is to be told, if its session is one too many.
-    pub fn judge(&self, request: &Request, session: Option<SmtpSession>, engine: &Arc<Engine>) -> Option<Reply> {
+    /// The reply to the client, if its session is one too many.
+    pub fn judge(
+        &self,
+        request: &Request,
+        origin: Origin,
+        session: Option<SmtpSession>,
+        engine: &Arc<Engine>,
+    ) -> Option<Reply> {
         if !engine.snapshot().settings.connection.limit_anything() {
             return None;
         }
@@ -64,7 +71,7 @@ impl Connections {
             Some(session) => (client, session.port, session.server, None),
             // Before MAIL nothing tells sessions apart, and asking again would count again.
             None if request.instance.is_empty() => return None,
-            None => (client, 0, None, Some(bounded(request.smtpd()))),
+            None => (client, 0, None, Some((origin, bounded(request.smtpd())))),
         };
         let now = Instant::now();
         let mut sessions = self.0.lock();

@@ -2,78 +2,41 @@
 //! only a new instance of the same smtpd tells, or silence.
 
 use super::action::Action;
-use super::request::BadRequest;
+use super::request::{BadRequest, Request};
+use super::smtpds::{Caller, SharedSlot, Slot, Smtpds, State};
 use crate::config::CountAt;
 use crate::listen::Peer;
 use crate::session::{Engine, Transaction};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
-
-/// Smtpd processes that are remembered at once. Postfix runs 100 by default.
-const MAX_SMTPDS: usize = 65_536;
 
 /// MTAs that are remembered for having sent an END-OF-MESSAGE.
 const MAX_MTAS: usize = 65_536;
 
-/// An smtpd process: its host and its process ID, as it tells it.
-type Smtpd = (Peer, Box<str>);
-
-/// Looks up an [`Smtpd`] without a copy of its process ID. Hashes as it does.
-#[derive(Hash)]
-struct SmtpdRef<'a>(Peer, &'a str);
-
-impl hashbrown::Equivalent<Smtpd> for SmtpdRef<'_> {
-    fn equivalent(&self, (peer, process): &Smtpd) -> bool {
-        self.0 == *peer && *self.1 == **process
-    }
-}
-
-pub(super) type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
-
-/// All smtpd processes that have asked lately, by host and process.
+/// All transactions that were asked about lately.
 pub(super) struct Instances {
     engine: Arc<Engine>,
-    slots: Mutex<HashMap<Smtpd, SharedSlot>>,
+    smtpds: Mutex<Smtpds>,
     /// MTAs that have sent an END-OF-MESSAGE.
     with_end: Mutex<HashSet<Peer>>,
 }
 
-/// What an smtpd process is doing.
-#[derive(Default)]
-pub(super) struct Slot {
-    pub instance: Box<str>,
-    pub state: State,
-    pub touched: Option<Instant>,
-}
-
-#[derive(Default)]
-pub(super) enum State {
-    #[default]
-    Nothing,
-    Open(Box<Transaction>),
-    /// The END-OF-MESSAGE was answered so: it is answered so again when Postfix did not get it.
-    Ended(Action),
-}
-
 impl Instances {
     pub fn new(engine: Arc<Engine>) -> Instances {
-        Instances { engine, slots: Mutex::default(), with_end: Mutex::default() }
+        Instances { engine, smtpds: Mutex::default(), with_end: Mutex::default() }
     }
 
-    /// The slot of an smtpd process.
-    pub fn slot(&self, peer: Peer, process: &str) -> Result<SharedSlot, BadRequest> {
-        let mut slots = self.slots.lock();
-        if let Some(slot) = slots.get(&SmtpdRef(peer, process)) {
-            return Ok(slot.clone());
+    /// The slot of the SMTP session that a request is about. Ends what the same smtpd process left behind.
+    ///
+    /// # Errors
+    /// The process has too many open transactions, or all have together.
+    pub async fn slot(&self, caller: &Caller, request: &Request<'_>) -> Result<SharedSlot, BadRequest> {
+        let (slot, over) = self.smtpds.lock().slot(caller, request.smtpd(), request.smtpd_session())?;
+        for slot in over {
+            self.finish(caller.origin.peer, &mut *slot.lock().await, "given-up").await;
         }
-        if slots.len() >= MAX_SMTPDS {
-            return Err(BadRequest::TooManyInstances);
-        }
-        let slot = SharedSlot::default();
-        slots.insert((peer, process.into()), slot.clone());
         Ok(slot)
     }
 
@@ -84,7 +47,7 @@ impl Instances {
         }
     }
 
-    /// Ends what an smtpd left behind: it counts or is given back.
+    /// Ends an abandoned transaction: it counts, or its reservation is released.
     pub async fn finish(&self, peer: Peer, slot: &mut Slot, why: &'static str) {
         let State::Open(mut transaction) = std::mem::take(&mut slot.state) else { return };
         if self.counts_abandoned(peer, &transaction) {
@@ -113,29 +76,27 @@ impl Instances {
 
     /// Ends what has been silent for longer than `timeout`, and forgets it.
     pub async fn sweep(&self, timeout: Duration) {
-        let all: Vec<_> = self.slots.lock().iter().map(|(key, slot)| (key.clone(), slot.clone())).collect();
+        let all = self.smtpds.lock().all();
         for (key, shared) in all {
             // A slot in use is not silent.
             let Ok(mut slot) = shared.try_lock() else { continue };
-            if slot.touched.is_some_and(|touched| touched.elapsed() >= timeout) && self.forget(&key, &shared) {
-                self.finish(key.0, &mut slot, "time-out").await;
+            let is_silent = slot.touched.is_some_and(|touched| touched.elapsed() >= timeout);
+            if is_silent && self.smtpds.lock().forget(&key, &shared) {
+                self.finish(key.origin.peer, &mut slot, "time-out").await;
             }
         }
     }
 
-    /// Takes a slot out, unless a request has it in hand by now: what it puts into the slot would be lost.
-    fn forget(&self, key: &Smtpd, slot: &SharedSlot) -> bool {
-        let mut slots = self.slots.lock();
-        // Ours and the table's. More come only under the table's lock.
-        let is_idle = Arc::strong_count(slot) == 2;
-        if is_idle {
-            slots.remove(key);
-        }
-        is_idle
-    }
-
-    /// At the end of the daemon: what counts without an END-OF-MESSAGE is counted, all else given back.
+    /// At the end of the daemon: what counts without an END-OF-MESSAGE is counted, all else is released.
     pub async fn finish_all(&self) {
         self.sweep(Duration::ZERO).await;
+    }
+}
+
+/// The END-OF-MESSAGE of `instance` was answered so before: it is answered so again when Postfix did not get it.
+pub(super) fn answered_before(slot: &Slot, instance: &str) -> Option<Action> {
+    match &slot.state {
+        State::Ended(action) if *slot.instance == *instance => Some(action.clone()),
+        _ => None,
     }
 }

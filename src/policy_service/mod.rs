@@ -5,6 +5,7 @@ mod connections;
 mod instances;
 mod request;
 mod service;
+mod smtpds;
 
 pub use request::{BadRequest, MAX_REQUEST, Request};
 pub use service::PolicyService;

@@ -46,8 +46,8 @@ pub enum BadRequest {
     Missing(&'static str),
     #[error("malformed request: the attribute instance is longer than {MAX_INSTANCE} bytes")]
     InstanceTooLong,
-    #[error("too many smtpd processes at once")]
-    TooManyInstances,
+    #[error("too many SMTP sessions with open transactions at once")]
+    TooManySessions,
 }
 
 impl<'a> Request<'a> {
@@ -118,6 +118,11 @@ impl<'a> Request<'a> {
         SmtpSession::new(self.client, port, parse_client(self.server_address))
     }
 
+    /// The SMTP session as its smtpd knows it: all but the last part of the instance.
+    pub fn smtpd_session(&self) -> &'a str {
+        self.instance.rsplit_once('.').map_or(self.instance, |(session, _)| session)
+    }
+
     /// The smtpd process, the first part of `pid.time.microseconds.count`.
     pub fn smtpd(&self) -> &'a str {
         self.instance.split_once('.').map_or(self.instance, |(pid, _)| pid)
@@ -153,6 +158,7 @@ mod tests {
         let request = Request::parse(text).unwrap();
         assert_eq!(request.sender, "a=b@acme.example");
         assert_eq!(request.smtpd(), "1a2b");
+        assert_eq!(request.smtpd_session(), "1a2b.67.8");
         assert_eq!(request.recipients(), 0);
         assert_eq!(request.helo_name, "");
     }

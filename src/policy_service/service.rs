@@ -2,11 +2,12 @@
 
 use super::action::Action;
 use super::connections::Connections;
-use super::instances::{Instances, SharedSlot, Slot, State};
+use super::instances::{Instances, answered_before};
 use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
+use super::smtpds::{Caller, SharedSlot, Slot, State};
 use crate::envelope::Envelope;
 use crate::ledger::ReservationId;
-use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Peer, Protocol, Service, Shares, serve_stream};
+use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Protocol, Service, Shares, serve_stream};
 use crate::policy::{CountedBy, FrontEnd, ReportedRecipients};
 use crate::session::{Engine, Transaction};
 use crate::size::MessageSize;
@@ -30,7 +31,7 @@ pub struct PolicyService {
 /// A connection of an smtpd process. On errors there is no response, and it is closed (SMTPD_POLICY_README).
 pub struct PolicyConnection {
     service: Arc<PolicyService>,
-    peer: Peer,
+    caller: Caller,
 }
 
 impl Service for PolicyService {
@@ -40,7 +41,7 @@ impl Service for PolicyService {
     const SHARES: Shares = Shares::of(4_096);
 
     fn open(self: &Arc<Self>, origin: Origin) -> PolicyConnection {
-        PolicyConnection { service: self.clone(), peer: origin.peer }
+        PolicyConnection { service: self.clone(), caller: Caller { origin, connection: Arc::default() } }
     }
 
     fn faults(&self) -> &FaultLog {
@@ -75,7 +76,7 @@ impl Protocol for PolicyConnection {
 
     async fn respond(&mut self, request: &[u8], output: &mut Vec<u8>) -> Result<Next, BadRequest> {
         let text = as_text(request);
-        self.service.answer(&Request::parse(&text)?, self.peer).await?.write(output);
+        self.service.answer(&Request::parse(&text)?, &self.caller).await?.write(output);
         Ok(Next::Continue)
     }
 }
@@ -114,19 +115,19 @@ impl PolicyService {
         self.instances.finish_all().await;
     }
 
-    async fn answer(&self, request: &Request<'_>, peer: Peer) -> Result<Action, BadRequest> {
+    async fn answer(&self, request: &Request<'_>, caller: &Caller) -> Result<Action, BadRequest> {
         let session = request.session();
         let milter = session.and_then(|session| self.engine.sessions.find(&session));
         // What the milter sees of a session is judged there.
         if milter.is_none()
-            && let Some(reply) = self.connections.judge(request, session, &self.engine)
+            && let Some(reply) = self.connections.judge(request, caller.origin, session, &self.engine)
         {
             return Ok(Action::Refuse(reply));
         }
         match request.protocol_state {
-            "RCPT" => self.at_recipient(request, peer, milter).await,
+            "RCPT" => self.at_recipient(request, caller, milter).await,
             "MAIL" if milter.is_none() => Ok(self.at_mail(request)),
-            "END-OF-MESSAGE" => self.at_end(request, peer, milter.is_some()).await,
+            "END-OF-MESSAGE" => self.at_end(request, caller, milter.is_some()).await,
             _ => Ok(Action::Dunno),
         }
     }
@@ -141,29 +142,32 @@ impl PolicyService {
     async fn at_recipient(
         &self,
         request: &Request<'_>,
-        peer: Peer,
+        caller: &Caller,
         milter: Option<Option<ReservationId>>,
     ) -> Result<Action, BadRequest> {
         let relay_context = request.policy_context == "relay";
-        let slot = self.slot(request, peer)?;
+        let slot = self.slot(request, caller).await?;
         let mut slot = slot.lock().await;
-        let transaction = self.transaction(&mut slot, request, peer, milter.is_some()).await;
+        let transaction = self.transaction(&mut slot, request, caller, milter.is_some()).await;
         let queue_id = known(request.queue_id);
         let counted_by = milter.map_or(CountedBy::Itself, CountedBy::Milter);
         let decision = transaction.recipient(request.read_recipient(), queue_id, counted_by).await;
         Ok(Action::to_recipient(decision, relay_context))
     }
 
-    async fn at_end(&self, request: &Request<'_>, peer: Peer, counted_elsewhere: bool) -> Result<Action, BadRequest> {
-        self.instances.saw_end(peer);
-        let slot = self.slot(request, peer)?;
+    async fn at_end(
+        &self,
+        request: &Request<'_>,
+        caller: &Caller,
+        counted_elsewhere: bool,
+    ) -> Result<Action, BadRequest> {
+        self.instances.saw_end(caller.origin.peer);
+        let slot = self.slot(request, caller).await?;
         let mut slot = slot.lock().await;
-        if let State::Ended(action) = &slot.state
-            && *slot.instance == *request.instance
-        {
-            return Ok(action.clone());
+        if let Some(action) = answered_before(&slot, request.instance) {
+            return Ok(action);
         }
-        let transaction = self.transaction(&mut slot, request, peer, counted_elsewhere).await;
+        let transaction = self.transaction(&mut slot, request, caller, counted_elsewhere).await;
         let action = if counted_elsewhere {
             transaction.abandon("counted-by-milter", None);
             Action::Dunno
@@ -177,13 +181,13 @@ impl PolicyService {
         Ok(action)
     }
 
-    fn slot(&self, request: &Request, peer: Peer) -> Result<SharedSlot, BadRequest> {
+    async fn slot(&self, request: &Request<'_>, caller: &Caller) -> Result<SharedSlot, BadRequest> {
         match request.instance.len() {
             0 => return Err(BadRequest::Missing("instance")),
             1..=MAX_INSTANCE => {}
             _ => return Err(BadRequest::InstanceTooLong),
         }
-        self.instances.slot(peer, request.smtpd())
+        self.instances.slot(caller, request).await
     }
 
     /// The transaction that the request belongs to, begun if it is new.
@@ -191,13 +195,13 @@ impl PolicyService {
         &self,
         slot: &'a mut Slot,
         request: &Request<'_>,
-        peer: Peer,
+        caller: &Caller,
         counted_elsewhere: bool,
     ) -> &'a mut Transaction {
         slot.touched = Some(Instant::now());
         let same = *slot.instance == *request.instance && matches!(slot.state, State::Open(_));
         if !same {
-            self.instances.finish(peer, slot, "given-up").await;
+            self.instances.finish(caller.origin.peer, slot, "given-up").await;
             slot.instance = request.instance.into();
             slot.state = State::Open(Box::new(self.begin(request, counted_elsewhere)));
         }

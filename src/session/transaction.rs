@@ -11,7 +11,7 @@ use crate::envelope::{Address, Envelope, Read, Reply};
 use crate::ledger::{Foreseen, Ledger, LedgerAnswer, LedgerError, ReservationId};
 use crate::orders::Orders;
 use crate::policy::{
-    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, Outcome,
+    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, Outcome, Protocol,
     ReportedRecipients, Stage, Trace, Verdict,
 };
 use crate::report::Reference;
@@ -45,8 +45,8 @@ pub struct Transaction {
     /// Neither ended nor given up.
     open: bool,
     /// From its first accepted recipient on, as long as a stop must wait for it. What was only refused has nothing to lose, and
-    /// its end is reported late (Postfix keeps ABORT in its buffer) or never (policy protocol). Nor does a stop wait here
-    /// for a message that a milter session counts: it waits for that session.
+    /// its end is reported late (Postfix keeps ABORT in its buffer) or never (policy protocol, where the same is true of
+    /// exempt recipients). Nor does a stop wait here for a message that a milter session counts: it waits for that session.
     under_way: Option<UnderWay>,
 }
 
@@ -145,7 +145,11 @@ impl Transaction {
             // Everything was said the first time.
             return Decision { verdict: decision.verdict, reply: None };
         }
-        if decision.verdict.passes() && self.under_way.is_none() && counts_here {
+        let has_something_to_lose = match self.front_end.protocol {
+            Protocol::Milter => decision.verdict.passes(),
+            Protocol::Policy => !self.evaluation.counted().is_empty(),
+        };
+        if has_something_to_lose && self.under_way.is_none() && counts_here {
             self.under_way = Some(self.engine.open_transactions.enter());
         }
         let said = Said { recipient: decision.recipient.as_ref(), queue_id, recipients: None };

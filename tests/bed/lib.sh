@@ -1,9 +1,18 @@
-# What the scripts of the bed share. Sourced by them, not run.
+# What the scripts of the bed, tests/run.sh and .ci/run share. Sourced by them, not run.
 # Everything lies below one folder; no parent of it may be writable for all (Sendmail distrusts keys there, so not /tmp).
 bed=${RELAYKEEPER_TESTS:-/var/cache/relaykeeper-tests}
 export PATH=$PATH:/usr/sbin:/sbin
 
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# step TITLE COMMAND…: runs it, and notes a failure in $failed, so that the caller may go on and show all of them
+failed=''
+step() {
+  local title=$1 started=$SECONDS; shift
+  printf '\n== %s\n   %s\n' "$title" "$*"
+  if "$@"; then printf -- '-- %s: ok (%d s)\n' "$title" $((SECONDS - started))
+  else failed="$failed${failed:+, }$title"; printf -- '-- %s: FAILED\n' "$title"; return 1; fi
+}
 
 need_root() { [ "$(id -u)" = 0 ] || die "must be run by root (an MTA changes users and groups): sudo $0 $*"; }
 
@@ -26,6 +35,41 @@ take_port() {
     exec {fd}>&-
   done
   die "no free port between 20000 and 29999"
+}
+
+# lay_over ROOT…: in a namespace of mounts of one's own: shows the files of unpacked packages over /usr, those of the first ROOT in front, and
+# makes an /etc of one's own. There the machine's files are in front. What was laid over before is taken away: layers do not stack high.
+lay_over() {
+  local folder root lower
+  ! laid_over /etc || umount -l /etc "$bed/etc"
+  mkdir -p "$bed/etc"; mount -t tmpfs tmpfs "$bed/etc"   # not below DIR or /tmp: a layer cannot lie on another overlay, as in a container
+  mkdir "$bed/etc/upper" "$bed/etc/work"; lower=/etc
+  for root in "$@"; do [ ! -d "$root/etc" ] || lower=$lower:$root/etc; done
+  mount -t overlay overlay -o "lowerdir=$lower,upperdir=$bed/etc/upper,workdir=$bed/etc/work" /etc
+  # Not all of /usr: a source tree or a Cargo home may be in /usr/src or /usr/local, and must stay writable.
+  for folder in /usr/bin /usr/sbin /usr/lib /usr/lib64 /usr/libexec /usr/share /usr/include; do
+    [ -d "$folder" ] || continue
+    ! laid_over "$folder" || umount -l "$folder"
+    lower=''
+    for root in "$@"; do [ ! -d "$root$folder" ] || lower=$lower$root$folder:; done
+    [ -z "$lower" ] || mount -t overlay overlay -o "lowerdir=$lower$folder" "$folder"
+  done
+  # As the package would make it, were it installed
+  [ -s /etc/ssl/certs/ca-certificates.crt ] || [ ! -d /usr/share/ca-certificates/mozilla ] ||
+    { mkdir -p /etc/ssl/certs; cat /usr/share/ca-certificates/mozilla/*.crt >/etc/ssl/certs/ca-certificates.crt; }
+}
+
+laid_over() { grep -q "^overlay $1 overlay [^ ]*$bed/" /proc/self/mounts; }   # FOLDER
+
+can_lay_over() { (bed=$bed unshare --mount bash -ec 'mount -t overlay overlay -o "lowerdir=$bed:/usr/lib" /usr/lib') 2>/dev/null; }
+
+# user NAME [GROUP]: adds a user, and a group of that name and one more, where /etc is one's own
+user() {
+  local n=60001
+  while getent passwd "$n" >/dev/null || getent group "$n" >/dev/null; do n=$((n + 1)); done
+  getent group "$1" >/dev/null || echo "$1:x:$n:" >>/etc/group
+  getent passwd "$1" >/dev/null || echo "$1:x:$n:$(getent group "$1" | cut -d: -f3)::/:/usr/sbin/nologin" >>/etc/passwd
+  [ -z "${2:-}" ] || getent group "$2" >/dev/null || echo "$2:x:$((n + 1000)):" >>/etc/group
 }
 
 # One key and certificate for all instances: making them is slow.

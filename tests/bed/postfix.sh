@@ -19,7 +19,7 @@ set -eu
 [ $# = 2 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 2; }
 act=$1; need_root "$@"; mkdir -p "$2"; dir=$(readlink -f "$2"); etc=$dir/etc queue=$dir/queue
 master=/usr/lib/postfix/sbin/master
-[ -x $master ] || die "Postfix is missing: run tests/run.sh, which installs it"
+[ -x $master ] || die "there is no Postfix here: tests/bed/install.sh gets it, tests/bed/inside.sh COMMAND runs a command where it is seen"
 
 relay_restrictions() {
   if [ -n "${POLICY:-}" ]; then echo "check_policy_service { $POLICY, policy_context=relay }, reject_unauth_destination"

@@ -22,8 +22,8 @@ dir=$2 flavour=$3 kind=$4; shift 4
 options=("$@") ports=() tls_ports=() buses=() pids=()
 read -ra networks <<<"${NETWORKS:-}"
 case $flavour in
-  redis) server=$(command -v redis-server) || die "there is no redis-server: run tests/bed/install.sh" ;;
-  valkey) server=$bed/valkey/valkey-server; [ -x "$server" ] || die "there is no $server: run tests/bed/install.sh" ;;
+  redis) server=$(command -v redis-server) || die "there is no redis-server here: tests/bed/install.sh gets it, tests/bed/inside.sh COMMAND runs a command where it is seen" ;;
+  valkey) server=$bed/valkey/valkey-server; [ -x "$server" ] || die "there is no $server: tests/bed/install.sh gets it" ;;
   *) die "redis or valkey, not $flavour" ;;
 esac
 

@@ -20,7 +20,7 @@ set -eu
 [ $# = 2 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 2; }
 act=$1; need_root "$@"; mkdir -p "$2"; dir=$(readlink -f "$2"); mail=$dir/mail
 root=$bed/sendmail/root daemon=$root/usr/libexec/sendmail/sendmail
-[ -x "$daemon" ] || die "Sendmail is missing: run tests/run.sh, which installs it"
+[ -x "$daemon" ] || die "Sendmail is missing: tests/bed/install.sh gets it"
 
 milters() {
   local spec n=0 flags=${MILTER_FLAGS-F=T}; flags=${flags:+$flags, }T=${MILTER_TIMEOUTS:-C:5m;S:10s;R:10s;E:5m}

@@ -8,7 +8,7 @@ use relaykeeper::config::{self, Configuration};
 use relaykeeper::control::find_subject;
 use relaykeeper::directory::{LimitName, Subject, SubjectKind};
 use relaykeeper::ledger::{Ledger, LimitUsage};
-use relaykeeper::listen::{self, Peer, Phase, SocketOptions, bind};
+use relaykeeper::listen::{self, Origin, Peer, Phase, SocketOptions, bind};
 use relaykeeper::milter::MilterService;
 use relaykeeper::policy_service::PolicyService;
 use relaykeeper::report::sink::memory::{Memory, MemoryLines};
@@ -135,8 +135,8 @@ impl Running {
         self.smtpd_of(Peer::Local, pid)
     }
 
-    pub fn smtpd_of(&self, peer: Peer, pid: u32) -> Smtpd {
-        Smtpd::connect(&self.policy, peer, pid)
+    pub fn smtpd_of(&self, origin: impl Into<Origin>, pid: u32) -> Smtpd {
+        Smtpd::connect(&self.policy, origin, pid)
     }
 
     /// As an administrator: a user by address, else a customer by name.

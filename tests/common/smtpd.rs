@@ -1,7 +1,7 @@
 //! An smtpd of Postfix as the policy service sees it (SMTPD_POLICY_README).
 
 use super::soon;
-use relaykeeper::listen::Peer;
+use relaykeeper::listen::Origin;
 use relaykeeper::policy_service::PolicyService;
 use std::fmt::Write;
 use std::io;
@@ -116,10 +116,11 @@ pub fn internal_form(typed: &str) -> String {
 }
 
 impl Smtpd {
-    pub fn connect(service: &Arc<PolicyService>, peer: Peer, pid: u32) -> Smtpd {
+    pub fn connect(service: &Arc<PolicyService>, origin: impl Into<Origin>, pid: u32) -> Smtpd {
+        let origin = origin.into();
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let service = service.clone();
-        let service = tokio::spawn(async move { service.serve_connection(theirs, peer).await });
+        let service = tokio::spawn(async move { service.serve_connection(theirs, origin).await });
         Smtpd { stream: ours, service, pid, messages: 0 }
     }
 

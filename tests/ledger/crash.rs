@@ -7,9 +7,9 @@ use relaykeeper::directory::{CustomerLimits, Limit, Parties, Subject, SubjectKin
 use relaykeeper::ledger::{AcceptedRecipients, Ledger};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 const FOLDER: &str = "RELAYKEEPER_TEST_FOLDER";
@@ -114,7 +114,7 @@ impl Books {
 /// Runs one of the ignored tests of this program as a process of its own, by a command that runs its further arguments.
 pub fn worker_by(mut command: Command, test: &str, folder: &Path) -> Child {
     command
-        .arg(std::env::current_exe().expect("this program has a path"))
+        .arg(this_program())
         .args(["--exact", test, "--ignored", "--nocapture", "--test-threads", "1"])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
@@ -122,8 +122,15 @@ pub fn worker_by(mut command: Command, test: &str, folder: &Path) -> Child {
         .expect("the worker starts")
 }
 
+/// The path of this program. In a namespace of mounts that was made since its start, in a container or chroot, the kernel
+/// may name another one, as seen from outside: so whoever makes one asks before.
+pub fn this_program() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| std::env::current_exe().expect("this program has a path"));
+    &PATH
+}
+
 /// The folder that the process of a worker was started for; none if somebody just runs all ignored tests.
-pub fn folder_of_worker() -> Option<std::path::PathBuf> {
+pub fn folder_of_worker() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(Into::into)
 }
 

@@ -28,6 +28,7 @@ impl Disk {
             eprintln!("not tested: needs root, to mount a file system");
             return None;
         }
+        crate::crash::this_program();
         unshare(CloneFlags::CLONE_NEWNS).expect("mounts of its own");
         let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("which nobody else sees");

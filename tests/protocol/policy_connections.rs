@@ -1,8 +1,8 @@
 //! Faults of policy connections: no response, one line in the log, the connection closed, and nobody else harmed.
 
-use crate::common::installation::Running;
+use crate::common::installation::{Installation, Running};
 use crate::common::smtpd::Mail;
-use crate::installation;
+use crate::{ACME, installation, main_file};
 use relaykeeper::listen::Peer;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -179,25 +179,42 @@ async fn who_never_reads_the_answers_is_dropped() {
     assert!(closed(&running)[0].contains("timed out: a response was not read within 10 s"), "{:?}", closed(&running));
 }
 
-/// Names of smtpd processes can be made up by whoever may connect: so many are remembered, and those go on.
+/// Process IDs can be made up by whoever may connect.
 #[tokio::test]
-async fn remembered_smtpds_are_bounded() {
-    const MOST: u32 = 65_536;
+async fn a_flood_of_made_up_smtpds_that_hold_nothing_takes_nobodys_place() {
     let running = installation("").run();
     let mut first = running.smtpd(1);
     let mail = first.next_mail();
     first.ask(&mail.at_recipient("a@dest.example")).await;
     let exempt = |pid: u32| Mail { client: "127.0.0.1".into(), instance: format!("x{pid}.1.2.3"), ..Mail::default() };
     let mut flood = running.smtpd(2);
-    for pid in 1..MOST {
+    // Of the same peer, and more than its share.
+    for pid in 0..20_000 {
         assert_eq!(flood.ask(&exempt(pid).at_recipient("b@dest.example")).await, "DUNNO");
     }
-    let ended = flood.try_ask(&exempt(MOST).at_recipient("b@dest.example")).await.expect_err("one too many");
-    assert_eq!(ended.kind(), ErrorKind::UnexpectedEof);
-    assert!(closed(&running)[0].contains("too many smtpd processes"), "{:?}", closed(&running));
     first.ask(&mail.at_end(&["a@dest.example"])).await;
     assert_eq!(running.counted_and_reserved("acme").await, (1, 0));
+    assert_eq!(closed(&running), [""; 0]);
+}
+
+/// Nor do those that hold reservations take more than a share.
+#[tokio::test]
+async fn a_flood_of_made_up_smtpds_with_reservations_is_stopped_and_harms_nobody_else() {
+    const SHARE: u32 = 8_192;
+    let unlimited = "limits.customer = { recipients_per_day = \"unlimited\", recipients_per_10_min = \"unlimited\" }";
+    let acme = ACME.replace("limits.customer.recipients_per_day = 10", unlimited);
+    let running = Installation::of(&main_file(""), [("acme.toml", &*acme)]).run();
+    let reserving = |pid: u32| Mail { instance: format!("x{pid}.1.2.3"), ..Mail::default() };
+    let mut flood = running.smtpd_of(Peer::Ip([198, 51, 100, 1].into()), 1);
+    for pid in 0..SHARE {
+        assert_eq!(flood.ask(&reserving(pid).at_recipient("b@dest.example")).await, "DUNNO");
+    }
+    let ended = flood.try_ask(&reserving(SHARE).at_recipient("b@dest.example")).await.expect_err("one too many");
+    assert_eq!(ended.kind(), ErrorKind::UnexpectedEof);
+    assert!(closed(&running)[0].contains("too many SMTP sessions with open transactions"), "{:?}", closed(&running));
+    assert_eq!(running.smtpd(3).ask(&good()).await, "DUNNO");
     // Silence makes room again.
     running.policy.finish().await;
-    assert_eq!(running.smtpd(3).ask(&good()).await, "DUNNO");
+    let mut flood = running.smtpd_of(Peer::Ip([198, 51, 100, 1].into()), 1);
+    assert_eq!(flood.ask(&reserving(SHARE).at_recipient("b@dest.example")).await, "DUNNO");
 }

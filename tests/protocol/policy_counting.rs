@@ -6,7 +6,8 @@ use crate::common::smtpd::{Mail, Smtpd};
 use crate::common::until;
 use crate::{ACME, installation, main_file};
 use relaykeeper::directory::LimitName;
-use relaykeeper::listen::Peer;
+use relaykeeper::listen::{Origin, Peer, Process};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// An smtpd of an MTA that is known to ask at the end of messages.
@@ -95,6 +96,27 @@ async fn smtpds_of_two_hosts_with_one_pid_are_two() {
     here.ask(&mail_here.at_end(&["a@dest.example"])).await;
     there.ask(&mail_there.at_end(&["b@dest.example"])).await;
     assert_eq!(counts(&running).await, (2, 0));
+}
+
+/// Two containers share a unix socket: each has processes of its own, with equal process IDs.
+#[tokio::test]
+async fn smtpds_of_two_containers_with_one_pid_are_two() {
+    for pids in [[4711, 4712], [0, 0]] {
+        let running = installation("").run();
+        let of = |pid| Origin { process: Some(Process { pid: NonZeroU32::new(pid), uid: 101 }), ..Peer::Local.into() };
+        let [mut here, mut there] = pids.map(|pid| running.smtpd_of(of(pid), 77));
+        let exempt = Mail { client: "127.0.0.1".into(), ..here.next_mail() };
+        here.ask(&exempt.at_end(&["x@dest.example"])).await;
+        for number in 1..4 {
+            let mail = |host: u8| Mail { instance: format!("4d.6789{number}{host}.1.0"), ..Mail::default() };
+            let (mail_here, mail_there) = (mail(1), mail(2));
+            assert_eq!(here.ask(&mail_here.at_recipient("a@dest.example")).await, "DUNNO");
+            assert_eq!(there.ask(&mail_there.at_recipient("b@dest.example")).await, "DUNNO");
+            assert_eq!(here.ask(&mail_here.at_recipient("c@dest.example")).await, "DUNNO");
+            assert_eq!(counts(&running).await, (0, 3), "{pids:?}: nobody ended the other's");
+        }
+        assert_eq!(running.used("ann@acme.example", LimitName::UserMessages).await, 0);
+    }
 }
 
 #[tokio::test]

@@ -152,6 +152,20 @@ async fn what_was_only_refused_is_not_waited_for() {
     soon("the daemon stops", daemon.task).await.unwrap();
 }
 
+/// Nobody tells a policy service that such a transaction is over, and nothing of it counts.
+#[tokio::test]
+async fn instances_with_exempt_recipients_only_are_not_waited_for() {
+    let daemon = start(&installation("relay.drain = \"1h\"\nrelay.exempt_recipient_domains = [\"own.example\"]"));
+    let mut smtpd = UnixStream::connect(&daemon.policy).await.unwrap();
+    for (number, client, recipient) in [(0, "127.0.0.1", "a@dest.example"), (1, "192.0.2.7", "a@own.example")] {
+        let instance = format!("1a2b.67890abc.1234{number}.0");
+        let mail = Mail { client: client.into(), instance, port: number, ..Mail::default() };
+        assert_eq!(ask(&mut smtpd, &mail.at_recipient(recipient)).await.unwrap(), "action=DUNNO\n\n");
+    }
+    daemon.stop.send(()).unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap();
+}
+
 #[tokio::test]
 async fn after_the_drain_time_what_is_open_is_cut_and_given_back() {
     let daemon = start(&installation("relay.drain = \"0s\"\npolicy.count_at = \"end-of-message\""));

@@ -3,7 +3,8 @@
 use super::diagnostic::{Diagnostic, Severity};
 use super::problems::{MAX_SHOWN_OF_FILE, Problems};
 use super::source::Source;
-use super::syntax::syntax_error;
+use super::syntax::{describe_error, describe_unclosed};
+use super::unclosed::{find_unclosed, without};
 use super::unknown_key::FileSpec;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -59,23 +60,45 @@ impl<'t> FileReport<'t> {
         FileReport { source, spec, problems: RefCell::default(), doubtful_lines: BTreeSet::new(), broken_header: None }
     }
 
-    /// Parses the file. Syntax errors are reported, and what can be made out of the rest is returned.
+    /// Parses the file. Syntax errors are reported, one of each line, and what can be read in spite of them is returned.
     pub fn parse(source: &'t Source, spec: &'static FileSpec) -> (FileReport<'t>, Spanned<DeTable<'t>>) {
-        let (table, errors) = DeTable::parse_recoverable(&source.text);
         let mut report = FileReport::of_file(source, spec);
-        for error in &errors {
+        let (table, errors) = DeTable::parse_recoverable(&source.text);
+        if errors.is_empty() {
+            return (report, table);
+        }
+        let unclosed = find_unclosed(&source.text);
+        for unclosed in &unclosed {
+            let (first, last) = (source.line(unclosed.statement.start), source.line(unclosed.statement.end));
+            report.doubtful_lines.extend(first..=last);
+            report.push_or_count(|| describe_unclosed(unclosed, source));
+        }
+        if unclosed.is_empty() {
+            report.add_syntax_errors(&errors);
+            return (report, table);
+        }
+        let (table, errors) = DeTable::parse_recoverable(source.repaired(|text| without(text, &unclosed)));
+        report.add_syntax_errors(&errors);
+        (report, table)
+    }
+
+    fn add_syntax_errors(&mut self, errors: &[toml::de::Error]) {
+        for error in errors {
             let span = error.span().unwrap_or(0..0);
-            let is_echo = !report.doubtful_lines.insert(source.line(span.start));
-            if !is_echo && report.has_room(Severity::Error) {
-                report.push(syntax_error(error, source));
-            } else if !is_echo {
-                report.count(Severity::Error);
+            if self.doubtful_lines.insert(self.source.line(span.start)) {
+                self.push_or_count(|| describe_error(error, self.source));
             }
             if error.message().starts_with("unclosed table") || error.message().starts_with("unclosed array table") {
-                report.broken_header.get_or_insert(span.start);
+                self.broken_header.get_or_insert(span.start);
             }
         }
-        (report, table)
+    }
+
+    fn push_or_count(&self, describe: impl FnOnce() -> Diagnostic) {
+        match self.has_room(Severity::Error) {
+            true => self.push(describe()),
+            false => self.count(Severity::Error),
+        }
     }
 
     pub fn source(&self) -> &'t Source {
@@ -119,6 +142,10 @@ impl<'t> FileReport<'t> {
     }
 
     fn complain(&self, severity: Severity, span: Range<usize>, complaint: Complaint) {
+        // The parser's stand-in for a value that it could not read.
+        if span.is_empty() && self.has_syntax_errors() {
+            return;
+        }
         self.add(severity, span.start, |source| Diagnostic {
             severity,
             title: complaint.title,

@@ -6,6 +6,7 @@ mod problems;
 mod source;
 mod syntax;
 mod table;
+mod unclosed;
 mod unknown_key;
 mod unreadable;
 

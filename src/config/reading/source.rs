@@ -24,6 +24,8 @@ pub(in crate::config) struct Source {
     pub text: String,
     /// Where each line begins; made when it is first needed.
     line_starts: OnceCell<Vec<usize>>,
+    /// The text without what makes the rest unreadable, of the same length.
+    repaired: OnceCell<String>,
 }
 
 /// A place in a file, with the line itself: all that a message needs when the text is gone.
@@ -46,7 +48,12 @@ pub struct Location {
 
 impl Source {
     pub fn new(path: Arc<Path>, text: String) -> Source {
-        Source { path, text, line_starts: OnceCell::new() }
+        Source { path, text, line_starts: OnceCell::new(), repaired: OnceCell::new() }
+    }
+
+    /// The text as `repair` changes it the first time; positions in it must be those in the text.
+    pub fn repaired(&self, repair: impl FnOnce(&str) -> String) -> &str {
+        self.repaired.get_or_init(|| repair(&self.text))
     }
 
     /// Reads a regular file of at most `max` bytes. The text of an error is complete but for the file's name.
