@@ -19,7 +19,7 @@ pub struct Customer {
     /// At least 1.
     pub licenses: u32,
     pub billing: Billing,
-    /// Who gets abuse and quota mail.
+    /// Who gets mail about abuse and limits.
     pub admins: Vec<Address>,
     /// Where a copy of each relayed message goes.
     pub archive_to: Option<ArchiveAddress>,
@@ -72,6 +72,12 @@ impl AllowedSenders {
 }
 
 impl Setting {
+    /// Whether the client's address must lie in an enabled range. It need not only where there are no ranges, and a login
+    /// is demanded in their place: no setting admits whoever asks.
+    pub fn demands_address(&self) -> bool {
+        !self.ranges.is_empty() || !self.require_auth
+    }
+
     /// Whether a client's address alone lets it in: the setting is on, and asks for no login.
     pub fn lets_in_by_address(&self) -> bool {
         self.enabled && !self.require_auth
@@ -267,6 +273,26 @@ mod tests {
             aliases: aliases.iter().map(|&alias| alias.into()).collect(),
             logins: Vec::new(),
             senders: senders.iter().map(sender).collect(),
+        }
+    }
+
+    #[test]
+    fn no_setting_admits_whoever_asks() {
+        let range = || Range { description: String::new(), net: "192.0.2.0/24".parse().unwrap(), enabled: false };
+        for (ranges, require_auth, demands) in
+            [(vec![], false, true), (vec![], true, false), (vec![range()], false, true), (vec![range()], true, true)]
+        {
+            let setting = Setting {
+                name: "office".into(),
+                enabled: true,
+                allowed_senders: AllowedSenders::Any,
+                require_auth,
+                require_tls: false,
+                ranges,
+                enabled_ranges: AddressRanges::default(),
+                shadow: false,
+            };
+            assert_eq!(setting.demands_address(), demands, "{setting:?}");
         }
     }
 

@@ -52,22 +52,28 @@ fn read_setting(table: &Table<'_>, max_range_addresses: u64) -> Option<Setting> 
     let shadow = boolean(table, "shadow", default::SHADOW);
     let ip_tables = table.tables("ip", &IP);
     let ranges: Vec<Range> = ip_tables.iter().filter_map(|ip| read_range(ip, max_range_addresses)).collect();
-    if require_auth == Some(false) && !table.entries.contains_key("ip") && !table.report.has_syntax_errors() {
-        let complaint = Complaint::new("the setting chooses no authentication", "this would admit anybody");
-        let help = "add a [[setting.ip]] with the client's addresses, or require_auth = true, or both";
-        table.report.error(table.span(), complaint.help(help));
+    // An empty list of ranges is none; one that is no list is an error already.
+    let has_ip = !ip_tables.is_empty()
+        || table.get("ip").is_some_and(|item| item.value().as_array().is_none_or(|list| !list.is_empty()));
+    if require_auth == Some(false) && !has_ip && !table.report.has_syntax_errors() {
+        let (span, label) = match table.get("ip") {
+            Some(item) => (item.span(), "an empty list demands no address: anybody would be admitted"),
+            None => (table.span(), "anybody would be admitted"),
+        };
+        let help = "add a [[setting.ip]] with the clients' addresses, or require_auth = true, or both";
+        table.report.error(span, Complaint::new("the setting demands neither an address nor AUTH", label).help(help));
     }
-    let is_empty = !ranges.is_empty() && ranges.iter().all(|range| !range.enabled);
-    if is_empty && enabled == Some(true) {
+    let none_enabled = !ranges.is_empty() && ranges.iter().all(|range| !range.enabled);
+    if none_enabled && enabled == Some(true) {
         let complaint = Complaint::new("no range of the setting is enabled", "it admits nobody");
         table
             .report
-            .warning(table.span(), complaint.help("enable a [[setting.ip]], or write enabled = false here, too"));
+            .warning(table.span(), complaint.help("enable a [[setting.ip]], or write enabled = false for the setting"));
     }
     if let (Some(true), Some(item)) = (require_auth, table.get("require_tls"))
         && require_tls == Some(false)
     {
-        let label = "AUTH is taken over TLS only, so this has no effect";
+        let label = "this has no effect: AUTH is accepted over TLS only";
         item.warning(Complaint::new("require_auth needs TLS in any case", label).help("leave this line out"));
     }
     Some(Setting {
@@ -90,6 +96,13 @@ fn read_range(table: &Table<'_>, max_addresses: u64) -> Option<Range> {
     let enabled = boolean(table, "enabled", default::RANGE_ENABLED);
     let range = table.required("range", "range = \"192.0.2.0/24\"");
     let net = range.and_then(|item| item.parsed("192.0.2.0/24", |text| networks::range(text, max_addresses)));
+    if let (Some(item), Some(net)) = (range, net)
+        && net.prefix_len() == 0
+    {
+        let complaint =
+            Complaint::new(format!("{net} is every IPv4 address"), "anybody would count as this customer's");
+        item.warning(complaint.help("write the addresses of the customer's own clients"));
+    }
     Some(Range { description, net: net?, enabled: enabled? })
 }
 

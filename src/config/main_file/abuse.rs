@@ -120,6 +120,12 @@ fn read_verdict_headers(table: &Table<'_>) -> VerdictHeaders {
         let complaint = Complaint::new("there is no `abuse.header` that has these values", "");
         item.error(complaint.help(format!("add header = {}, or leave this line out", quoted(EXAMPLE_HEADER))));
     }
+    if let Some(item) = table.get("header_values").filter(|_| values.as_ref().is_some_and(Vec::is_empty))
+        && item.value().as_array().is_some_and(|list| list.is_empty())
+    {
+        let complaint = Complaint::new("without a value no message is ever marked", "empty");
+        item.error(complaint.help("write header_values = [\"yes*\"], or leave this line out"));
+    }
     let is_stripped = table.get("stripped").and_then(|item| item.boolean()).unwrap_or(default::STRIPPED);
     let verdicts_item = table.get("verdicts");
     let verdicts = match verdicts_item {

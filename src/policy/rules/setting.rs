@@ -78,7 +78,7 @@ fn check(
     rules: &Rules,
 ) -> Result<(), Demand> {
     let from_own_address = facts.client.is_some_and(|client| setting.enabled_ranges.contains(client));
-    if !setting.ranges.is_empty() && !from_own_address {
+    if setting.demands_address() && !from_own_address {
         return Err(Demand::Address);
     }
     if setting.require_auth && !facts.has_login() {
