@@ -42,7 +42,7 @@ pub struct LineTooLong;
 impl Service for ControlService {
     type Connection = ControlConnection;
 
-    const SHARES: Shares = Shares::of(32);
+    const SHARES: Shares = Shares::of(32, 16 * 1024 * 1024);
 
     fn open(self: &Arc<Self>, origin: Origin) -> ControlConnection {
         let who = origin.process.map_or(Actor::Unknown, |process| Actor::of_uid(process.uid));

@@ -1,7 +1,7 @@
 //! Why a connection is closed that did nothing to end it, and the line in the log about it.
 
-use super::Origin;
-use super::Peer;
+use super::seats::NoRoom;
+use super::{Origin, Peer};
 use crate::report::{Logger, OncePer, and_more};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ pub(super) enum Fault<E> {
     ResponseTimeout(Duration),
     #[error("connection closed by peer in the middle of a request")]
     ClosedEarly,
+    #[error("{0}")]
+    NoRoom(#[from] NoRoom),
     /// The peer closed the connection while a response was on its way: no fault of the protocol, and not reported.
     #[error("connection closed by peer")]
     Gone,
@@ -34,12 +36,26 @@ pub struct FaultLog {
     protocol: &'static str,
     log: Logger,
     once: OncePer<Peer>,
+    full: OncePer<()>,
 }
 
 impl FaultLog {
     /// `protocol` as in "milter connection".
     pub fn new(protocol: &'static str, log: &Logger) -> FaultLog {
-        FaultLog { protocol, log: log.clone(), once: OncePer::new(REPORT_EVERY, MAX_PEERS) }
+        FaultLog {
+            protocol,
+            log: log.clone(),
+            once: OncePer::new(REPORT_EVERY, MAX_PEERS),
+            full: OncePer::new(REPORT_EVERY, 1),
+        }
+    }
+
+    /// New connections wait.
+    pub(super) fn report_full(&self, connections: usize) {
+        if self.full.check((), Instant::now()).is_some() {
+            let protocol = self.protocol;
+            self.log.warn(format_args!("all {connections} {protocol} connections are in use; new ones wait"));
+        }
     }
 
     pub(super) fn report<E: fmt::Display>(&self, origin: Origin, fault: &Fault<E>) {

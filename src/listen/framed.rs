@@ -3,7 +3,7 @@
 use super::deadlines::{Deadlines, Expired, write_in_time};
 use super::fault::Fault;
 use super::input::Input;
-use super::seats::Seat;
+use super::seats::Seated;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
@@ -42,6 +42,12 @@ pub trait Protocol: Send {
 
     /// Whether the peer must send a request now, although none has begun.
     fn awaits_request(&self) -> bool {
+        false
+    }
+
+    /// Whether something would be lost if the connection were closed now. What holds nothing makes room first when there are
+    /// too many connections.
+    fn holds_something(&self) -> bool {
         false
     }
 }
@@ -83,12 +89,12 @@ pub enum Next {
     Close,
 }
 
-/// Answers requests until either end closes the connection; `seat` tells when it must be closed from here, which happens
+/// Answers requests until either end closes the connection; `seat` knows when it must be closed from here, which happens
 /// between requests only.
 pub(super) async fn converse<P: Protocol>(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     protocol: &mut P,
-    seat: &Seat,
+    seat: &Seated,
 ) -> Result<(), Fault<P::Error>> {
     let bounds = &P::BOUNDS;
     let mut input = Input::new(bounds.idle_buffer);
@@ -120,6 +126,8 @@ pub(super) async fn converse<P: Protocol>(
         }
         deadlines.before_wait(!input.is_empty() || protocol.awaits_request(), answered);
         input.make_room(missing);
+        seat.take_bytes(input.beyond_idle())?;
+        seat.wait(protocol.holds_something());
         tokio::select! {
             biased;
             read = input.read(&mut stream) => match read {
@@ -127,12 +135,13 @@ pub(super) async fn converse<P: Protocol>(
                 Ok(0) | Err(_) => return Err(Fault::ClosedEarly),
                 Ok(_) => deadlines.received(),
             },
-            () = &mut closed => return Ok(()),
+            closed = &mut closed => return Ok(closed?),
             expired = deadlines.expired() => return match expired {
                 Expired::Request => Err(Fault::RequestTimeout(bounds.request_timeout)),
                 Expired::Idle => Ok(()),
             },
         }
+        seat.resume()?;
     }
 }
 

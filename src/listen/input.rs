@@ -55,6 +55,11 @@ impl Input {
         self.buffer.reserve_exact(missing.clamp(self.idle / 2, LARGE_READ));
     }
 
+    /// The bytes that the buffer takes beyond those of an idle one.
+    pub fn beyond_idle(&self) -> usize {
+        self.buffer.capacity().saturating_sub(self.idle)
+    }
+
     /// Reads once; 0 is the end. Dropping the future loses nothing.
     pub async fn read(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<usize> {
         stream.read_buf(&mut self.buffer).await

@@ -1,25 +1,28 @@
-//! The connections that are open on one listener, and how many may be.
+//! The connections that are open on one listener: how many there may be, how much of what they have sent may wait, and
+//! which one must go when there is no room.
 
 use super::Origin;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
-/// How many connections one listener holds open at once.
+/// What the connections of one listener may take, together and those of one peer: a process of this machine, or the
+/// address of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
-    /// In all. More wait until one ends.
     pub connections: usize,
-    /// Of one peer: a process of this machine, or the address of another. More are closed at once.
     pub connections_per_peer: usize,
+    /// Bytes that were received and not answered yet, beyond what an idle connection takes.
+    pub bytes: usize,
+    pub bytes_per_peer: usize,
 }
 
 impl Shares {
-    /// `connections` in all, half of them for one peer.
-    pub const fn of(connections: usize) -> Shares {
-        Shares { connections, connections_per_peer: connections.div_ceil(2) }
+    /// `connections` and `bytes` for all, half of them for one peer.
+    pub const fn of(connections: usize, bytes: usize) -> Shares {
+        Shares { connections, connections_per_peer: connections.div_ceil(2), bytes, bytes_per_peer: bytes.div_ceil(2) }
     }
 }
 
@@ -28,6 +31,8 @@ impl Shares {
 pub(super) struct Seats {
     shares: Shares,
     table: Mutex<Table>,
+    /// Connections so far: which one has been silent the longest is told by it.
+    turn: Arc<AtomicU64>,
     /// A seat has become free.
     freed: Notify,
 }
@@ -35,17 +40,46 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Table {
     seats: HashMap<u64, Arc<Seat>>,
-    connections: HashMap<Origin, usize>,
-    next: u64,
+    peers: HashMap<Origin, Taken>,
+    bytes: usize,
+}
+
+/// What a peer has taken.
+#[derive(Debug, Default)]
+struct Taken {
+    connections: usize,
+    bytes: usize,
 }
 
 /// One connection's seat.
 #[derive(Debug)]
-pub(super) struct Seat {
+struct Seat {
     number: u64,
     origin: Origin,
+    state: AtomicU64,
+    /// What it has taken of the shares' bytes. Changes under the table's lock only.
+    bytes: AtomicUsize,
+    turn: Arc<AtomicU64>,
     is_closing: AtomicBool,
     closing: Notify,
+}
+
+/// A request is being answered, or a response written.
+const BUSY: u64 = u64::MAX;
+/// The connection must go: it was silent the longest.
+const EVICTED_FOR_ROOM: u64 = u64::MAX - 1;
+/// The connection must go: more of what it has sent waits than of any other.
+const EVICTED_FOR_BYTES: u64 = u64::MAX - 2;
+
+/// Why a connection must go, or was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoRoom {
+    #[error("too many connections; this one was idle the longest")]
+    Idle,
+    #[error("too many bytes of incomplete requests; this connection had sent the most")]
+    Bytes,
+    #[error("too many connections from this peer, none of them idle")]
+    ShareTaken,
 }
 
 /// A seat that is taken until this is dropped.
@@ -55,35 +89,44 @@ pub(super) struct Seated {
     seat: Arc<Seat>,
 }
 
-/// Why there is no seat.
+/// All seats are taken, and no connection is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoSeat {
-    /// All are taken.
-    Full,
-    /// The peer has all that one may have.
-    ShareTaken,
-}
+pub(super) struct Full;
 
 impl Seats {
     pub fn new(shares: Shares) -> Arc<Seats> {
-        Arc::new(Seats { shares, table: Mutex::default(), freed: Notify::new() })
+        Arc::new(Seats { shares, table: Mutex::default(), turn: Arc::default(), freed: Notify::new() })
     }
 
-    pub fn take(self: &Arc<Self>, origin: Origin) -> Result<Seated, NoSeat> {
+    /// Takes a seat. If need be, a connection goes that waits for a request and holds nothing: one of the same peer, if that
+    /// has taken its share, else one of the peer that has taken the most.
+    pub fn take(self: &Arc<Self>, origin: Origin) -> Result<Result<Seated, NoRoom>, Full> {
         let mut table = self.table.lock();
-        let of_peer = table.connections.get(&origin).copied().unwrap_or(0);
+        let of_peer = table.peers.get(&origin).map_or(0, |taken| taken.connections);
         if of_peer >= self.shares.connections_per_peer {
-            return Err(NoSeat::ShareTaken);
+            if !table.evict_idle(Some(origin)) {
+                return Ok(Err(NoRoom::ShareTaken));
+            }
+        } else if table.seats.len() >= self.shares.connections && !table.evict_idle(None) {
+            return Err(Full);
         }
-        if table.seats.len() >= self.shares.connections {
-            return Err(NoSeat::Full);
-        }
-        table.next += 1;
-        let seat = Seat { number: table.next, origin, is_closing: AtomicBool::new(false), closing: Notify::new() };
-        let seat = Arc::new(seat);
-        table.connections.insert(origin, of_peer + 1);
-        table.seats.insert(seat.number, seat.clone());
-        Ok(Seated { seats: self.clone(), seat })
+        let number = self.turn.fetch_add(1, Ordering::Relaxed);
+        let seat = Arc::new(Seat {
+            number,
+            origin,
+            state: AtomicU64::new(BUSY),
+            bytes: AtomicUsize::new(0),
+            turn: self.turn.clone(),
+            is_closing: AtomicBool::new(false),
+            closing: Notify::new(),
+        });
+        table.peers.entry(origin).or_default().connections += 1;
+        table.seats.insert(number, seat.clone());
+        Ok(Ok(Seated { seats: self.clone(), seat }))
+    }
+
+    pub fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// Resolves when a seat has become free since the last call, or becomes free.
@@ -94,7 +137,8 @@ impl Seats {
     /// Has every connection closed, between two requests.
     pub fn close(&self) {
         for seat in self.table.lock().seats.values() {
-            seat.close();
+            seat.is_closing.store(true, Ordering::Release);
+            seat.closing.notify_one();
         }
     }
 
@@ -106,71 +150,154 @@ impl Seats {
     }
 }
 
-impl Seat {
-    fn close(&self) {
-        self.is_closing.store(true, Ordering::Release);
-        self.closing.notify_one();
+impl Table {
+    /// Has the longest idle connection go that holds nothing; whether there was one.
+    fn evict_idle(&mut self, within: Option<Origin>) -> bool {
+        loop {
+            let candidates = self.seats.values().filter(|seat| within.is_none_or(|within| within == seat.origin));
+            let idle = candidates.filter_map(|seat| Some((seat, seat.idle_since()?)));
+            let victim = idle.min_by_key(|(seat, since)| {
+                let of_peer = self.peers.get(&seat.origin).map_or(0, |taken| taken.connections);
+                (std::cmp::Reverse(of_peer), *since)
+            });
+            let Some((victim, since)) = victim.map(|(seat, since)| (seat.clone(), since)) else { return false };
+            // It may have become busy meanwhile.
+            if victim.evict(since << 1, EVICTED_FOR_ROOM) {
+                self.remove(&victim);
+                return true;
+            }
+        }
     }
 
-    /// Resolves when the connection must be closed.
-    pub async fn closed(&self) {
-        while !self.is_closing.load(Ordering::Acquire) {
-            self.closing.notified().await;
+    /// Has the connection go of which most bytes wait; not one of fewer than `least` bytes. Whether there was one.
+    fn evict_largest(&mut self, within: Origin, least: usize) -> bool {
+        loop {
+            let candidates = self.seats.values().filter(|seat| seat.origin == within);
+            let waiting = candidates.filter_map(|seat| {
+                let state = seat.state.load(Ordering::Acquire);
+                (state < EVICTED_FOR_BYTES).then_some((seat.bytes.load(Ordering::Relaxed), state, seat))
+            });
+            let largest = waiting.max_by_key(|(bytes, ..)| *bytes).filter(|(bytes, ..)| *bytes >= least);
+            let Some((victim, state)) = largest.map(|(_, state, seat)| (seat.clone(), state)) else { return false };
+            if victim.evict(state, EVICTED_FOR_BYTES) {
+                self.remove(&victim);
+                return true;
+            }
+        }
+    }
+
+    /// Takes `more` bytes for a seat, or fewer than before.
+    fn charge(&mut self, seat: &Seat, bytes: usize, shares: &Shares) -> Result<(), NoRoom> {
+        let before = seat.bytes.load(Ordering::Relaxed);
+        let more = bytes.saturating_sub(before);
+        while more > 0 && self.bytes_of(seat.origin) + more > shares.bytes_per_peer {
+            if !self.evict_largest(seat.origin, bytes.max(1)) {
+                return Err(NoRoom::Bytes);
+            }
+        }
+        while more > 0 && self.bytes + more > shares.bytes {
+            let greediest = self.peers.iter().max_by_key(|(_, taken)| taken.bytes).map(|(origin, _)| *origin);
+            let least = if greediest == Some(seat.origin) { bytes } else { 0 };
+            if !greediest.is_some_and(|greediest| self.evict_largest(greediest, least.max(1))) {
+                return Err(NoRoom::Bytes);
+            }
+        }
+        seat.bytes.store(bytes, Ordering::Relaxed);
+        self.bytes = self.bytes - before + bytes;
+        if let Some(taken) = self.peers.get_mut(&seat.origin) {
+            taken.bytes = taken.bytes - before + bytes;
+        }
+        Ok(())
+    }
+
+    fn bytes_of(&self, origin: Origin) -> usize {
+        self.peers.get(&origin).map_or(0, |taken| taken.bytes)
+    }
+
+    fn remove(&mut self, seat: &Seat) {
+        if self.seats.remove(&seat.number).is_none() {
+            return;
+        }
+        let bytes = seat.bytes.swap(0, Ordering::Relaxed);
+        self.bytes -= bytes;
+        if let Some(taken) = self.peers.get_mut(&seat.origin) {
+            taken.connections -= 1;
+            taken.bytes -= bytes;
+            if taken.connections == 0 {
+                self.peers.remove(&seat.origin);
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// The turn since which it waits for a request and holds nothing; none, if it does something else.
+    fn idle_since(&self) -> Option<u64> {
+        let state = self.state.load(Ordering::Acquire);
+        (state < EVICTED_FOR_BYTES && state & 1 == 0).then_some(state >> 1)
+    }
+
+    fn evict(&self, seen: u64, why: u64) -> bool {
+        let evicted = self.state.compare_exchange(seen, why, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if evicted {
+            self.closing.notify_one();
+        }
+        evicted
+    }
+
+    fn evicted(state: u64) -> Result<(), NoRoom> {
+        match state {
+            EVICTED_FOR_ROOM => Err(NoRoom::Idle),
+            EVICTED_FOR_BYTES => Err(NoRoom::Bytes),
+            _ => Ok(()),
         }
     }
 }
 
 impl Seated {
-    pub fn seat(&self) -> &Seat {
-        &self.seat
+    /// Waits for a request from now on; `holds`: something would be lost if the connection were closed.
+    pub fn wait(&self, holds: bool) {
+        let turn = self.seat.turn.load(Ordering::Relaxed);
+        self.seat.state.store(turn << 1 | u64::from(holds), Ordering::Release);
+    }
+
+    /// Something was received.
+    ///
+    /// # Errors
+    /// The connection has had to go meanwhile.
+    pub fn resume(&self) -> Result<(), NoRoom> {
+        Seat::evicted(self.seat.state.swap(BUSY, Ordering::AcqRel))
+    }
+
+    /// Resolves when the connection must be closed; an error, if only to make room.
+    pub async fn closed(&self) -> Result<(), NoRoom> {
+        loop {
+            Seat::evicted(self.seat.state.load(Ordering::Acquire))?;
+            if self.seat.is_closing.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            self.seat.closing.notified().await;
+        }
+    }
+
+    /// Takes so many bytes in all.
+    ///
+    /// # Errors
+    /// They are not there, and no other connection has taken more.
+    pub fn take_bytes(&self, bytes: usize) -> Result<(), NoRoom> {
+        if self.seat.bytes.load(Ordering::Relaxed) == bytes {
+            return Ok(());
+        }
+        self.seats.table.lock().charge(&self.seat, bytes, &self.seats.shares)
     }
 }
 
 impl Drop for Seated {
     fn drop(&mut self) {
-        let mut table = self.seats.table.lock();
-        table.seats.remove(&self.seat.number);
-        if let Some(of_peer) = table.connections.get_mut(&self.seat.origin) {
-            *of_peer -= 1;
-            if *of_peer == 0 {
-                table.connections.remove(&self.seat.origin);
-            }
-        }
-        drop(table);
+        self.seats.table.lock().remove(&self.seat);
         self.seats.freed.notify_one();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::listen::Peer;
-
-    fn peer(number: u8) -> Origin {
-        Peer::Ip([192, 0, 2, number].into()).into()
-    }
-
-    #[tokio::test]
-    async fn a_peer_has_its_share_and_the_others_theirs() {
-        let seats = Seats::new(Shares::of(4));
-        let mut first = vec![seats.take(peer(1)).unwrap(), seats.take(peer(1)).unwrap()];
-        assert_eq!(seats.take(peer(1)).err(), Some(NoSeat::ShareTaken));
-        let _others = [seats.take(peer(2)).unwrap(), seats.take(peer(3)).unwrap()];
-        assert_eq!(seats.take(peer(4)).err(), Some(NoSeat::Full));
-        first.pop();
-        seats.freed().await;
-        drop(seats.take(peer(4)).unwrap());
-        drop(seats.take(peer(1)).unwrap());
-    }
-
-    #[tokio::test]
-    async fn closing_reaches_every_connection() {
-        let seats = Seats::new(Shares::of(8));
-        for number in 0..4 {
-            let seated = seats.take(peer(number)).unwrap();
-            tokio::spawn(async move { seated.seat().closed().await });
-        }
-        seats.close();
-        seats.all_free().await;
-    }
-}
+mod tests;

@@ -1,12 +1,17 @@
 //! Accepts connections for a service, and ends them in an orderly way.
 
-use super::fault::{Fault, FaultLog};
+use super::fault::FaultLog;
 use super::framed::{Protocol, converse};
-use super::seats::{NoSeat, Seats, Shares};
+use super::seats::{Full, NoRoom, Seats, Shares};
 use super::{Listener, Origin};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How often to look for room while all connections are in use.
+const FULL_RETRY: Duration = Duration::from_millis(100);
 
 /// What answers the connections of a listener.
 pub trait Service: Send + Sync + 'static {
@@ -54,13 +59,19 @@ async fn accept<S: Service>(service: &Arc<S>, mut listener: Listener, seats: &Ar
         let origin = stream.origin();
         let seated = loop {
             match seats.take(origin) {
-                Err(NoSeat::Full) => seats.freed().await,
-                other => break other,
+                Ok(seated) => break seated,
+                Err(Full) => {}
             }
+            service.faults().report_full(seats.shares().connections);
+            // One may also become idle, which nobody reports.
+            let _ = timeout(FULL_RETRY, seats.freed()).await;
         };
-        let Ok(seated) = seated else {
-            service.faults().report(origin, &Fault::Protocol("too many connections from this peer"));
-            continue;
+        let seated = match seated {
+            Ok(seated) => seated,
+            Err(no_room) => {
+                service.faults().report::<NoRoom>(origin, &no_room.into());
+                continue;
+            }
         };
         if S::Connection::BOUNDS.one_write_per_request {
             stream.acknowledge_late();
@@ -68,7 +79,7 @@ async fn accept<S: Service>(service: &Arc<S>, mut listener: Listener, seats: &Ar
         let service = service.clone();
         tokio::spawn(async move {
             let mut connection = service.open(origin);
-            if let Err(fault) = converse(stream, &mut connection, seated.seat()).await {
+            if let Err(fault) = converse(stream, &mut connection, &seated).await {
                 service.faults().report(origin, &fault);
             }
         });
@@ -82,8 +93,10 @@ pub async fn serve_stream<P: Protocol>(
     mut connection: P,
     faults: &FaultLog,
 ) {
-    let Ok(seated) = Seats::new(Shares::of(1)).take(origin) else { return };
-    if let Err(fault) = converse(stream, &mut connection, seated.seat()).await {
+    let Ok(Ok(seated)) = Seats::new(Shares::of(1, usize::MAX)).take(origin) else {
+        return;
+    };
+    if let Err(fault) = converse(stream, &mut connection, &seated).await {
         faults.report(origin, &fault);
     }
 }

@@ -69,6 +69,10 @@ impl Conversation {
         self.agreed.is_some()
     }
 
+    pub(super) fn is_in_transaction(&self) -> bool {
+        self.session.as_ref().is_some_and(MilterSession::is_in_transaction)
+    }
+
     /// The SMTP session is over, whatever way.
     fn end_session(&mut self) {
         if let Some(mut session) = self.session.take() {

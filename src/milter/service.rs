@@ -49,8 +49,8 @@ impl MilterService {
 impl Service for MilterService {
     type Connection = Conversation;
 
-    /// Postfix and Sendmail have one milter connection for each SMTP session; Postfix runs 100 smtpd processes by default.
-    const SHARES: Shares = Shares::of(4_096);
+    /// Postfix and Sendmail have one milter connection for each SMTP session; Postfix runs 100 smtpd processes by default. A body chunk has 64 KiB: more than 500 of them may be on their way at once from one MTA.
+    const SHARES: Shares = Shares::of(4_096, 64 * 1024 * 1024);
 
     fn open(self: &Arc<Self>, _: Origin) -> Conversation {
         Conversation::new(self.engine.clone(), self.needs())
@@ -87,5 +87,10 @@ impl Protocol for Conversation {
     /// The negotiation comes first.
     fn awaits_request(&self) -> bool {
         !self.has_begun()
+    }
+
+    /// A transaction. An MTA whose milter is gone between two defers the next one.
+    fn holds_something(&self) -> bool {
+        self.is_in_transaction()
     }
 }

@@ -38,7 +38,8 @@ impl Service for PolicyService {
     type Connection = PolicyConnection;
 
     /// Each smtpd has one for each check_policy_service; Postfix runs 100 smtpd processes by default.
-    const SHARES: Shares = Shares::of(4_096);
+    /// Requests of the usual length need no bytes beyond those of an idle connection.
+    const SHARES: Shares = Shares::of(4_096, 16 * 1024 * 1024);
 
     fn open(self: &Arc<Self>, origin: Origin) -> PolicyConnection {
         PolicyConnection { service: self.clone(), caller: Caller { origin, connection: Arc::default() } }

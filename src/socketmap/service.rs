@@ -63,7 +63,7 @@ impl Service for SocketmapService {
     type Connection = SocketmapConnection;
 
     /// Each of Postfix's processes that routes or delivers has one for each table.
-    const SHARES: Shares = Shares::of(4_096);
+    const SHARES: Shares = Shares::of(4_096, 16 * 1024 * 1024);
 
     fn open(self: &Arc<Self>, origin: Origin) -> SocketmapConnection {
         SocketmapConnection { service: self.clone(), may_log_in: origin.peer == Peer::Local }

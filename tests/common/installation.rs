@@ -8,7 +8,7 @@ use relaykeeper::config::{self, Configuration};
 use relaykeeper::control::find_subject;
 use relaykeeper::directory::{LimitName, Subject, SubjectKind};
 use relaykeeper::ledger::{Ledger, LimitUsage};
-use relaykeeper::listen::{self, Origin, Peer, Phase, SocketOptions, bind};
+use relaykeeper::listen::{self, ListenAddress, Origin, Peer, Phase, SocketOptions, bind};
 use relaykeeper::milter::MilterService;
 use relaykeeper::policy_service::PolicyService;
 use relaykeeper::report::sink::memory::{Memory, MemoryLines};
@@ -111,6 +111,7 @@ pub struct Running {
 /// A milter service on a unix socket, until dropped.
 pub struct Milter {
     pub path: PathBuf,
+    pub port: Option<u16>,
     pub phase: watch::Sender<Phase>,
     pub task: tokio::task::JoinHandle<()>,
 }
@@ -123,11 +124,23 @@ impl Running {
     pub fn start_milter_with(&self, policy_too: bool) -> Milter {
         let path = self.sockets.path().join(format!("{}.sock", self.sockets.path().read_dir().unwrap().count()));
         let address = format!("unix:{}", path.display()).parse().unwrap();
-        let listener = bind(&address, &SocketOptions::default(), "listen.milter", &self.engine.log).unwrap();
+        self.serve_milter(&address, path, policy_too)
+    }
+
+    /// On a free port of 127.0.0.1.
+    pub fn start_milter_on_tcp(&self) -> (Milter, u16) {
+        let milter = self.serve_milter(&"inet:127.0.0.1:0".parse().unwrap(), PathBuf::new(), true);
+        let port = milter.port.unwrap();
+        (milter, port)
+    }
+
+    fn serve_milter(&self, address: &ListenAddress, path: PathBuf, policy_too: bool) -> Milter {
+        let listener = bind(address, &SocketOptions::default(), "listen.milter", &self.engine.log).unwrap();
+        let port = listener.local_port();
         let service = MilterService::new(self.engine.clone(), policy_too);
         let phase = watch::Sender::default();
         let task = tokio::spawn(listen::serve(service, listener, phase.subscribe()));
-        Milter { path, phase, task }
+        Milter { path, port, phase, task }
     }
 
     /// An smtpd process of this machine.

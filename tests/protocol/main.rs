@@ -17,6 +17,7 @@ mod policy_connections;
 mod policy_counting;
 mod random;
 mod shared_store;
+mod shares;
 mod sizes;
 mod socketmap;
 mod socketmap_connections;

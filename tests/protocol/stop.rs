@@ -1,4 +1,4 @@
-//! A graceful stop, and the bounds on connections, of the whole daemon in process.
+//! A graceful stop of the whole daemon in process.
 
 use crate::common::installation::{Installation, Running};
 use crate::common::mta::{Answer, Client, Kind, Mta};
@@ -6,7 +6,7 @@ use crate::common::smtpd::Mail;
 use crate::common::{soon, until};
 use crate::installation;
 use relaykeeper::control::ControlService;
-use relaykeeper::daemon::{self, Sockets, raise_open_files_limit};
+use relaykeeper::daemon::{self, Sockets};
 use relaykeeper::listen::{SocketOptions, bind};
 use std::path::PathBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -189,30 +189,4 @@ async fn what_counts_without_an_end_is_counted_before_the_daemon_ends() {
     daemon.stop.send(()).unwrap();
     soon("the daemon stops", daemon.task).await.unwrap();
     assert_eq!(daemon.running.counted_and_reserved("acme").await, (1, 0));
-}
-
-/// Of one process: half of what the socket takes. One more is closed, and the others go on.
-#[tokio::test]
-async fn connections_of_one_peer_are_bounded() {
-    const MOST: usize = 2_048;
-    let daemon = start(&installation(""));
-    raise_open_files_limit(&daemon.running.engine.log);
-    let request = Mail::default().request("DATA", "", 0, "");
-    let mut smtpds = Vec::new();
-    while smtpds.len() < MOST {
-        let mut smtpd = UnixStream::connect(&daemon.policy).await.expect("needs 4,500 file descriptors");
-        assert_eq!(ask(&mut smtpd, &request).await.unwrap(), "action=DUNNO\n\n");
-        smtpds.push(smtpd);
-    }
-    let mut one_more = UnixStream::connect(&daemon.policy).await.unwrap();
-    assert_eq!(ask(&mut one_more, &request).await, None, "closed without a response");
-    assert_eq!(ask(&mut smtpds[7], &request).await.unwrap(), "action=DUNNO\n\n");
-    let lines = daemon.running.log_lines();
-    assert!(lines.iter().any(|line| line.contains("closed: too many connections from this peer")), "{lines:#?}");
-    drop(smtpds.pop());
-    until("there is room again", async || {
-        let mut smtpd = UnixStream::connect(&daemon.policy).await.unwrap();
-        ask(&mut smtpd, &request).await.is_some()
-    })
-    .await;
 }
