@@ -27,6 +27,7 @@ pub(super) struct Fronts {
 impl Fronts {
     pub fn start(engine: &Arc<Engine>, sockets: Sockets, control: Arc<ControlService>) -> Fronts {
         let policy = PolicyService::new(engine.clone());
+        policy.remember_mtas_in(&engine.snapshot().settings.store.path());
         let milter = MilterService::new(engine.clone(), !sockets.policy.is_empty());
         let socketmap = SocketmapService::new(engine.clone());
         let (mut milters, mut lookups, mut administrators) = (Group::new(), Group::new(), Group::new());
@@ -81,6 +82,8 @@ pub(super) struct Background(JoinSet<()>);
 impl Background {
     pub fn start(engine: &Arc<Engine>, policy: Arc<PolicyService>) -> Background {
         let mut tasks = JoinSet::new();
+        let with_mtas = policy.clone();
+        tasks.spawn(async move { with_mtas.remember_mtas().await });
         tasks.spawn(async move { policy.sweep().await });
         tasks.spawn(observe(engine));
         tasks.spawn(end_grants(engine.clone()));

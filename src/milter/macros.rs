@@ -16,6 +16,8 @@ pub(super) struct Macros {
     pub tls: Box<str>,
     /// `{daemon_addr}`, at CONNECT.
     pub server: Box<str>,
+    /// `{daemon_port}`, at CONNECT.
+    pub server_port: Box<str>,
     /// `{mail_addr}`: what the MTA makes of the sender, until MAIL is handled.
     pub sender_reading: Box<str>,
     /// `{rcpt_addr}`: what the MTA makes of the recipient, until RCPT is handled.
@@ -29,7 +31,7 @@ pub(super) struct Macros {
 
 /// What is asked for at each stage.
 const WANTED: [(MacroStage, &CStr); 5] = [
-    (MacroStage::Connect, c"v {daemon_addr}"),
+    (MacroStage::Connect, c"v {daemon_addr} {daemon_port}"),
     (MacroStage::Helo, c"{tls_version}"),
     (MacroStage::Mail, c"i {auth_authen} {tls_version} {mail_addr}"),
     (MacroStage::Rcpt, c"i {rcpt_addr}"),
@@ -58,6 +60,7 @@ impl Macros {
                 b"{auth_authen}" if command == b'M' => &mut self.login,
                 b"{tls_version}" => &mut self.tls,
                 b"{daemon_addr}" => &mut self.server,
+                b"{daemon_port}" => &mut self.server_port,
                 b"{mail_addr}" if command == b'M' => {
                     self.sender_reading = reading(value);
                     continue;

@@ -6,9 +6,9 @@ use super::addresses;
 use super::command::Caller;
 use super::macros::Macros;
 use super::negotiation::Agreed;
-use crate::envelope::{Address, Envelope, Reply, bounded, parse_client};
+use crate::envelope::{Address, Envelope, Reply, bounded};
 use crate::policy::{CountedBy, FrontEnd, Protocol, ReportedRecipients};
-use crate::session::{Connection, Engine, OpenSession, SmtpSession, Transaction};
+use crate::session::{Connection, EndReport, Engine, OpenSession, Reporter, Server, SmtpSession, Transaction};
 use crate::size::MessageMeter;
 use indymilter::Actions;
 use std::net::IpAddr;
@@ -17,6 +17,10 @@ use std::sync::Arc;
 pub(super) struct MilterSession {
     engine: Arc<Engine>,
     client: Option<IpAddr>,
+    client_port: u16,
+    server: Server,
+    /// Names this connection among those that report the end of a message.
+    token: Arc<()>,
     front_end: FrontEnd,
     can_remove_headers: bool,
     helo: Box<str>,
@@ -51,11 +55,15 @@ pub(super) struct End {
 impl MilterSession {
     pub fn connect(engine: &Arc<Engine>, caller: Caller, macros: &Macros, agreed: Agreed) -> MilterSession {
         let Caller { address: client, port } = caller;
-        let session = SmtpSession::new(client, port, parse_client(&macros.server));
+        let server = Server::parse(&macros.server, &macros.server_port);
+        let session = SmtpSession::new(client, port, server);
         let can_add_recipient = agreed.can(Actions::ADD_RCPT) || agreed.can(Actions::ADD_RCPT_EXT);
         MilterSession {
             engine: engine.clone(),
             client,
+            client_port: port,
+            server,
+            token: Arc::new(()),
             front_end: FrontEnd::milter(agreed.can(Actions::CHANGE_SENDER), can_add_recipient),
             can_remove_headers: agreed.can(Actions::CHANGE_HEADER),
             helo: Box::default(),
@@ -102,7 +110,9 @@ impl MilterSession {
     pub async fn recipient(&mut self, recipient: &[u8], macros: &Macros) -> Option<Reply> {
         let recipient = addresses::recipient(recipient, &macros.recipient_reading);
         let transaction = self.transaction.as_mut()?;
-        transaction.recipient(recipient, macros.queue_id(), CountedBy::Itself).await.reply
+        let twin = self.open.as_ref().and_then(OpenSession::earlier_twin);
+        let counted_by = twin.map_or(CountedBy::Itself, |reservation| CountedBy::Milter(Some(reservation)));
+        transaction.recipient(recipient, macros.queue_id(), counted_by).await.reply
     }
 
     /// A header of the message.
@@ -135,7 +145,15 @@ impl MilterSession {
         if let Some(meter) = self.meter.take() {
             transaction.measured(meter.finish());
         }
-        let decision = transaction.end(ReportedRecipients::All, macros.queue_id()).await;
+        let report = EndReport {
+            recipients: ReportedRecipients::All,
+            queue_id: macros.queue_id(),
+            client_port: self.client_port,
+            server: self.server,
+            reporter: Reporter::milter(&self.token),
+            milter_is_missing: false,
+        };
+        let decision = transaction.end(report).await;
         self.holds_nothing();
         let mut changes = Vec::new();
         if decision.reply.is_none() {
@@ -152,7 +170,12 @@ impl MilterSession {
     /// The transaction is over without a message.
     pub fn abandon(&mut self, why: &'static str, macros: &Macros) {
         if let Some(mut transaction) = self.transaction.take() {
-            transaction.abandon(why, macros.queue_id());
+            match &self.open {
+                Some(open) if open.is_counted_by_policy(transaction.reservation()) => {
+                    transaction.leave_to_policy_service();
+                }
+                _ => transaction.abandon(why, macros.queue_id()),
+            }
             self.meter = None;
             self.holds_nothing();
         }

@@ -42,6 +42,8 @@ pub enum Exemption {
     OwnMail,
     /// The store or the configuration is out of order, and `on_failure = "accept"`.
     OnFailure,
+    /// The end of the message was reported before, over the other protocol or by another connection, and counted then.
+    AlreadyCounted,
 }
 
 impl Verdict {
@@ -88,6 +90,7 @@ impl Exemption {
             Exemption::RecipientDomain => "exempt-recipient-domain",
             Exemption::OwnMail => "own-mail",
             Exemption::OnFailure => "on-failure",
+            Exemption::AlreadyCounted => "already-counted",
         }
     }
 }

@@ -5,7 +5,7 @@ use super::request::Request;
 use crate::envelope::{Reply, bounded};
 use crate::listen::Origin;
 use crate::policy::Protocol;
-use crate::session::{Connection, Engine, SmtpSession};
+use crate::session::{Connection, Engine, Server, SmtpSession};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::net::IpAddr;
@@ -23,9 +23,9 @@ const SILENCE: Duration = Duration::from_secs(900);
 /// The sessions, the one that was asked about last first.
 pub(super) struct Connections(Mutex<LruCache<Name, Session>>);
 
-/// Client address and port, server address; where Postfix knows no port (before 3.0, some proxies) the smtpd process, which
+/// Client address and port, server address and port; where Postfix knows no port (before 3.0, some proxies) the smtpd process, which
 /// has one session at a time: that of the peer, as there may be several with one process ID.
-type Name = (IpAddr, u16, Option<IpAddr>, Option<(Origin, Box<str>)>);
+type Name = (IpAddr, u16, Server, Option<(Origin, Box<str>)>);
 
 struct Session {
     connection: Connection,
@@ -71,7 +71,7 @@ impl Connections {
             Some(session) => (client, session.port, session.server, None),
             // Before MAIL nothing tells sessions apart, and asking again would count again.
             None if request.instance.is_empty() => return None,
-            None => (client, 0, None, Some((origin, bounded(request.smtpd())))),
+            None => (client, 0, Server::default(), Some((origin, bounded(request.smtpd())))),
         };
         let now = Instant::now();
         let mut sessions = self.0.lock();

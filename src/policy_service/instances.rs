@@ -3,7 +3,7 @@
 
 use super::action::Action;
 use super::request::{BadRequest, Request};
-use super::smtpds::{Caller, SharedSlot, Slot, Smtpds, State};
+use super::smtpds::{Caller, Key, SharedSlot, Slot, Smtpds, State};
 use crate::config::CountAt;
 use crate::listen::Peer;
 use crate::session::{Engine, Transaction};
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// MTAs that are remembered for having sent an END-OF-MESSAGE.
 const MAX_MTAS: usize = 65_536;
+
+/// What has been silent for longer is forgotten altogether. No smtpd takes so long for one message.
+const FORGET: Duration = Duration::from_secs(7_200);
 
 /// All transactions that were asked about lately.
 pub(super) struct Instances {
@@ -74,22 +77,47 @@ impl Instances {
         }
     }
 
-    /// Ends what has been silent for longer than `timeout`, and forgets it.
+    /// Ends the reservations of what has been silent for longer than `timeout`. A message whose contents take longer still ends,
+    /// so what is known of it is kept until the same smtpd asks about another one, or [`FORGET`] has passed.
     pub async fn sweep(&self, timeout: Duration) {
-        let all = self.smtpds.lock().all();
-        for (key, shared) in all {
-            // A slot in use is not silent.
+        for (key, shared, silent) in self.silent(timeout) {
             let Ok(mut slot) = shared.try_lock() else { continue };
-            let is_silent = slot.touched.is_some_and(|touched| touched.elapsed() >= timeout);
-            if is_silent && self.smtpds.lock().forget(&key, &shared) {
-                self.finish(key.origin.peer, &mut slot, "time-out").await;
+            if silent >= timeout.max(FORGET) {
+                if self.smtpds.lock().forget(&key, &shared) {
+                    self.finish(key.origin.peer, &mut slot, "time-out").await;
+                }
+            } else if !std::mem::replace(&mut slot.expired, true) {
+                self.expire(key.origin.peer, &mut slot).await;
             }
         }
     }
 
+    async fn expire(&self, peer: Peer, slot: &mut Slot) {
+        let State::Open(transaction) = &mut slot.state else { return };
+        if self.counts_abandoned(peer, transaction) {
+            transaction.count_unended().await;
+            slot.state = State::CountedUnended;
+        } else {
+            transaction.expire();
+        }
+    }
+
+    /// A slot in use is not silent.
+    fn silent(&self, least: Duration) -> Vec<(Key, SharedSlot, Duration)> {
+        let all = self.smtpds.lock().all().into_iter();
+        let silence = |slot: &SharedSlot| Some(slot.try_lock().ok()?.touched?.elapsed());
+        let silent = all.filter_map(|(key, slot)| silence(&slot).map(|silence| (key, slot, silence)));
+        silent.filter(|(_, _, silence)| *silence >= least).collect()
+    }
+
     /// At the end of the daemon: what counts without an END-OF-MESSAGE is counted, all else is released.
     pub async fn finish_all(&self) {
-        self.sweep(Duration::ZERO).await;
+        for (key, shared, _) in self.silent(Duration::ZERO) {
+            let Ok(mut slot) = shared.try_lock() else { continue };
+            if self.smtpds.lock().forget(&key, &shared) {
+                self.finish(key.origin.peer, &mut slot, "time-out").await;
+            }
+        }
     }
 }
 
@@ -97,6 +125,7 @@ impl Instances {
 pub(super) fn answered_before(slot: &Slot, instance: &str) -> Option<Action> {
     match &slot.state {
         State::Ended(action) if *slot.instance == *instance => Some(action.clone()),
+        State::CountedUnended if *slot.instance == *instance => Some(Action::Dunno),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 mod action;
 mod connections;
 mod instances;
+mod mtas_with_milter;
 mod request;
 mod service;
 mod smtpds;

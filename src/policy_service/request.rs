@@ -1,7 +1,7 @@
 //! One request, as Postfix sends it: `name=value` lines, then an empty one.
 
 use crate::envelope::{Address, BadAddress, Read, Sender, parse_client};
-use crate::session::SmtpSession;
+use crate::session::{Server, SmtpSession};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -19,6 +19,7 @@ pub struct Request<'a> {
     pub client: Option<IpAddr>,
     pub client_port: &'a str,
     pub server_address: &'a str,
+    pub server_port: &'a str,
     pub helo_name: &'a str,
     /// In Postfix's internal form; see [`Request::read_sender`].
     pub sender: &'a str,
@@ -66,6 +67,7 @@ impl<'a> Request<'a> {
                 "client_address" => &mut client,
                 "client_port" => &mut request.client_port,
                 "server_address" => &mut request.server_address,
+                "server_port" => &mut request.server_port,
                 "helo_name" => &mut request.helo_name,
                 "sender" => &mut request.sender,
                 "recipient" => &mut request.recipient,
@@ -114,8 +116,17 @@ impl<'a> Request<'a> {
 
     /// The SMTP session, as the milter protocol names it, too.
     pub fn session(&self) -> Option<SmtpSession> {
-        let port = self.client_port.parse().ok()?;
-        SmtpSession::new(self.client, port, parse_client(self.server_address))
+        SmtpSession::new(self.client, self.client_port(), self.server())
+    }
+
+    /// 0 where Postfix does not know it.
+    pub fn client_port(&self) -> u16 {
+        self.client_port.parse().unwrap_or(0)
+    }
+
+    /// The address and port that the client connected to.
+    pub fn server(&self) -> Server {
+        Server::parse(self.server_address, self.server_port)
     }
 
     /// The SMTP session as its smtpd knows it: all but the last part of the instance.

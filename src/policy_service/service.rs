@@ -3,15 +3,16 @@
 use super::action::Action;
 use super::connections::Connections;
 use super::instances::{Instances, answered_before};
+use super::mtas_with_milter::MtasWithMilter;
 use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
-use super::smtpds::{Caller, SharedSlot, Slot, State};
+use super::smtpds::{Caller, MilterSeen, SharedSlot, Slot, State};
 use crate::envelope::Envelope;
-use crate::ledger::ReservationId;
 use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Protocol, Service, Shares, serve_stream};
 use crate::policy::{CountedBy, FrontEnd, ReportedRecipients};
-use crate::session::{Engine, Transaction};
+use crate::session::{EndReport, Engine, MilterView, Reporter, Transaction};
 use crate::size::MessageSize;
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,6 +26,7 @@ pub struct PolicyService {
     engine: Arc<Engine>,
     instances: Instances,
     connections: Connections,
+    mtas_with_milter: MtasWithMilter,
     faults: FaultLog,
 }
 
@@ -87,6 +89,7 @@ impl PolicyService {
         Arc::new(PolicyService {
             instances: Instances::new(engine.clone()),
             connections: Connections::default(),
+            mtas_with_milter: MtasWithMilter::default(),
             faults: FaultLog::new("policy", &engine.log),
             engine,
         })
@@ -100,6 +103,16 @@ impl PolicyService {
     ) {
         let origin = origin.into();
         serve_stream(stream, origin, self.open(origin), &self.faults).await;
+    }
+
+    /// Remembers in a folder which MTAs ask over both protocols.
+    pub fn remember_mtas_in(&self, folder: &Path) {
+        self.mtas_with_milter.remember_in(folder, &self.engine.log);
+    }
+
+    /// Writes to disk which MTAs ask over both protocols, for as long as the daemon runs.
+    pub async fn remember_mtas(&self) {
+        self.mtas_with_milter.write_changes(&self.engine.log).await;
     }
 
     /// Ends instances that have been silent for too long, for as long as the daemon runs.
@@ -128,7 +141,7 @@ impl PolicyService {
         match request.protocol_state {
             "RCPT" => self.at_recipient(request, caller, milter).await,
             "MAIL" if milter.is_none() => Ok(self.at_mail(request)),
-            "END-OF-MESSAGE" => self.at_end(request, caller, milter.is_some()).await,
+            "END-OF-MESSAGE" => self.at_end(request, caller, milter).await,
             _ => Ok(Action::Dunno),
         }
     }
@@ -139,28 +152,46 @@ impl PolicyService {
         transaction.mail(known(request.queue_id)).map_or(Action::Dunno, Action::Refuse)
     }
 
-    /// `milter`: a milter session counts it, and has reserved this.
+    /// `milter`: the session that is open for it. If that is in a transaction, it counts; it may be an idle one of another service.
     async fn at_recipient(
         &self,
         request: &Request<'_>,
         caller: &Caller,
-        milter: Option<Option<ReservationId>>,
+        milter: Option<MilterView>,
     ) -> Result<Action, BadRequest> {
         let relay_context = request.policy_context == "relay";
+        let reservation = milter.and_then(|milter| milter.reservation());
         let slot = self.slot(request, caller).await?;
         let mut slot = slot.lock().await;
-        let transaction = self.transaction(&mut slot, request, caller, milter.is_some()).await;
-        let queue_id = known(request.queue_id);
-        let counted_by = milter.map_or(CountedBy::Itself, CountedBy::Milter);
-        let decision = transaction.recipient(request.read_recipient(), queue_id, counted_by).await;
+        self.note_milter(&mut slot, request, reservation.is_some());
+        let transaction = self.transaction(&mut slot, request, caller, reservation.is_some()).await;
+        let counted_by = reservation.map_or(CountedBy::Itself, |reservation| CountedBy::Milter(Some(reservation)));
+        let decision = transaction.recipient(request.read_recipient(), known(request.queue_id), counted_by).await;
         Ok(Action::to_recipient(decision, relay_context))
+    }
+
+    /// There is a queue ID from the first accepted recipient on: a transaction that has one when it is first asked about began
+    /// before this daemon did.
+    fn note_milter(&self, slot: &mut Slot, request: &Request<'_>, is_open: bool) {
+        let is_new = *slot.instance != *request.instance;
+        let began_before = known(request.queue_id).is_some();
+        slot.milter = match slot.milter {
+            _ if is_open => MilterSeen::Open,
+            _ if is_new && began_before => MilterSeen::Unknown,
+            _ if is_new => MilterSeen::NotOpen,
+            before => before,
+        };
+        let tells = is_open || (is_new && slot.milter == MilterSeen::NotOpen);
+        if tells && request.session().is_some() {
+            self.mtas_with_milter.note(&request.server(), is_open);
+        }
     }
 
     async fn at_end(
         &self,
         request: &Request<'_>,
         caller: &Caller,
-        counted_elsewhere: bool,
+        milter: Option<MilterView>,
     ) -> Result<Action, BadRequest> {
         self.instances.saw_end(caller.origin.peer);
         let slot = self.slot(request, caller).await?;
@@ -168,18 +199,50 @@ impl PolicyService {
         if let Some(action) = answered_before(&slot, request.instance) {
             return Ok(action);
         }
-        let transaction = self.transaction(&mut slot, request, caller, counted_elsewhere).await;
-        let action = if counted_elsewhere {
-            transaction.abandon("counted-by-milter", None);
-            Action::Dunno
-        } else {
-            transaction.measured(MessageSize { bytes: request.size(), attachments: None });
-            let lone = request.read_recipient().ok();
-            let reported = ReportedRecipients::Number { recipients: request.recipients(), lone: lone.as_ref() };
-            Action::to_message(transaction.end(reported, known(request.queue_id)).await)
+        let milter = milter.filter(|milter| milter.reservation().is_some());
+        let milter_is_missing = milter.is_none()
+            && (*slot.instance != *request.instance || slot.milter != MilterSeen::NotOpen)
+            && self.mtas_with_milter.contains(&request.server());
+        let transaction = self.transaction(&mut slot, request, caller, milter.is_some()).await;
+        let action = match milter {
+            Some(_) if known(request.queue_id).is_some() => {
+                transaction.abandon("counted-by-milter", None);
+                Action::Dunno
+            }
+            Some(milter) => Self::end_behind_proxy_filter(transaction, request, &milter).await,
+            None => Self::end(transaction, request, milter_is_missing).await,
         };
         slot.state = State::Ended(action.clone());
         Ok(action)
+    }
+
+    /// Behind smtpd_proxy_filter there is no queue file here, and no milter hears of the end of the message.
+    async fn end_behind_proxy_filter(
+        transaction: &mut Transaction,
+        request: &Request<'_>,
+        milter: &MilterView,
+    ) -> Action {
+        if let Some(reservation) = milter.reservation() {
+            let on_rewrite = transaction.snapshot().settings.policy.on_rewrite;
+            transaction.count_in_place_of_milter(reservation, FrontEnd::policy_service(on_rewrite, false));
+        }
+        let action = Self::end(transaction, request, false).await;
+        milter.counted_by_policy();
+        action
+    }
+
+    async fn end(transaction: &mut Transaction, request: &Request<'_>, milter_is_missing: bool) -> Action {
+        transaction.measured(MessageSize { bytes: request.size(), attachments: None });
+        let lone = request.read_recipient().ok();
+        let report = EndReport {
+            recipients: ReportedRecipients::Number { recipients: request.recipients(), lone: lone.as_ref() },
+            queue_id: known(request.queue_id),
+            client_port: request.client_port(),
+            server: request.server(),
+            reporter: Reporter::Policy,
+            milter_is_missing,
+        };
+        Action::to_message(transaction.end(report).await)
     }
 
     async fn slot(&self, request: &Request<'_>, caller: &Caller) -> Result<SharedSlot, BadRequest> {
@@ -200,6 +263,7 @@ impl PolicyService {
         counted_elsewhere: bool,
     ) -> &'a mut Transaction {
         slot.touched = Some(Instant::now());
+        slot.expired = false;
         let same = *slot.instance == *request.instance && matches!(slot.state, State::Open(_));
         if !same {
             self.instances.finish(caller.origin.peer, slot, "given-up").await;
@@ -208,7 +272,7 @@ impl PolicyService {
         }
         match &mut slot.state {
             State::Open(transaction) => transaction,
-            State::Nothing | State::Ended(_) => unreachable!("opened above"),
+            State::Nothing | State::Ended(_) | State::CountedUnended => unreachable!("opened above"),
         }
     }
 

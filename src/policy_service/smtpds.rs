@@ -66,6 +66,20 @@ pub(super) struct Slot {
     pub instance: Box<str>,
     pub state: State,
     pub touched: Option<Instant>,
+    pub milter: MilterSeen,
+    /// Its reservation has expired; the recipients are remembered, as the message may still end.
+    pub expired: bool,
+}
+
+/// Whether a milter session was open for a transaction when it was asked about last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum MilterSeen {
+    /// Nothing was asked, or its beginning was missed: this daemon was started meanwhile.
+    #[default]
+    Unknown,
+    Open,
+    /// From its first recipient on there was none.
+    NotOpen,
 }
 
 #[derive(Default)]
@@ -75,6 +89,8 @@ pub(super) enum State {
     Open(Box<Transaction>),
     /// The END-OF-MESSAGE was answered so.
     Ended(Action),
+    /// It was silent for so long that it was counted without its END-OF-MESSAGE, which may still come.
+    CountedUnended,
 }
 
 impl Slot {

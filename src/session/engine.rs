@@ -1,6 +1,7 @@
 //! What all transactions share: the configuration in force, the ledger, the log.
 
 use super::correlation::OpenSessions;
+use super::counted_messages::CountedMessages;
 use super::observer::Observer;
 use super::open_count::OpenCount;
 use super::recorded::{DecisionToRecord, RecordedDecision};
@@ -54,6 +55,8 @@ pub struct Engine {
     pub log: Logger,
     /// SMTP sessions that have a milter session open.
     pub sessions: OpenSessions,
+    /// Messages that were counted lately, so that nothing counts twice.
+    pub counted_messages: CountedMessages,
     pub connections: Connections,
     pub tally: Tally,
     pub open_transactions: OpenCount,
@@ -75,6 +78,7 @@ impl Engine {
             administration,
             log,
             sessions: OpenSessions::default(),
+            counted_messages: CountedMessages::default(),
             connections: Connections::default(),
             tally: Tally::default(),
             open_transactions: OpenCount::default(),

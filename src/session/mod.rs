@@ -3,6 +3,7 @@
 
 mod connection;
 mod correlation;
+mod counted_messages;
 mod engine;
 mod live;
 mod log;
@@ -15,11 +16,12 @@ mod tally;
 mod transaction;
 
 pub use connection::Connection;
-pub use correlation::{OpenSession, OpenSessions, SmtpSession};
+pub use correlation::{MilterView, OpenSession, OpenSessions, Server, SmtpSession};
+pub use counted_messages::{CountedMessages, MessageName, Reporter};
 pub use engine::{Engine, Snapshot};
 pub use observer::Observer;
 pub use open_count::{OpenCount, UnderWay};
 pub use recorded::{DecisionToRecord, RecordedDecision, RecordedStep};
 pub use rehearsal::{Rehearsal, RehearsedStage, Stand, Via, WhatIf};
 pub use tally::Tally;
-pub use transaction::{Decision, Transaction};
+pub use transaction::{Decision, EndReport, Transaction};

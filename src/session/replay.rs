@@ -35,7 +35,7 @@ pub struct Replay {
 pub enum Subject {
     Mail,
     Recipient { named: Read<Address>, counted_by: CountedBy },
-    End { reported: ReportedAtEnd, size: MessageSize },
+    End { reported: ReportedAtEnd, size: MessageSize, milter_is_missing: bool },
     Unended,
 }
 
@@ -89,11 +89,13 @@ impl Replay {
                     evaluation.recipient_answered(pending, answer, &cx, &mut trace);
                 }
             }
-            Subject::End { reported, size } => {
-                if let Stage::AskLedger(pending) = evaluation.end(reported.as_reported(), size, &cx, &mut trace)
-                    && let Some(answer) = self.answer.clone()
-                {
-                    evaluation.end_answered(pending, answer, &cx, &mut trace);
+            Subject::End { reported, size, milter_is_missing } => {
+                if let Stage::AskLedger(pending) = evaluation.end(reported.as_reported(), size, &cx, &mut trace) {
+                    match self.answer.clone() {
+                        _ if *milter_is_missing => _ = evaluation.without_milter(pending, &cx, &mut trace),
+                        Some(answer) => _ = evaluation.end_answered(pending, answer, &cx, &mut trace),
+                        None => {}
+                    }
                 }
             }
             Subject::Unended => {

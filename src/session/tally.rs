@@ -1,6 +1,6 @@
 //! How many decisions of each kind, since the start.
 
-use crate::policy::{Outcome, Refusal, Verdict};
+use crate::policy::{Exemption, Outcome, Refusal, Verdict};
 use crate::report::Logger;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ pub struct Tally {
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     would_have_refused: Mutex<BTreeMap<&'static str, u64>>,
     warned_no_end: AtomicBool,
+    warned_listed_twice: AtomicBool,
 }
 
 impl Tally {
@@ -24,6 +25,7 @@ impl Tally {
         self.count_shadow(verdict, |refusal| !at_end || matches!(refusal, Refusal::Size(_)));
         let counter = match &verdict.outcome {
             Outcome::Refuse(_) => return self.count_refusal(verdict),
+            Outcome::Exempt(Exemption::AlreadyCounted) => return,
             Outcome::Exempt(_) => &self.exempt,
             Outcome::Accept if at_end => &self.messages,
             Outcome::Accept => &self.recipients,
@@ -74,6 +76,16 @@ impl Tally {
     /// What limits and settings in shadow would have refused, by reason.
     pub fn would_have_refused(&self) -> BTreeMap<&'static str, u64> {
         self.would_have_refused.lock().clone()
+    }
+
+    /// Says once that an MTA asks twice about each message.
+    pub fn warn_listed_twice(&self, log: &Logger) {
+        if !self.warned_listed_twice.swap(true, Ordering::Relaxed) {
+            log.warn(
+                "an MTA asks the milter twice about one message, which counts once all the same: relaykeeper is listed \
+                 twice among its milters; list it once, last, in smtpd_milters (Postfix) or by one INPUT_MAIL_FILTER (Sendmail)",
+            );
+        }
     }
 
     /// Says once that counts rest on guesses, because no MTA asks at the end of a message.

@@ -2,6 +2,8 @@
 //! evaluation's questions to the ledger, and what comes of it to the log. Whatever way a transaction ends without acceptance, its
 //! reservation is released.
 
+use super::correlation::Server;
+use super::counted_messages::{Claim, MessageName, Reporter};
 use super::engine::{Engine, Snapshot};
 use super::live::Live;
 use super::log::{self, LoggedDecision};
@@ -25,6 +27,19 @@ mod watching;
 pub struct Decision {
     pub verdict: Verdict,
     pub reply: Option<Reply>,
+}
+
+/// The end of a message, as an MTA reports it.
+#[derive(Clone, Debug)]
+pub struct EndReport<'a> {
+    pub recipients: ReportedRecipients<'a>,
+    pub queue_id: Option<&'a str>,
+    /// 0 is unknown.
+    pub client_port: u16,
+    pub server: Server,
+    pub reporter: Reporter,
+    /// The MTA asks both protocols about each message, and the milter session of this one is not open.
+    pub milter_is_missing: bool,
 }
 
 /// An open transaction.
@@ -158,7 +173,8 @@ impl Transaction {
     }
 
     /// The message was accepted as far as everybody before us is concerned: counts it, or refuses it.
-    pub async fn end(&mut self, reported: ReportedRecipients<'_>, queue_id: Option<&str>) -> Decision {
+    pub async fn end(&mut self, report: EndReport<'_>) -> Decision {
+        let EndReport { recipients: reported, queue_id, milter_is_missing, .. } = report;
         // Under way until it is decided: a stop waits for that.
         let _under_way = self.under_way.take();
         self.open = false;
@@ -168,19 +184,31 @@ impl Transaction {
         let mut answered = None;
         let decision = match self.evaluation.end(reported, &self.size, &cx, &mut Trace::off()) {
             Stage::Decided(decision) => decision,
-            Stage::AskLedger(pending) => {
-                let question = self.evaluation.end_question(&pending);
-                let answer = ask(&self.engine.ledger, self.reservation, question, true).await;
-                // A commit ends the reservation, however it is answered.
-                self.reserved = false;
-                answered = Some(answer.clone());
-                self.evaluation.end_answered(pending, answer, &cx, &mut Trace::off())
+            Stage::AskLedger(pending) if milter_is_missing => {
+                self.evaluation.without_milter(pending, &cx, &mut Trace::off())
             }
+            Stage::AskLedger(pending) => match self.claim(&report) {
+                Claim::First => {
+                    let question = self.evaluation.end_question(&pending);
+                    let answer = ask(&self.engine.ledger, self.reservation, question, true).await;
+                    // A commit ends the reservation, however it is answered.
+                    self.reserved = false;
+                    if !answer.as_ref().is_ok_and(LedgerAnswer::fits) {
+                        self.take_claim_back(&report);
+                    }
+                    answered = Some(answer.clone());
+                    self.evaluation.end_answered(pending, answer, &cx, &mut Trace::off())
+                }
+                claim => {
+                    let by_twin = claim == Claim::CountedByTwin;
+                    self.evaluation.already_counted(pending, by_twin, &cx, &mut Trace::off())
+                }
+            },
         };
         self.release();
         let replay = || {
             let (reported, size) = (ReportedAtEnd::of(reported), self.size);
-            self.replay(Subject::End { reported, size }, &orders, answered.clone())
+            self.replay(Subject::End { reported, size, milter_is_missing }, &orders, answered.clone())
         };
         self.ended(decision, answered.as_ref(), queue_id, replay)
     }
@@ -206,12 +234,60 @@ impl Transaction {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        if self.release()
-            && let Some(admitted) = self.evaluation.admitted()
-        {
-            let (customer, recipients) = (&admitted.parties.customer, self.evaluation.counted().len());
-            log::abandoned(&self.engine.log, &self.envelope, customer, recipients, why, queue_id);
+        if self.release() {
+            self.log_abandoned(why, queue_id);
         }
+    }
+
+    fn log_abandoned(&self, why: &'static str, queue_id: Option<&str>) {
+        let Some(admitted) = self.evaluation.admitted() else { return };
+        let (customer, recipients) = (&admitted.parties.customer, self.evaluation.counted().len());
+        log::abandoned(&self.engine.log, &self.envelope, customer, recipients, why, queue_id);
+    }
+
+    /// It was silent for longer than a reservation lasts. Its end, should it still come, is decided anew.
+    pub fn expire(&mut self) {
+        self.under_way = None;
+        if self.release() {
+            self.log_abandoned("time-out", None);
+        }
+    }
+
+    /// The message is counted by the policy service, in the place of the milter session that this transaction is one of.
+    pub fn leave_to_policy_service(&mut self) {
+        self.under_way = None;
+        self.open = false;
+        self.reserved = false;
+    }
+
+    /// Counts in the place of the milter session, whose reservation this transaction ends: no milter hears of the end of the
+    /// message. Nor can anything be rewritten then.
+    pub fn count_in_place_of_milter(&mut self, reservation: ReservationId, front_end: FrontEnd) {
+        self.reservation = reservation;
+        self.reserved = true;
+        self.front_end = front_end;
+    }
+
+    /// Where the MTA names no queue ID nobody else can report the same message.
+    fn claim(&self, report: &EndReport) -> Claim {
+        let Some(name) = self.name(report) else { return Claim::First };
+        let lifetime = self.snapshot.settings.relay.reservation_timeout;
+        let claim = self.engine.counted_messages.claim(&name, &report.reporter, lifetime);
+        if claim == Claim::CountedByTwin {
+            self.engine.tally.warn_listed_twice(&self.engine.log);
+        }
+        claim
+    }
+
+    fn take_claim_back(&self, report: &EndReport) {
+        if let Some(name) = self.name(report) {
+            self.engine.counted_messages.take_back(&name);
+        }
+    }
+
+    fn name<'r>(&self, report: &EndReport<'r>) -> Option<MessageName<'r>> {
+        let EndReport { client_port, server, queue_id, .. } = *report;
+        Some(MessageName { client: self.envelope.client, client_port, server, queue_id: queue_id? })
     }
 
     /// Releases the reservation; whether there was one.

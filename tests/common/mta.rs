@@ -49,6 +49,7 @@ pub struct Client {
     pub address: String,
     pub port: u16,
     pub server: String,
+    pub server_port: u16,
     pub helo: String,
     pub tls: String,
     pub login: String,
@@ -60,6 +61,7 @@ impl Default for Client {
             address: "192.0.2.7".into(),
             port: 4711,
             server: "198.51.100.25".into(),
+            server_port: 25,
             helo: "mx.acme.example".into(),
             tls: String::new(),
             login: String::new(),
@@ -163,9 +165,12 @@ impl Mta {
 
     /// CONNECT, in the MTA's spelling.
     pub async fn connection(&mut self, client: &Client) -> Answer {
-        let Client { address, port, server, .. } = client;
+        let Client { address, port, server, server_port, .. } = client;
         let version = if self.kind == Kind::Sendmail { "8.17.1.9" } else { "Postfix 3.7.11" };
-        self.macros(b'C', &[("v", version), ("{daemon_addr}", server), ("j", "relay.example.net")]).await;
+        let server_port = server_port.to_string();
+        let macros =
+            [("v", version), ("{daemon_addr}", server), ("{daemon_port}", &server_port), ("j", "relay.example.net")];
+        self.macros(b'C', &macros).await;
         let mut data = b"mx.client.example\0".to_vec();
         match address.as_str() {
             "unknown" => data.push(b'U'),

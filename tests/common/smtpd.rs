@@ -22,6 +22,7 @@ pub struct Mail {
     pub client: String,
     pub port: u16,
     pub server: String,
+    pub server_port: u16,
     pub helo: String,
     pub tls: String,
     pub login: String,
@@ -29,6 +30,8 @@ pub struct Mail {
     pub instance: String,
     /// `SIZE=`, and the real one at the end of the message.
     pub size: u64,
+    /// At the end of the message; empty behind smtpd_proxy_filter.
+    pub queue_id: String,
 }
 
 impl Default for Mail {
@@ -37,12 +40,14 @@ impl Default for Mail {
             client: "192.0.2.7".into(),
             port: 4711,
             server: "198.51.100.25".into(),
+            server_port: 25,
             helo: "mx.acme.example".into(),
             tls: String::new(),
             login: String::new(),
             sender: "ann@acme.example".into(),
             instance: "1a2b.67890abc.12345.0".into(),
             size: 0,
+            queue_id: "3F2A1C0".into(),
         }
     }
 }
@@ -50,8 +55,8 @@ impl Default for Mail {
 impl Mail {
     /// A request, with the attributes in Postfix's order.
     pub fn request(&self, state: &str, recipient: &str, recipient_count: u64, context: &str) -> String {
-        let Mail { client, port, server, helo, tls, login, sender, instance, size } = self;
-        let queue_id = if state == "END-OF-MESSAGE" { "3F2A1C0" } else { "" };
+        let Mail { client, port, server, server_port, helo, tls, login, sender, instance, size, queue_id } = self;
+        let queue_id = if state == "END-OF-MESSAGE" { queue_id } else { "" };
         let mut text = String::new();
         for (name, value) in [
             ("request", "smtpd_access_policy"),
@@ -62,7 +67,7 @@ impl Mail {
             ("client_port", &port.to_string()),
             ("reverse_client_name", "unknown"),
             ("server_address", server),
-            ("server_port", "25"),
+            ("server_port", &server_port.to_string()),
             ("helo_name", helo),
             ("sender", sender),
             ("recipient", recipient),

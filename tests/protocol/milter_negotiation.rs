@@ -114,7 +114,7 @@ async fn macros_are_asked_for_where_that_is_offered() {
     let milter = running.start_milter();
     let mta = Mta::connect(&milter.path, Kind::Postfix).await;
     let wanted = String::from_utf8_lossy(&mta.macros_wanted).into_owned();
-    for name in ["{daemon_addr}", "{tls_version}", "{auth_authen}", "i"] {
+    for name in ["{daemon_addr}", "{daemon_port}", "{tls_version}", "{auth_authen}", "i"] {
         assert!(wanted.contains(name), "{name} in {wanted:?}");
     }
     // Whoever knows nothing of such lists gets none.

@@ -147,7 +147,8 @@ async fn an_end_that_does_not_fit_any_more_is_refused_and_counts_nothing() {
     for kind in KINDS {
         let mut slow = begun(&running, &milter, kind).await;
         running.pass_time(std::time::Duration::from_secs(600));
-        let mut fast = open(&milter, kind).await;
+        let elsewhere = Client { port: 4800, ..Client::default() };
+        let mut fast = Mta::open(&milter.path, kind, elsewhere).await;
         fast.mail("ann@acme.example").await;
         for n in 0..10 {
             assert_eq!(fast.recipient(&format!("r{n}@dest.example")).await, Answer::Continue);

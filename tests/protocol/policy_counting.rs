@@ -445,9 +445,10 @@ async fn silence_ends_an_instance_after_the_reservation_timeout() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(running.engine.open_transactions.count(), 0);
     assert_eq!(counts(&running).await, (0, 0));
-    // An end that comes after that counts.
+    // An end that comes after that counts, and the recipients are remembered.
     smtpd.ask(&mail.at_end(&["a@dest.example", "b@dest.example"])).await;
     assert_eq!(counts(&running).await, (2, 0));
+    assert_eq!(running.used("ann@acme.example", LimitName::UserUniques).await, 2);
     sweeping.abort();
 }
 
@@ -461,6 +462,12 @@ async fn silence_counts_where_recipients_count() {
     smtpd.ask(&mail.at_recipient("a@dest.example")).await;
     tokio::time::sleep(Duration::from_secs(610)).await;
     until("it counts", async || counts(&running).await == (1, 0)).await;
+    // Its end, after contents that took so long, counts nothing again; nor does the next message of the smtpd.
+    assert_eq!(smtpd.ask(&mail.at_end(&["a@dest.example"])).await, "DUNNO");
+    assert_eq!(counts(&running).await, (1, 0));
+    let next = smtpd.next_mail();
+    smtpd.ask(&next.at_recipient("b@dest.example")).await;
+    assert_eq!(counts(&running).await, (1, 1));
     sweeping.abort();
 }
 

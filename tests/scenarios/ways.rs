@@ -7,7 +7,9 @@ use crate::common::smtpd::{Mail, Smtpd, internal_form};
 use crate::data::Step;
 use relaykeeper::envelope::{Address, Envelope, Reply, parse_client};
 use relaykeeper::policy::{CountedBy, FrontEnd, Outcome, Protocol, Refusal, ReportedRecipients, Verdict};
-use relaykeeper::session::{Connection, Decision, Rehearsal, Stand, Transaction, Via, WhatIf};
+use relaykeeper::session::{
+    Connection, Decision, EndReport, Rehearsal, Reporter, Server, Stand, Transaction, Via, WhatIf,
+};
 use relaykeeper::size::{AttachmentSizes, MessageSize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub struct Inside {
 /// One way, set up.
 pub enum Road<'r> {
     Decision(&'r Running),
-    Milter { kind: Kind, milter: Milter },
+    Milter { kind: Kind, milter: Milter, sessions: u16 },
     Policy { running: &'r Running, pids: u32 },
 }
 
@@ -46,7 +48,7 @@ impl<'r> Road<'r> {
     pub async fn open(way: Way, running: &'r Running) -> Road<'r> {
         match way {
             Way::Decision => Road::Decision(running),
-            Way::Milter(kind) => Road::Milter { kind, milter: running.start_milter() },
+            Way::Milter(kind) => Road::Milter { kind, milter: running.start_milter(), sessions: 0 },
             Way::Policy => {
                 // An MTA that is known to ask at the end of messages.
                 let mail = Mail { client: "127.0.0.1".into(), ..Mail::default() };
@@ -72,7 +74,10 @@ impl<'r> Road<'r> {
                 let refused = connection.judge(Some(&client.helo)).map(Reply::to_string);
                 Open::Decision { running, client, _connection: connection, refused, transaction: None, inside: None }
             }
-            Road::Milter { kind, milter } => {
+            Road::Milter { kind, milter, sessions } => {
+                // Each session has a port of its own; 4711 is the first.
+                *sessions += 1;
+                let client = Client { port: 4710 + *sessions, ..client };
                 let mut mta = Box::new(Mta::connect(&milter.path, *kind).await);
                 let refused = refused(mta.greet(client).await);
                 Open::Milter { mta, refused }
@@ -182,7 +187,15 @@ impl Open<'_> {
             Open::Decision { transaction, .. } => {
                 let mut transaction = transaction.take().expect("a transaction is open");
                 transaction.measured(size_of(step));
-                let decision = transaction.end(ReportedRecipients::All, None).await;
+                let report = EndReport {
+                    recipients: ReportedRecipients::All,
+                    queue_id: None,
+                    client_port: 0,
+                    server: Server::default(),
+                    reporter: Reporter::Policy,
+                    milter_is_missing: false,
+                };
+                let decision = transaction.end(report).await;
                 let senders = decision.verdict.rewrite_sender_to.iter().map(Address::to_string).collect();
                 (reply_of(decision), senders)
             }
@@ -237,8 +250,8 @@ impl Open<'_> {
 }
 
 fn mail_of(client: &Client, sender: &str) -> Mail {
-    let Client { address, port, server, helo, tls, login } = client.clone();
-    Mail { client: address, port, server, helo, tls, login, sender: sender.to_owned(), ..Mail::default() }
+    let Client { address, port, server, server_port, helo, tls, login } = client.clone();
+    Mail { client: address, port, server, server_port, helo, tls, login, sender: sender.to_owned(), ..Mail::default() }
 }
 
 /// As the milter measures it.

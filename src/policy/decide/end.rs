@@ -90,11 +90,10 @@ impl Evaluation {
             return Err(self.refused(refusal, cx));
         }
         // What was said to each recipient is said now, if none was ever seen.
-        if !self.has_recipients() {
-            let refusal = abuse::held_back(&admitted.parties, cx, trace);
-            if let Some(refusal) = refusal.or_else(|| rewrite::cannot_rewrite(admitted, cx, trace)) {
-                return Err(self.refused(refusal, cx));
-            }
+        let held_back = if self.has_recipients() { None } else { abuse::held_back(&admitted.parties, cx, trace) };
+        // Behind smtpd_proxy_filter, what the milter would have rewritten is at its end the policy service's to judge.
+        if let Some(refusal) = held_back.or_else(|| rewrite::cannot_rewrite(admitted, cx, trace)) {
+            return Err(self.refused(refusal, cx));
         }
         let mut shadow = Vec::new();
         for too_large in size::too_large_at_end(size, &admitted.customer.limits, trace) {
@@ -135,7 +134,7 @@ impl Evaluation {
         }
     }
 
-    fn end_decision(&self, mut verdict: Verdict, counted: CountedAtEnd, cx: &Context) -> EndDecision {
+    pub(super) fn end_decision(&self, mut verdict: Verdict, counted: CountedAtEnd, cx: &Context) -> EndDecision {
         // A copy that goes there anyway is none.
         verdict.archive_to = verdict.archive_to.filter(|address| {
             let key = cx.live.recipient_key(address.as_str());

@@ -56,6 +56,14 @@ impl Pending {
         LedgerQuestion { parties: &self.admitted.parties, limits, request }
     }
 
+    /// The verdict of what the ledger is not asked about.
+    pub fn conclude_with(self, outcome: Outcome, cx: &Context) -> Verdict {
+        let Pending { admitted, mut shadow, .. } = self;
+        let mut verdict = admitted.verdict(outcome, cx.front_end);
+        verdict.shadow.append(&mut shadow);
+        verdict
+    }
+
     /// What the ledger's answer makes of an admitted recipient or message.
     pub fn conclude(self, answer: Result<LedgerAnswer, LedgerError>, cx: &Context, trace: &mut Trace) -> Verdict {
         let Pending { admitted, mut shadow, .. } = self;
@@ -66,9 +74,7 @@ impl Pending {
             },
             Err(error) => on_failure(error, cx, trace),
         };
-        let mut verdict = admitted.verdict(outcome, cx.front_end);
-        verdict.shadow.append(&mut shadow);
-        verdict
+        Pending { admitted, limits: None, shadow }.conclude_with(outcome, cx)
     }
 }
 

@@ -10,6 +10,7 @@
 //! end of data   end.rs         which recipients count, suspension, abuse, rewriting, size, ledger
 //! ```
 
+mod elsewhere;
 mod end;
 mod ledger;
 mod mail;
