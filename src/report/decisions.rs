@@ -1,13 +1,15 @@
-//! The decisions behind references, in two files of bounded size that take turns. Recording never makes anybody wait:
-//! a thread writes, and what it cannot keep up with is left out.
+//! The decisions behind references, in two files of bounded size that take turns. Recording never makes anybody wait: a
+//! thread writes. It yields to mail: a flood of refusals is recorded in part, and the log says how many were left out.
 
-use super::{Logger, Reference};
+use super::{Logger, OncePer, RateLimit, Reference, and_more};
 use crate::files;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 const CURRENT: &str = "decisions.log";
 const BEFORE: &str = "decisions.log.1";
@@ -15,18 +17,36 @@ const BEFORE: &str = "decisions.log.1";
 /// The largest file, in bytes; there are two.
 pub const MAX_FILE: u64 = 32 << 20;
 
-/// So many decisions wait for the writer at most.
+/// Decisions that may wait for the writer.
 const QUEUE: usize = 4_096;
 
-/// Takes decisions; what is written of them is made on the writer's thread.
+/// Decisions a second that are recorded for each [`Source`]: some 150 kB a second.
+pub const PER_SECOND: u32 = 100;
+
+/// Decisions of each [`Source`] that are recorded at once, after a quiet time.
+pub const BURST: u32 = 2_000;
+
+/// How often the log says that decisions were left out, or cannot be written.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// Whose mail a decision is about: that of a customer that was identified, or that of anybody else. Each source has a rate of its own, so that strangers cannot crowd out customers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Customer,
+    Unknown,
+}
+
+/// Takes decisions; what is written of them is rendered on the writer's thread.
 #[derive(Debug)]
 pub struct DecisionLog<T> {
-    queue: SyncSender<Item<T>>,
+    queue: SyncSender<Request<T>>,
+    rates: [RateLimit; 2],
+    left_out: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
-enum Item<T> {
-    Decision(Reference, T),
+enum Request<T> {
+    Record(Reference, T),
     Flush(SyncSender<()>),
 }
 
@@ -36,52 +56,108 @@ impl<T: Send + 'static> DecisionLog<T> {
     /// # Errors
     /// The files cannot be opened, or the system gives no thread.
     pub fn start(folder: &Path, render: fn(Reference, &T) -> String, log: Logger) -> io::Result<DecisionLog<T>> {
-        let mut files = Files::open(folder, MAX_FILE)?;
-        let (queue, items) = sync_channel(QUEUE);
-        std::thread::Builder::new()
-            .name("decision-writer".to_owned())
-            .spawn(move || write_all(&items, &mut files, render, &log))?;
-        Ok(DecisionLog { queue })
+        let files = Files::open(folder, MAX_FILE)?;
+        let (queue, requests) = sync_channel(QUEUE);
+        let left_out = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            files,
+            render,
+            log,
+            left_out: left_out.clone(),
+            last_report: None,
+            errors: OncePer::new(REPORT_EVERY, 1),
+        };
+        std::thread::Builder::new().name("decision-writer".to_owned()).spawn(move || writer.run(&requests))?;
+        Ok(DecisionLog { queue, rates: [(); 2].map(|()| RateLimit::new(PER_SECOND, BURST)), left_out })
     }
 
-    /// Never blocks.
-    pub fn record(&self, reference: Reference, decision: T) {
-        // A full queue: decisions are made faster than anybody could look at them.
-        let _ = self.queue.try_send(Item::Decision(reference, decision));
+    /// Records a decision, unless there are too many; then it is not even made. Never blocks.
+    pub fn record(&self, reference: Reference, source: Source, decision: impl FnOnce() -> T) {
+        let rate = &self.rates[source as usize];
+        let is_recorded =
+            rate.passes(Instant::now()) && self.queue.try_send(Request::Record(reference, decision())).is_ok();
+        if !is_recorded {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    /// Waits until what was recorded is written.
-    pub fn flush(&self, patience: Duration) {
+    /// Waits until everything recorded so far is written.
+    pub fn flush(&self, timeout: Duration) {
         let (done, is_done) = sync_channel(1);
-        if self.queue.try_send(Item::Flush(done)).is_ok() {
-            let _ = is_done.recv_timeout(patience);
+        if self.queue.try_send(Request::Flush(done)).is_ok() {
+            let _ = is_done.recv_timeout(timeout);
         }
     }
 }
 
-fn write_all<T>(items: &Receiver<Item<T>>, files: &mut Files, render: fn(Reference, &T) -> String, log: &Logger) {
-    let mut is_failing = false;
-    let mut note = |result: io::Result<()>| {
-        if let (Err(error), false) = (&result, is_failing) {
-            log.warn(format_args!("{CURRENT}: decisions are not recorded: {error}"));
-        }
-        is_failing = result.is_err();
-    };
-    while let Ok(first) = items.recv() {
-        let mut next = Some(first);
-        while let Some(item) = next.take() {
-            match item {
-                Item::Decision(reference, decision) => {
-                    note(files.append(reference, &render(reference, &decision)));
-                }
-                Item::Flush(done) => {
-                    note(files.flush());
-                    let _ = done.try_send(());
-                }
+struct Writer<T> {
+    files: Files,
+    render: fn(Reference, &T) -> String,
+    log: Logger,
+    left_out: Arc<AtomicU64>,
+    /// When the log last said that decisions were left out.
+    last_report: Option<Instant>,
+    errors: OncePer<()>,
+}
+
+impl<T> Writer<T> {
+    /// Runs until the log is dropped.
+    fn run(mut self, requests: &Receiver<Request<T>>) {
+        loop {
+            // The end of a flood is reported though nothing more comes.
+            let first = match requests.recv_timeout(REPORT_EVERY) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return self.report_left_out(),
+            };
+            let written = self.write(first, requests);
+            self.report_error(written);
+            if self.last_report.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
+                self.report_left_out();
             }
-            next = items.try_recv().ok();
         }
-        note(files.flush());
+    }
+
+    /// Writes what waits. After an error the rest of it is dropped.
+    fn write(&mut self, first: Option<Request<T>>, requests: &Receiver<Request<T>>) -> io::Result<()> {
+        let mut written = Ok(());
+        let (mut next, mut waiting) = (first, Vec::new());
+        while let Some(request) = next {
+            match request {
+                Request::Record(reference, decision) if written.is_ok() => {
+                    written = self.files.append(reference, &(self.render)(reference, &decision));
+                }
+                Request::Record(..) => {
+                    self.left_out.fetch_add(1, Ordering::Relaxed);
+                }
+                Request::Flush(done) => waiting.push(done),
+            }
+            next = requests.try_recv().ok();
+        }
+        written = written.and_then(|()| self.files.flush());
+        for done in waiting {
+            let _ = done.try_send(());
+        }
+        written
+    }
+
+    fn report_error(&self, written: io::Result<()>) {
+        if let Err(error) = written
+            && let Some(more) = self.errors.check((), Instant::now())
+        {
+            self.log.warn(format_args!("{CURRENT}: decisions are not recorded: {error}{}", and_more(more)));
+        }
+    }
+
+    fn report_left_out(&mut self) {
+        let number = self.left_out.swap(0, Ordering::Relaxed);
+        if number > 0 {
+            self.last_report = Some(Instant::now());
+            self.log.warn(format_args!(
+                "{CURRENT}: {number} decisions were left out: at most {PER_SECOND} a second are recorded for customers, and \
+                 as many for unknown senders"
+            ));
+        }
     }
 }
 
@@ -100,7 +176,7 @@ impl Files {
         let length = file.metadata()?.len();
         let mut current = BufWriter::new(file);
         if length > 0 {
-            // A line that a crash cut off must not swallow the next.
+            // A line that a crash cut off must not run into the next.
             current.write_all(b"\n")?;
         }
         Ok(Files { folder: folder.to_owned(), current, length, max })
@@ -165,6 +241,8 @@ fn find_in(mut file: impl BufRead, reference: Reference) -> io::Result<Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Level;
+    use crate::report::sink::memory::Memory;
     use std::os::unix::fs::PermissionsExt;
 
     fn render(_: Reference, text: &String) -> String {
@@ -177,7 +255,7 @@ mod tests {
         let references = [Reference::generate(), Reference::generate()];
         for (reference, text) in references.into_iter().zip(["one", "two"]) {
             let log = DecisionLog::start(folder.path(), render, Logger::silent()).unwrap();
-            log.record(reference, text.to_owned());
+            log.record(reference, Source::Customer, || text.to_owned());
             log.flush(Duration::from_secs(10));
         }
         for (reference, text) in references.into_iter().zip(["one", "two"]) {
@@ -186,6 +264,67 @@ mod tests {
         assert_eq!(find(folder.path(), Reference::generate()).unwrap(), None);
         let mode = std::fs::metadata(folder.path().join(CURRENT)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// Of a flood of strangers' refusals only a part is recorded, and all of the customers'.
+    #[test]
+    fn a_flood_is_recorded_in_part_and_crowds_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sink, lines) = Memory::new();
+        let logger = Logger::start(Level::Debug, Box::new(sink)).unwrap();
+        let log = DecisionLog::start(folder.path(), render, logger.clone()).unwrap();
+        let flood = 10 * BURST;
+        let made = (0..flood)
+            .filter(|_| {
+                let mut is_made = false;
+                log.record(Reference::generate(), Source::Unknown, || {
+                    is_made = true;
+                    String::new()
+                });
+                is_made
+            })
+            .count() as u32;
+        assert!((1..flood / 2).contains(&made), "{made}");
+        log.flush(Duration::from_secs(10));
+        let reference = Reference::generate();
+        log.record(reference, Source::Customer, || "a customer's".to_owned());
+        log.flush(Duration::from_secs(10));
+        assert!(find(folder.path(), reference).unwrap().is_some());
+        drop(log);
+        // The thread reports what is left when it ends.
+        let left_out = loop {
+            logger.flush(Duration::from_secs(10));
+            let numbers = lines
+                .all()
+                .into_iter()
+                .filter_map(|(_, line)| line.strip_prefix("decisions.log: ")?.split(' ').next()?.parse::<u32>().ok());
+            let sum: u32 = numbers.sum();
+            if sum >= flood - made {
+                break sum;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(left_out, flood - made);
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_once_in_a_while() {
+        let (sink, lines) = Memory::new();
+        let logger = Logger::start(Level::Debug, Box::new(sink)).unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let files = Files { folder: "/dev".into(), current: BufWriter::new(full), length: 0, max: MAX_FILE };
+        let errors = OncePer::new(REPORT_EVERY, 1);
+        let mut writer =
+            Writer { files, render, log: logger.clone(), left_out: Arc::default(), last_report: None, errors };
+        let (queue, requests) = sync_channel(1);
+        for n in 0..100 {
+            queue.send(Request::Record(Reference::generate(), format!("{n} {}", "x".repeat(1_000)))).unwrap();
+            let written = writer.write(requests.recv().ok(), &requests);
+            writer.report_error(written);
+        }
+        logger.flush(Duration::from_secs(10));
+        let told = lines.all().into_iter().filter(|(_, line)| line.contains("decisions are not recorded")).count();
+        assert_eq!(told, 1);
     }
 
     #[test]

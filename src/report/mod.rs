@@ -8,6 +8,7 @@ pub mod level;
 pub mod line;
 pub mod log;
 pub mod once_per;
+pub mod rate_limit;
 pub mod reference;
 pub mod sink;
 
@@ -16,5 +17,6 @@ pub use level::Level;
 pub use line::LogLine;
 pub use log::Logger;
 pub use once_per::{OncePer, and_more};
+pub use rate_limit::RateLimit;
 pub use reference::Reference;
 pub use sink::Destination;

@@ -5,6 +5,7 @@ use super::recorded::DecisionToRecord;
 use super::replay::Replay;
 use crate::envelope::{Address, Envelope};
 use crate::policy::{Outcome, Protocol, Refusal, Verdict};
+use crate::report::decisions::Source;
 use crate::report::{Level, LogLine, Logger, Reference};
 use std::sync::Arc;
 
@@ -31,20 +32,18 @@ pub(super) fn decided(
     write(&engine.log, decision);
     let is_worth_it = !decision.verdict.passes() || !decision.verdict.shadow.is_empty();
     if let Some(decisions) = engine.decisions().filter(|_| is_worth_it) {
-        decisions.record(
-            decision.reference,
-            DecisionToRecord {
-                at: engine.wall_time(),
-                protocol: decision.protocol,
-                envelope: decision.envelope.clone(),
-                snapshot: snapshot.clone(),
-                verdict: decision.verdict.clone(),
-                recipient: decision.recipient.cloned(),
-                queue_id: decision.queue_id.map(Box::from),
-                recipients: decision.recipients,
-                replay: replay(),
-            },
-        );
+        let source = if decision.verdict.identified_by.is_some() { Source::Customer } else { Source::Unknown };
+        decisions.record(decision.reference, source, || DecisionToRecord {
+            at: engine.wall_time(),
+            protocol: decision.protocol,
+            envelope: decision.envelope.clone(),
+            snapshot: snapshot.clone(),
+            verdict: decision.verdict.clone(),
+            recipient: decision.recipient.cloned(),
+            queue_id: decision.queue_id.map(Box::from),
+            recipients: decision.recipients,
+            replay: replay(),
+        });
     }
 }
 
