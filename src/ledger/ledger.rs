@@ -2,6 +2,7 @@
 
 use super::local::book::{Book, Counting};
 use super::local::sqlite::{self, Journal, Recorded};
+use super::ranking::{Leaders, RankBy};
 use super::shared::SharedStore;
 use super::{
     AcceptedRecipients, Foreseen, Gauges, LedgerAnswer, LedgerError, LedgerSize, LimitUsage, Outage, Ranking,
@@ -225,17 +226,30 @@ impl Ledger {
         Ok(self.inner.book.usage(self.now(), subject, limits))
     }
 
-    /// The subjects that have used most of a limit, at most so many, the most first: for `quota top`. Looks at all there
-    /// are, a few at a time; of a shared store, in those of its parts that are there.
+    /// The subjects that have used most of a limit, at most so many, the most first.
     ///
     /// # Errors
     /// As [`Ledger::reserve`].
     pub async fn top(&self, limit: LimitName, most: usize) -> Result<Ranking, LedgerError> {
-        if let Store::Shared(store) = &self.inner.store {
-            return Box::pin(store.top(limit, most)).await;
-        }
-        self.ready().await?;
-        Ok(Ranking { most: self.inner.book.top(self.now(), limit, most), missing: Vec::new() })
+        self.ranking(limit, most, &|_, used| used as f64).await
+    }
+
+    /// The subjects that rank highest among those that have used something of a limit, at most `most`: for `quota top`. Looks at
+    /// all there are, a few at a time; of a shared store, on those of its nodes that are available.
+    ///
+    /// # Errors
+    /// As [`Ledger::reserve`].
+    pub async fn ranking(&self, limit: LimitName, most: usize, by: RankBy<'_>) -> Result<Ranking, LedgerError> {
+        let mut leaders = Leaders::new(most, by);
+        let missing = match &self.inner.store {
+            Store::Shared(store) => Box::pin(store.rank(limit, &mut leaders)).await?,
+            _ => {
+                self.ready().await?;
+                self.inner.book.rank(self.now(), limit, &mut leaders);
+                Vec::new()
+            }
+        };
+        Ok(Ranking { most: leaders.into_ranking(), missing })
     }
 
     /// How much is in memory; `None` where another keeps it.

@@ -20,6 +20,7 @@ mod api;
 mod ledger;
 mod local;
 mod open;
+mod ranking;
 mod shared;
 
 pub use api::{
@@ -28,3 +29,4 @@ pub use api::{
 };
 pub use ledger::{Health, Ledger, Readiness};
 pub use open::OpenError;
+pub use ranking::RankBy;

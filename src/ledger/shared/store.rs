@@ -14,8 +14,9 @@ use super::top;
 use crate::clock::{Anchor, Clock, SystemClock};
 use crate::config::OnOutage;
 use crate::directory::{CustomerLimits, Limit, LimitName, Parties, Subject};
+use crate::ledger::ranking::Leaders;
 use crate::ledger::{
-    AcceptedRecipients, LedgerAnswer, LedgerError, LimitUsage, OpenError, Ranking, RecipientKey, ReservationId,
+    AcceptedRecipients, LedgerAnswer, LedgerError, LimitUsage, MissingNode, OpenError, RecipientKey, ReservationId,
 };
 use redis::Value;
 use std::future::Future;
@@ -255,8 +256,8 @@ impl SharedStore {
         Ok(())
     }
 
-    pub async fn top(&self, limit: LimitName, most: usize) -> Result<Ranking, LedgerError> {
-        top::top(&self.0.client, &self.0.prefix, limit, most).await.map_err(LedgerError::Unavailable)
+    pub async fn rank(&self, limit: LimitName, leaders: &mut Leaders<'_>) -> Result<Vec<MissingNode>, LedgerError> {
+        top::rank(&self.0.client, &self.0.prefix, limit, leaders).await.map_err(LedgerError::Unavailable)
     }
 
     /// Waits until the store can be asked.

@@ -1,4 +1,4 @@
-//! Who used most: looks at every account on every master that is there.
+//! A ranking by use: looks at every account on every master that is available.
 
 use super::client::batch::Batcher;
 use super::client::client::{Client, Trouble};
@@ -6,8 +6,9 @@ use super::client::connection::{RequestError, TRY};
 use super::client::topology::ManagedNode;
 use super::protocol::request::Request;
 use super::protocol::{keys, response, scripts};
-use crate::directory::{LimitName, Subject, SubjectKind};
-use crate::ledger::{MissingNode, Ranking};
+use crate::directory::{LimitName, SubjectKind};
+use crate::ledger::MissingNode;
+use crate::ledger::ranking::Leaders;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
@@ -25,38 +26,37 @@ struct Search<'a> {
     client: &'a Client,
     prefix: &'a str,
     limit: LimitName,
-    most: usize,
 }
 
-/// The subjects that have used most of a limit, at most so many, the most first, and the nodes that are away.
+/// Offers all that have used something of a limit for a ranking. Returns the nodes that are unavailable.
 ///
 /// # Errors
-/// All nodes are away, or one that is there refuses.
-pub(in crate::ledger::shared) async fn top(
+/// All nodes are unavailable, or one that is available refuses.
+pub(in crate::ledger::shared) async fn rank(
     client: &Client,
     prefix: &str,
     limit: LimitName,
-    most: usize,
-) -> Result<Ranking, Trouble> {
-    let search = Search { client, prefix, limit, most };
-    let (mut ranking, mut is_any_there) = (Ranking::default(), false);
+    leaders: &mut Leaders<'_>,
+) -> Result<Vec<MissingNode>, Trouble> {
+    let search = Search { client, prefix, limit };
+    let (mut missing, mut is_any_there) = (Vec::new(), false);
     for (managed, connected) in client.nodes().await? {
         let looked = match connected {
-            Ok((id, batcher)) => search.look(&managed, id, &batcher, &mut ranking).await,
+            Ok((id, batcher)) => search.look(&managed, id, &batcher, leaders).await,
             Err(why) => Err(NodeFailure::Away(why.to_string().into())),
         };
         match looked {
             Ok(moves) => {
                 is_any_there = true;
-                moves.into_iter().for_each(|why| note_missing(&mut ranking.missing, &managed, &why));
+                moves.into_iter().for_each(|why| note_missing(&mut missing, &managed, &why));
             }
-            Err(NodeFailure::Away(why)) => note_missing(&mut ranking.missing, &managed, &why),
+            Err(NodeFailure::Away(why)) => note_missing(&mut missing, &managed, &why),
             Err(NodeFailure::Refuses(why)) => return Err(why),
         }
     }
-    match ranking.missing.first() {
+    match missing.first() {
         Some(missing) if !is_any_there => Err(missing.why.as_str().into()),
-        _ => Ok(ranking),
+        _ => Ok(missing),
     }
 }
 
@@ -67,7 +67,7 @@ impl Search<'_> {
         managed: &ManagedNode,
         id: u64,
         batcher: &Batcher,
-        ranking: &mut Ranking,
+        leaders: &mut Leaders<'_>,
     ) -> Result<Option<Trouble>, NodeFailure> {
         let mut moves = None;
         let pattern = keys::pattern(self.prefix, SubjectKind::of(self.limit));
@@ -81,7 +81,7 @@ impl Search<'_> {
                 of_customers.entry(tag).or_default().push(key);
             }
             for keys in of_customers.into_values() {
-                match self.rank(&keys, &mut ranking.most).await {
+                match self.offer(&keys, leaders).await {
                     Err(NodeFailure::Away(why)) if managed.node.is_up() => moves = Some(why),
                     ranked => ranked?,
                 }
@@ -93,8 +93,8 @@ impl Search<'_> {
         }
     }
 
-    /// Puts a customer's accounts where they belong.
-    async fn rank(&self, keys: &[String], top: &mut Vec<(Subject, u64)>) -> Result<(), NodeFailure> {
+    /// Offers a customer's accounts.
+    async fn offer(&self, keys: &[String], leaders: &mut Leaders<'_>) -> Result<(), NodeFailure> {
         let value = self.client.ask(&scripts::TOP, Request::top(keys, self.limit)).await.map_err(|why| {
             match self.client.is_up(&keys[0]) {
                 true => NodeFailure::Refuses(why),
@@ -102,14 +102,8 @@ impl Search<'_> {
             }
         })?;
         for (key, used) in keys.iter().zip(response::numbers(value).unwrap_or_default()) {
-            let rank = top.partition_point(|(_, other)| *other >= used);
-            if used > 0
-                && rank < self.most
-                && let Some(subject) = keys::subject_of(self.prefix, key)
-                && !top.iter().any(|(known, _)| *known == subject)
-            {
-                top.truncate(self.most - 1);
-                top.insert(rank, (subject, used));
+            if let Some(subject) = keys::subject_of(self.prefix, key) {
+                leaders.offer(subject, used);
             }
         }
         Ok(())

@@ -22,6 +22,7 @@ use self::accounts::{Accounts, Hashes, sender_hash};
 use self::shard::{Asker, Committing, Rules, Shard};
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
+use crate::ledger::ranking::Leaders;
 use crate::ledger::{AcceptedRecipients, Foreseen, LedgerAnswer, LedgerSize, LimitUsage, RecipientKey, ReservationId};
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
@@ -279,31 +280,28 @@ impl Book {
         }
     }
 
-    /// The subjects that have used most of a limit, at most so many, the most first.
-    pub fn top(&self, now: Moment, limit: LimitName, most: usize) -> Vec<(Subject, u64)> {
-        let mut top: Vec<(Subject, u64)> = Vec::new();
+    /// Offers all that have used something of a limit for a ranking.
+    pub fn rank(&self, now: Moment, limit: LimitName, leaders: &mut Leaders) {
+        let mut used = Vec::new();
         for place in &self.shards {
             let mut position = 0;
             loop {
-                // Some at a time: nobody waits for long.
+                // A few at a time, so that nobody waits for long.
                 let mut shard = place.lock();
                 let now = shard.pass_time(now, self.reservation_timeout);
                 let end = shard.accounts.end();
                 for position in position..end.min(position + SWEEP_STEPS) {
-                    let Some((subject, used)) = shard.accounts.used(position, limit, now) else { continue };
-                    let rank = top.partition_point(|(_, other)| *other >= used);
-                    if used > 0 && rank < most {
-                        top.truncate(most - 1);
-                        top.insert(rank, (subject(), used));
-                    }
+                    let found = shard.accounts.used(position, limit, now).filter(|(_, used)| *used > 0);
+                    used.extend(found.map(|(subject, used)| (subject(), used)));
                 }
+                drop(shard);
+                used.drain(..).for_each(|(subject, used)| leaders.offer(subject, used));
                 position += SWEEP_STEPS;
                 if position >= end {
                     break;
                 }
             }
         }
-        top
     }
 
     /// How many customers, users and logins there are, and how many transactions are open.
