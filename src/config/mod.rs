@@ -25,7 +25,7 @@ mod values;
 
 pub use customer_file::{MAX_PASSWORD, Password, PasswordFileError, read_password};
 pub use limits::{ConnectionLimits, LimitKey, LimitRule, LimitRules, MaxRule};
-pub use load::{BadFile, Changes, Configuration, check, load, load_settings, reload};
+pub use load::{BadFile, Changes, Configuration, LoadedFiles, check, load, load_settings, reload};
 pub use main_file::{
     AbuseSettings, CountAt, Listen, Log, MAX_NETWORKS, Mail, MailRoute, NotAVerdict, OnAbuse, OnFailure, OnOutage,
     OnRewrite, PolicyOptions, Relay, SenderForm, Settings, Store, Sync, Thresholds, VerdictHeader, VerdictHeaders,

@@ -20,6 +20,14 @@ pub(super) struct KnownFile {
     /// The copy in use.
     pub customer: Option<Arc<Customer>>,
 }
+
+impl KnownFile {
+    /// The files that have certainly changed since: itself, and those that it names.
+    pub fn changed(&self) -> impl Iterator<Item = &Path> {
+        self.stamps.iter().filter(|stamp| stamp.has_changed()).map(FileStamp::path)
+    }
+}
+
 /// A customer file on its way into the directory.
 pub(super) struct Candidate {
     pub file: Arc<Path>,

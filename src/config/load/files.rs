@@ -51,26 +51,39 @@ struct Attributes {
 /// granularity of two seconds.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// A file's attributes from before it was read. `None`: it was not there, or had only just changed.
+/// A file's attributes from before it was read.
 #[derive(Clone, Debug)]
 pub(super) struct FileStamp {
     path: Arc<Path>,
+    /// `None`: it was not there.
     attributes: Option<Attributes>,
+    /// A further change is sure to show.
+    is_settled: bool,
 }
 
 impl FileStamp {
     pub fn of(path: impl Into<Arc<Path>>, now: SystemTime) -> FileStamp {
         let path = path.into();
-        let attributes = attributes_of(&path).filter(|attributes| {
+        let attributes = attributes_of(&path);
+        let is_settled = attributes.is_some_and(|attributes| {
             let changed = Duration::new(attributes.changed.0.max(0) as u64, attributes.changed.1 as u32);
             now.duration_since(SystemTime::UNIX_EPOCH + changed).is_ok_and(|age| age > SETTLED)
         });
-        FileStamp { path, attributes }
+        FileStamp { path, attributes, is_settled }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether the file certainly has not changed since.
     pub fn is_unchanged(&self) -> bool {
-        self.attributes.is_some() && self.attributes == attributes_of(&self.path)
+        self.is_settled && !self.has_changed()
+    }
+
+    /// Whether the file certainly has changed since.
+    pub fn has_changed(&self) -> bool {
+        self.attributes != attributes_of(&self.path)
     }
 }
 

@@ -6,6 +6,7 @@ mod conflicts;
 mod files;
 mod join;
 mod locate;
+mod on_disk;
 mod restart;
 
 use super::customer_file::CustomerContext;
@@ -14,9 +15,10 @@ use super::reading::{Diagnostic, Location, MAX_MAIN_FILE, Problems, Source, desc
 use crate::directory::Directory;
 use candidates::{Candidate, Choice, KnownFile, read_all};
 use conflicts::warn_of_overlaps;
-use files::customer_files;
+use files::{FileStamp, customer_files};
 use hashbrown::{HashMap, HashSet};
 use join::join;
+pub use on_disk::LoadedFiles;
 use restart::keys_that_need_a_restart;
 use std::fmt;
 use std::path::Path;
@@ -34,8 +36,9 @@ pub struct Configuration {
     pub bad_files: Vec<BadFile>,
     /// How many customer files were read; the others had not changed.
     pub files_read: usize,
+    /// What it was loaded from.
+    pub files: Arc<LoadedFiles>,
     context: CustomerContext,
-    files: Vec<KnownFile>,
 }
 
 /// A customer file with an error.
@@ -69,19 +72,22 @@ pub struct Changes {
 impl Configuration {
     /// All customer files.
     pub fn customer_files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|record| &*record.file)
+        self.files.customers.iter().map(|record| &*record.file)
     }
 
     /// The customer files in use as they are that differ from `previous`, or may differ.
     pub fn changed_files(&self, previous: Option<&Configuration>) -> Vec<&Path> {
-        let before: HashMap<&Path, &KnownFile> =
-            previous.iter().flat_map(|previous| &previous.files).map(|record| (&*record.file, record)).collect();
+        let before: HashMap<&Path, &KnownFile> = previous
+            .iter()
+            .flat_map(|previous| &previous.files.customers)
+            .map(|record| (&*record.file, record))
+            .collect();
         let bad: HashSet<&Path> = self.bad_files.iter().map(|bad| &*bad.file).collect();
         let is_changed = |record: &&KnownFile| match (&record.customer, before.get(&*record.file)) {
             (Some(new), Some(KnownFile { customer: Some(old), .. })) => !Arc::ptr_eq(new, old),
             _ => true,
         };
-        let good = self.files.iter().filter(|record| !bad.contains(&*record.file));
+        let good = self.files.customers.iter().filter(|record| !bad.contains(&*record.file));
         good.filter(is_changed).map(|record| &*record.file).collect()
     }
 }
@@ -91,9 +97,11 @@ impl Configuration {
 /// # Errors
 /// If the main file has errors, or the folder of customers cannot be read.
 pub fn load(path: &Path) -> Result<Configuration, Problems> {
+    let now = SystemTime::now();
+    let stamp = FileStamp::of(path, now);
     let main = usable(main_file(path)?)?;
     let files = customer_files(&main.customers).map_err(only)?;
-    Ok(assemble(main, files, None, SystemTime::now()))
+    Ok(assemble(main, stamp, files, None, now))
 }
 
 /// Loads the main file alone, for commands that need nothing else.
@@ -114,9 +122,10 @@ pub fn reload(previous: &Configuration, path: &Path) -> Result<(Configuration, C
 }
 
 fn reload_at(previous: &Configuration, path: &Path, now: SystemTime) -> Result<(Configuration, Changes), Problems> {
+    let stamp = FileStamp::of(path, now);
     let main = usable(main_file(path)?)?;
     let files = customer_files(&main.customers).map_err(only)?;
-    let loaded = assemble(main, files, Some(previous), now);
+    let loaded = assemble(main, stamp, files, Some(previous), now);
     let changes = changes_between(previous, &loaded);
     Ok((loaded, changes))
 }
@@ -124,13 +133,14 @@ fn reload_at(previous: &Configuration, path: &Path, now: SystemTime) -> Result<(
 /// Reads all files, whatever errors there are, and returns every problem at once. The configuration is good only if no
 /// error is among them.
 pub fn check(path: &Path) -> (Problems, Option<Configuration>) {
+    let stamp = FileStamp::of(path, SystemTime::now());
     let mut main = match main_file(path) {
         Ok(main) => main,
         Err(problems) => return (problems, None),
     };
     match customer_files(&main.customers) {
         Ok(files) => {
-            let loaded = assemble(main, files, None, SystemTime::now());
+            let loaded = assemble(main, stamp, files, None, SystemTime::now());
             (loaded.problems.clone(), Some(loaded))
         }
         Err(problem) => {
@@ -157,13 +167,20 @@ fn only(diagnostic: Diagnostic) -> Problems {
     problems.push(diagnostic);
     problems
 }
-fn assemble(main: MainFile, files: Vec<Arc<Path>>, previous: Option<&Configuration>, now: SystemTime) -> Configuration {
+/// `stamp` is that of the main file, from before it was read.
+fn assemble(
+    main: MainFile,
+    stamp: FileStamp,
+    files: Vec<Arc<Path>>,
+    previous: Option<&Configuration>,
+    now: SystemTime,
+) -> Configuration {
     let MainFile { settings, context, customers, mut problems } = main;
     if files.is_empty() {
         let problem = Diagnostic::warning("there are no customer files: no mail will be relayed");
-        problems.push(problem.at(Location::file(customers.into(), "no file here ends in .toml")));
+        problems.push(problem.at(Location::file(customers.clone().into(), "no file here ends in .toml")));
     }
-    let records = previous.map_or(&[][..], |previous| &previous.files);
+    let records = previous.map_or(&[][..], |previous| &previous.files.customers);
     let may_skip = previous.is_some_and(|previous| previous.context == context);
     let mut candidates = read_all(files, &context, records, may_skip, now, &mut problems);
     let directory = join(&mut candidates, &mut problems);
@@ -179,8 +196,12 @@ fn assemble(main: MainFile, files: Vec<Arc<Path>>, previous: Option<&Configurati
         problems,
         bad_files: bad_files.collect(),
         files_read: candidates.iter().filter(|candidate| candidate.was_read).count(),
+        files: Arc::new(LoadedFiles {
+            main: stamp,
+            folder: customers.into(),
+            customers: candidates.into_iter().map(KnownFile::from).collect(),
+        }),
         context,
-        files: candidates.into_iter().map(KnownFile::from).collect(),
     }
 }
 fn changes_between(old: &Configuration, new: &Configuration) -> Changes {
