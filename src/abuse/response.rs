@@ -56,12 +56,12 @@ async fn suspend(
     log: &Logger,
 ) -> Option<Countermeasure> {
     let subject = &suspect.subject;
-    if administration.orders().suspended_user(&subject.name).is_some() {
+    if administration.orders().suspended_user(&subject.name, at).is_some() {
         return None;
     }
     let why = format!("signs of abuse: {}", describe(&suspect.signs, window));
     let instruction = Instruction { by: Actor::Daemon, at, why };
-    match administration.suspend(subject.clone(), instruction.clone()).await {
+    match administration.suspend(subject.clone().into(), None, instruction.clone()).await {
         Ok(completed) => {
             // The same line as for an administrator's order.
             let line = LogLine::event("suspend")

@@ -16,7 +16,7 @@ pub struct Traits {
     pub recipients: u64,
     /// The most different recipients in any window of the week before; `None` while too little is known.
     pub usual_recipients: Option<u64>,
-    /// Recipients that were refused here.
+    /// Recipients that were refused here because of the sender.
     pub refused: u64,
     /// Different networks that its mail came from.
     pub networks: u64,
@@ -44,9 +44,7 @@ pub fn signs(traits: &Traits, thresholds: &Thresholds) -> Signs {
     {
         signs.push(Sign::Recipients { now: recipients, usual });
     }
-    if reaches(refused, thresholds.refused_recipients) {
-        signs.push(Sign::Refused { recipients: refused });
-    }
+    signs.extend(refusals(refused, thresholds.refused_recipients));
     if reaches(networks, thresholds.networks) {
         signs.push(Sign::Networks { number: networks });
     }
@@ -55,7 +53,12 @@ pub fn signs(traits: &Traits, thresholds: &Thresholds) -> Signs {
 
 /// The signs of a customer, all its users together: many recipients and networks are normal there.
 pub(super) fn signs_of_customer(traits: &Traits, thresholds: &Thresholds) -> Signs {
-    spam(traits, thresholds.customer_spam_count, thresholds.spam_share).into_iter().collect()
+    let spam = spam(traits, thresholds.customer_spam_count, thresholds.spam_share);
+    spam.into_iter().chain(refusals(traits.refused, thresholds.customer_refused_recipients)).collect()
+}
+
+fn refusals(refused: u64, threshold: u64) -> Option<Sign> {
+    reaches(refused, threshold).then_some(Sign::Refused { recipients: refused })
 }
 
 fn spam(traits: &Traits, count: u64, share: u64) -> Option<Sign> {
@@ -122,6 +125,7 @@ mod tests {
         recipients_rise: 10,
         recipients_least: 500,
         refused_recipients: 300,
+        customer_refused_recipients: 1_500,
         networks: 8,
     };
 
@@ -173,9 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn a_customer_is_judged_by_its_spam_alone() {
-        let busy = Traits { messages: 300, marked: 99, recipients: 90_000, refused: 9_000, networks: 60, ..QUIET };
+    fn a_customer_is_judged_by_its_spam_and_by_refusals() {
+        let busy = Traits { messages: 300, marked: 99, recipients: 90_000, refused: 1_499, networks: 60, ..QUIET };
         assert!(signs_of_customer(&busy, &THRESHOLDS).is_empty());
+        let refused = Traits { refused: 1_500, ..busy };
+        assert_eq!(signs_of_customer(&refused, &THRESHOLDS)[..], [Sign::Refused { recipients: 1_500 }]);
         let spammy = Traits { marked: 100, ..busy };
         assert_eq!(signs_of_customer(&spammy, &THRESHOLDS)[..], [Sign::Spam { marked: 100, messages: 300 }]);
     }

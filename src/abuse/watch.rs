@@ -71,11 +71,10 @@ impl Watch {
     }
 
     /// The signs that a user has now.
-    pub fn signs_of(&self, parties: &Parties, settings: &AbuseSettings, now: Moment) -> Signs {
-        let Some(subject) = user_of(parties) else { return Signs::new() };
+    pub fn signs_of(&self, user: &Subject, settings: &AbuseSettings, now: Moment) -> Signs {
         let knows_usual = self.knows_what_is_usual(now);
         let mut accounts = self.accounts.lock();
-        let activity = accounts.peek_mut(&subject).filter(|activity| activity.is_of(settings.window));
+        let activity = accounts.peek_mut(user).filter(|activity| activity.is_of(settings.window));
         activity.map_or_else(Signs::new, |activity| signs(&activity.traits(now, knows_usual), &settings.thresholds))
     }
 
@@ -135,9 +134,14 @@ mod tests {
             recipients_rise: 10,
             recipients_least: 50,
             refused_recipients: 5,
+            customer_refused_recipients: 10,
             networks: 3,
         };
         AbuseSettings { verdict_headers: VerdictHeaders::default(), window: HOUR, thresholds, on_abuse }
+    }
+
+    fn ann() -> Subject {
+        user_of(&parties(Some("ann"))).unwrap()
     }
 
     fn parties(user: Option<&str>) -> Parties {
@@ -174,12 +178,8 @@ mod tests {
         assert_eq!(send(&watch, Some("ann"), 1, true, notify, NOON), ["ann spam"]);
         assert!(send(&watch, Some("bob"), 2, true, notify, NOON).is_empty());
         assert_eq!(send(&watch, None, 1, true, notify, NOON), ["acme spam"], "senders that are no users count for it");
-        assert_eq!(
-            watch.signs_of(&parties(Some("ann")), &settings(notify), NOON)[0],
-            Sign::Spam { marked: 5, messages: 5 }
-        );
-        assert!(watch.signs_of(&parties(Some("ann")), &settings(notify), NOON.plus(HOUR)).is_empty(), "an hour later");
-        assert!(watch.signs_of(&parties(None), &settings(notify), NOON).is_empty());
+        assert_eq!(watch.signs_of(&ann(), &settings(notify), NOON)[0], Sign::Spam { marked: 5, messages: 5 });
+        assert!(watch.signs_of(&ann(), &settings(notify), NOON.plus(HOUR)).is_empty(), "an hour later");
     }
 
     #[test]
@@ -202,9 +202,15 @@ mod tests {
     #[test]
     fn refused_recipients_are_a_sign() {
         let (watch, settings) = (Watch::default(), settings(OnAbuse::Notify));
-        let refused = || watch.refused(user_of(&parties(Some("ann"))).unwrap(), &settings, NOON);
+        let refused = || watch.refused(ann(), &settings, NOON);
         assert!((0..4).all(|_| refused().is_none()));
         assert_eq!(refused().unwrap().signs[0], Sign::Refused { recipients: 5 });
+        // A customer has its own threshold, and starts no new count with "suspend": it is never suspended.
+        let settings = AbuseSettings { on_abuse: OnAbuse::Suspend, ..settings };
+        let refused = || watch.refused(Subject::customer(&"acme".into()), &settings, NOON);
+        assert!((0..9).all(|_| refused().is_none()));
+        assert_eq!(refused().unwrap().signs[0], Sign::Refused { recipients: 10 });
+        assert_eq!(refused().unwrap().signs[0], Sign::Refused { recipients: 11 });
     }
 
     #[test]
@@ -212,7 +218,7 @@ mod tests {
         let (watch, suspend) = (Watch::default(), OnAbuse::Suspend);
         assert_eq!(send(&watch, Some("ann"), 5, true, suspend, NOON), ["ann spam"]);
         assert!(send(&watch, Some("ann"), 2, true, suspend, NOON).is_empty());
-        assert!(watch.signs_of(&parties(Some("ann")), &settings(suspend), NOON).is_empty());
+        assert!(watch.signs_of(&ann(), &settings(suspend), NOON).is_empty());
     }
 
     #[test]

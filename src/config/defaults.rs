@@ -109,6 +109,7 @@ pub(super) mod abuse {
         recipients_rise: 10,
         recipients_least: 500,
         refused_recipients: 500,
+        customer_refused_recipients: 2_500,
         networks: 10,
     };
     pub const ON_ABUSE: OnAbuse = OnAbuse::Notify;

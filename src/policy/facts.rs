@@ -4,7 +4,7 @@
 use super::front_end::FrontEnd;
 use crate::clock::Moment;
 use crate::config::Relay;
-use crate::directory::{Directory, Parties};
+use crate::directory::{Directory, Subject};
 use crate::envelope::{Address, Envelope, Sender};
 use crate::ledger::RecipientKey;
 use crate::orders::Orders;
@@ -80,7 +80,7 @@ pub trait LiveFacts: Sync {
     fn recipient_key(&self, canonical_address: &str) -> RecipientKey;
 
     /// The user's signs of abuse in words, if `on_abuse = "defer"` and there are any.
-    fn signs_of_abuse(&self, parties: &Parties) -> Option<Box<str>>;
+    fn signs_of_abuse(&self, user: &Subject) -> Option<Box<str>>;
 
     /// Whether a letter of relaykeeper's own is on its way to this address.
     fn has_own_mail_for(&self, recipient: &Address) -> bool;

@@ -8,7 +8,7 @@ use super::recorded::{DecisionToRecord, RecordedDecision};
 use super::tally::Tally;
 use crate::abuse::Watch;
 use crate::administration::Administration;
-use crate::config::{BadFile, Configuration, Settings};
+use crate::config::{BadFile, Configuration, LoadedFiles, Settings};
 use crate::connections::Connections;
 use crate::directory::{Customer, CustomerLimits, Directory, Subject, SubjectKind};
 use crate::ledger::Ledger;
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub directory: Arc<Directory>,
     /// Customer files that are not in use as they are.
     pub bad_files: Vec<BadFile>,
+    /// What it was loaded from.
+    pub files: Arc<LoadedFiles>,
 }
 
 impl From<&Configuration> for Snapshot {
@@ -36,6 +38,7 @@ impl From<&Configuration> for Snapshot {
             settings: loaded.settings.clone(),
             directory: loaded.directory.clone(),
             bad_files: loaded.bad_files.clone(),
+            files: loaded.files.clone(),
         }
     }
 }
@@ -118,8 +121,9 @@ impl Engine {
             },
             _ => None,
         };
-        let login_user = login_user.map(|user| &*user.address);
         let user = (subject.kind == SubjectKind::User).then_some(&*subject.name);
+        // A user's limits are those of its logins, too.
+        let login_user = login_user.map(|user| &*user.address).or(user);
         let grantees = Grantees { customer: &subject.customer, user, login_user };
         self.administration.orders().raised(&customer.limits, grantees, self.wall_time())
     }

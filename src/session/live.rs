@@ -4,7 +4,7 @@ use super::engine::{Engine, Snapshot};
 use crate::abuse::describe;
 use crate::clock::Moment;
 use crate::config::OnAbuse;
-use crate::directory::Parties;
+use crate::directory::Subject;
 use crate::envelope::Address;
 use crate::ledger::RecipientKey;
 use crate::policy::LiveFacts;
@@ -28,9 +28,9 @@ impl LiveFacts for Live<'_> {
         self.engine.ledger.recipient_key(canonical_address)
     }
 
-    fn signs_of_abuse(&self, parties: &Parties) -> Option<Box<str>> {
+    fn signs_of_abuse(&self, user: &Subject) -> Option<Box<str>> {
         let abuse = self.snapshot.settings.abuse.as_ref().filter(|abuse| abuse.on_abuse == OnAbuse::Defer)?;
-        let signs = self.engine.watch.signs_of(parties, abuse, self.engine.ledger.now());
+        let signs = self.engine.watch.signs_of(user, abuse, self.engine.ledger.now());
         (!signs.is_empty()).then(|| describe(&signs, abuse.window).into())
     }
 

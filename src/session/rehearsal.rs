@@ -4,7 +4,7 @@
 use super::engine::Snapshot;
 use super::transaction::context;
 use crate::clock::Moment;
-use crate::directory::Parties;
+use crate::directory::Subject;
 use crate::envelope::{Address, BadAddress, Envelope, Read, Sender};
 use crate::ledger::{Ledger, LedgerAnswer, LedgerError, RecipientKey};
 use crate::orders::Orders;
@@ -239,7 +239,7 @@ impl LiveFacts for Supposed<'_> {
         self.ledger.recipient_key(canonical_address)
     }
 
-    fn signs_of_abuse(&self, _: &Parties) -> Option<Box<str>> {
+    fn signs_of_abuse(&self, _: &Subject) -> Option<Box<str>> {
         self.what_if.signs_of_abuse.clone()
     }
 

@@ -3,7 +3,7 @@
 use super::recorded::DecisionToRecord;
 use super::transaction::context;
 use crate::clock::Moment;
-use crate::directory::Parties;
+use crate::directory;
 use crate::envelope::{Address, Read};
 use crate::ledger::{LedgerAnswer, LedgerError, RecipientKey};
 use crate::orders::Orders;
@@ -130,9 +130,9 @@ impl LiveFacts for Recollection<'_> {
         (0..).map(RecipientKey).find(|key| !known(key)).unwrap_or(RecipientKey(0))
     }
 
-    fn signs_of_abuse(&self, _: &Parties) -> Option<Box<str>> {
+    fn signs_of_abuse(&self, asked: &directory::Subject) -> Option<Box<str>> {
         match self.decided.verdict.refusal() {
-            Some(Refusal::HeldBack { why, .. }) => Some(why.clone()),
+            Some(Refusal::HeldBack { user, why }) if *user == asked.name => Some(why.clone()),
             _ => None,
         }
     }

@@ -34,13 +34,17 @@ struct Watching {
 }
 
 async fn watching(abuse: &str) -> Watching {
+    watching_with(ACME, abuse).await
+}
+
+async fn watching_with(acme: &str, abuse: &str) -> Watching {
     let (sink, folder) = (SmtpSink::start().await, tempfile::tempdir().unwrap());
     let main = main_file(&format!(
         "limits.message.attachments_bytes = \"unlimited\"\nstore.path = \"{}\"\nmail.smtp = \"{}\"\n[abuse]\nspam_count = 3\nspam_share = 50\n{abuse}",
         folder.path().display(),
         sink.address
     ));
-    let running = Installation::of(&main, [("acme.toml", ACME)]).run();
+    let running = Installation::of(&main, [("acme.toml", acme)]).run();
     let milter = running.start_milter();
     tokio::spawn(daemon::observe(&running.engine));
     Watching { running, milter, sink, _folder: folder }
@@ -162,6 +166,90 @@ async fn mail_is_deferred_until_the_signs_are_gone() {
     watching.running.pass_time(Duration::from_secs(900));
     assert_eq!(watching.ann_sends(&[]).await, Answer::Continue);
     watching.sink.await_mails(1).await;
+}
+
+/// One transaction with far more recipients than fit, a message that is too large: the client is told, and nobody is suspected.
+#[tokio::test]
+async fn what_limits_and_sizes_refuse_is_no_sign() {
+    let acme = ACME.replace(
+        "licenses = 100",
+        "licenses = 100\nlimits.transaction.recipients = 300\nlimits.customer.recipients_per_10_min = 90\n\
+         limits.message.bytes = 1500",
+    );
+    let signs = "verdicts = []\nrefused_recipients = 3\ncustomer_refused_recipients = 3\non_abuse = \"suspend\"";
+    let watching = watching_with(&acme, signs).await;
+    let mut mta = Mta::open(&watching.milter.path, Kind::Postfix, Client::default()).await;
+    mta.mail("ann@acme.example").await;
+    let mut refused = std::collections::BTreeSet::new();
+    for n in 0..605 {
+        if let Answer::Reply(reply) = mta.recipient(&format!("r{n}@dest.example")).await {
+            refused.insert(reply[4..].split(':').next().unwrap_or_default().to_owned());
+        }
+    }
+    let refused: Vec<_> = refused.iter().map(|reply| reply.split_once(' ').unwrap().1).collect();
+    assert_eq!(refused, ["Peak SMTP relay limit exceeded for customer"]);
+    for _ in 0..5 {
+        let mut mta = Mta::open(&watching.milter.path, Kind::Postfix, Client::default()).await;
+        assert!(mta.mail_declaring(b"<ann@acme.example>", 2_000).await.reply().starts_with("552 5.3.4"));
+    }
+    let lines = watching.running.log_lines();
+    assert!(!lines.iter().any(|line| line.contains("event=abuse")), "{lines:#?}");
+    assert!(watching.running.engine.administration.orders().suspends_nobody());
+}
+
+const REGISTERED: &str = r#"
+    name = "acme"
+    domains = ["acme.example"]
+    licenses = 100
+    admins = ["it@acme.example"]
+    [[user]]
+    address = "ann@acme.example"
+    [[user]]
+    address = "bob@acme.example"
+    [[setting]]
+    name = "office"
+    allowed_senders = "registered-users"
+    ip = [{ range = "192.0.2.0/24" }]
+    [[setting]]
+    name = "roaming"
+    allowed_senders = "registered-users"
+    require_auth = true
+"#;
+
+/// A sender that is not allowed burdens the user who logged in, else the customer, but never a sender that is merely claimed.
+#[tokio::test]
+async fn refused_senders_burden_who_logged_in_else_the_customer() {
+    let signs = "verdicts = []\nrefused_recipients = 3\ncustomer_refused_recipients = 4\non_abuse = \"suspend\"";
+    let watching = watching_with(REGISTERED, signs).await;
+    let refuse = async |address: &str, login: &str, sender: &str, expected: &str| {
+        let tls = if login.is_empty() { String::new() } else { "TLSv1.3".to_owned() };
+        let client = Client { address: address.into(), login: login.into(), tls, ..Client::default() };
+        let mut mta = Mta::open(&watching.milter.path, Kind::Postfix, client).await;
+        mta.mail(sender).await;
+        let answer = mta.recipient("you@dest.example").await;
+        assert!(answer.reply().starts_with(expected), "{answer:?}");
+    };
+    // Nobody identified the customer: anybody can claim to be ann.
+    for _ in 0..10 {
+        refuse("198.18.0.1", "", "ann@acme.example", "530 5.7.0").await;
+    }
+    for _ in 0..3 {
+        refuse("192.0.2.7", "", "ceo@acme.example", "550 5.7.1 Sender ceo@acme.example not allowed").await;
+    }
+    for _ in 0..2 {
+        refuse("198.18.0.1", "ann@acme.example", "ceo@acme.example", "550 5.7.1 Sender").await;
+    }
+    assert!(!watching.running.log_lines().iter().any(|line| line.contains("event=abuse")));
+    refuse("192.0.2.7", "", "ceo@acme.example", "550 5.7.1 Sender").await;
+    let mails = watching.sink.await_mails(1).await;
+    assert!(mails[0].header("Subject").contains("] acme: signs of abuse (4 recipients refused in 1 hour)"));
+    assert!(mails[0].text.contains("No mail was stopped"), "a customer is only notified: {}", mails[0].text);
+    refuse("198.18.0.1", "ann@acme.example", "bob@stranger.example", "550 5.7.1 Sender").await;
+    let mails = watching.sink.await_mails(2).await;
+    assert!(mails[1].header("Subject").contains("ann@acme.example: suspended: signs of abuse (3 recipients refused"));
+    let orders = watching.running.engine.administration.orders();
+    let suspended: Vec<_> = orders.suspensions().iter().map(|one| one.target.name.to_string()).collect();
+    assert_eq!(suspended, ["ann@acme.example"]);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ pub(super) static ABUSE: TableSpec = TableSpec {
         "recipients_rise",
         "recipients_least",
         "refused_recipients",
+        "customer_refused_recipients",
         "networks",
         "on_abuse",
     ],
@@ -58,8 +59,10 @@ pub struct Thresholds {
     pub recipients_rise: u64,
     /// Unique recipients below which a rise is no sign.
     pub recipients_least: u64,
-    /// Refused recipients of a user.
+    /// Recipients refused because of the sender, of a user who logged in.
     pub refused_recipients: u64,
+    /// The same without such a login, of a customer.
+    pub customer_refused_recipients: u64,
     /// Networks that a user's mail came from, at most [`MAX_NETWORKS`].
     pub networks: u64,
 }
@@ -102,6 +105,11 @@ pub(super) fn read_abuse(table: &Table<'_>, has_milter: bool) -> AbuseSettings {
             recipients_rise: number("recipients_rise", usual.recipients_rise, LARGEST),
             recipients_least: number("recipients_least", usual.recipients_least, LARGEST),
             refused_recipients: number("refused_recipients", usual.refused_recipients, LARGEST),
+            customer_refused_recipients: number(
+                "customer_refused_recipients",
+                usual.customer_refused_recipients,
+                LARGEST,
+            ),
             networks: number("networks", usual.networks, MAX_NETWORKS as u64),
         },
         on_abuse: on_abuse.unwrap_or(default::ON_ABUSE),

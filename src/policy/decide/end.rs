@@ -73,6 +73,9 @@ impl Evaluation {
         cx: &Context,
         trace: &mut Trace,
     ) -> Result<Pending, Box<Verdict>> {
+        if let Some(verdict) = self.client_suspended(cx, trace) {
+            return Err(verdict);
+        }
         let exempt = |exemption| Err(Box::new(self.admission.verdict(Outcome::Exempt(exemption), cx.front_end)));
         let unjudged = if self.is_own_mail { Exemption::OwnMail } else { Exemption::RecipientDomain };
         let admitted = match &self.admission {
@@ -90,7 +93,7 @@ impl Evaluation {
             return Err(self.refused(refusal, cx));
         }
         // What was said to each recipient is said now, if none was ever seen.
-        let held_back = if self.has_recipients() { None } else { abuse::held_back(&admitted.parties, cx, trace) };
+        let held_back = if self.has_recipients() { None } else { abuse::held_back(admitted, cx, trace) };
         // Behind smtpd_proxy_filter, what the milter would have rewritten is at its end the policy service's to judge.
         if let Some(refusal) = held_back.or_else(|| rewrite::cannot_rewrite(admitted, cx, trace)) {
             return Err(self.refused(refusal, cx));

@@ -23,6 +23,8 @@ pub enum Admission {
         customer: Option<Arc<str>>,
         identified_by: Option<IdentifiedBy>,
         user: Option<Arc<str>>,
+        /// The registered user that logged in.
+        login_user: Option<Arc<str>>,
     },
 }
 
@@ -73,22 +75,23 @@ fn admit(cx: &Context, trace: &mut Trace) -> Admission {
     let Some(facts) = &Facts::of(envelope) else {
         let refusal = bad_sender(cx);
         trace.note("sender", "refuse", || refusal.to_string());
-        return Admission::Refused { refusal, customer: None, identified_by: None, user: None };
+        return Admission::Refused { refusal, customer: None, identified_by: None, user: None, login_user: None };
     };
     let identified = match identify(facts, rules, trace) {
         Ok(identified) => identified,
         Err(Unidentified { refusal, customer }) => {
-            return Admission::Refused { refusal, customer, identified_by: None, user: None };
+            return Admission::Refused { refusal, customer, identified_by: None, user: None, login_user: None };
         }
     };
     let customer = identified.customer;
     let sender = sender::relation_of(facts.sender, customer, rules);
     let user = sender.user.map(|user| user.address.clone());
+    let login_user = identified.login.as_ref().and_then(|login| login.user).map(|user| user.address.clone());
     let entrance = match find_entrance(facts, &identified, &sender, rules, trace) {
         Ok(entrance) => entrance,
         Err(refusal) => {
             let (customer, by) = (customer.name.clone(), identified.by);
-            return Admission::Refused { refusal, customer: Some(customer), identified_by: Some(by), user };
+            return Admission::Refused { refusal, customer: Some(customer), identified_by: Some(by), user, login_user };
         }
     };
     let rewrite_sender_to = rewrite::new_sender(facts, &identified, &sender, entrance.setting);
@@ -102,7 +105,6 @@ fn admit(cx: &Context, trace: &mut Trace) -> Admission {
     let archive_to = archive::archive_address(facts.sender, sender.user, customer);
     archive::note(archive_to.as_ref(), cx.front_end, trace);
     route::note_route(rewrite_sender_to.as_ref(), facts.sender, rules, trace);
-    let login_user = identified.login.as_ref().and_then(|login| login.user).map(|user| user.address.clone());
     let login = limits::counted_login(identified.login, customer);
     Admission::Admitted(Arc::new(Admitted {
         customer: customer.clone(),
@@ -123,6 +125,17 @@ pub(super) fn bad_sender(cx: &Context) -> Refusal {
 }
 
 impl Admission {
+    /// The customer, once it is identified, and the registered user that logged in.
+    pub(super) fn identified(&self) -> Option<(&Arc<str>, Option<&Arc<str>>)> {
+        match self {
+            Admission::Admitted(admitted) => Some((&admitted.parties.customer, admitted.login_user.as_ref())),
+            Admission::Refused { customer: Some(customer), identified_by: Some(_), login_user, .. } => {
+                Some((customer, login_user.as_ref()))
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn refused(&self, refusal: Refusal, front_end: FrontEnd) -> Verdict {
         self.verdict(Outcome::Refuse(Box::new(refusal)), front_end)
     }

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! MAIL          mail.rs        exempt client, identification, setting, rewriting, archive; declared size
-//! RCPT          recipient.rs   exemptions, what MAIL found, suspension, recipients, size, abuse, rewriting, ledger
-//! end of data   end.rs         which recipients count, suspension, abuse, rewriting, size, ledger
+//! RCPT          recipient.rs   suspended client, exemptions, what MAIL found, suspension, recipients, size, abuse, rewriting, ledger
+//! end of data   end.rs         which recipients count, suspended client, suspension, abuse, rewriting, size, ledger
 //! ```
 
 mod elsewhere;
@@ -21,6 +21,12 @@ pub use ledger::{CountedBy, LedgerQuestion, LedgerRequest};
 pub use mail::{Admission, Admitted};
 pub use recipient::{PendingRecipient, RecipientDecision};
 
+use super::facts::Context;
+use super::reply::Refusal;
+use super::rules::{abuse, suspension};
+use super::trace::Trace;
+use super::verdict::Verdict;
+use crate::directory::Subject;
 use crate::ledger::RecipientKey;
 use std::sync::Arc;
 
@@ -72,6 +78,20 @@ impl Evaluation {
     /// As it was when these recipients had been accepted: to go through a decision again.
     pub fn with_recipients(self, counted: Vec<RecipientKey>, uncounted: Vec<RecipientKey>) -> Evaluation {
         Evaluation { counted, uncounted, ..self }
+    }
+
+    /// The verdict, if the client is suspended. `exempt_clients` aside, that comes before anything else.
+    fn client_suspended(&self, cx: &Context, trace: &mut Trace) -> Option<Box<Verdict>> {
+        if let Admission::Exempt(_) = self.admission {
+            return None;
+        }
+        suspension::suspended_client(cx, trace).map(|refusal| self.refused(refusal, cx))
+    }
+
+    /// Whom a refusal counts against as a sign of abuse; `None` if it is not a sign.
+    pub fn burdened_by(&self, refusal: &Refusal) -> Option<Subject> {
+        let (customer, login_user) = self.admission.identified()?;
+        abuse::burdened_by(refusal, customer, login_user)
     }
 
     /// Whether it matters how large the message turns out to be.

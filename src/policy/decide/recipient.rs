@@ -41,6 +41,10 @@ impl Evaluation {
         cx: &Context,
         trace: &mut Trace,
     ) -> RecipientStage {
+        if let Some(verdict) = self.client_suspended(cx, trace) {
+            let key = cx.live.recipient_key(named.as_ref().map_or_else(|bad| bad.written(), Address::as_str));
+            return self.decided(*verdict, named.as_ref().ok().cloned(), key);
+        }
         let recipient = match named {
             Ok(recipient) => recipient.clone(),
             Err(bad) => {
@@ -102,7 +106,7 @@ impl Evaluation {
         enforce(too_large, &mut shadow).map_err(|refusal| self.refused(refusal, cx))?;
         let too_many = recipients::too_many(limits.transaction_recipients, self.counted.len(), trace);
         enforce(too_many, &mut shadow).map_err(|refusal| self.refused(refusal, cx))?;
-        let refusal = abuse::held_back(&admitted.parties, cx, trace);
+        let refusal = abuse::held_back(admitted, cx, trace);
         if let Some(refusal) = refusal.or_else(|| rewrite::cannot_rewrite(admitted, cx, trace)) {
             return Err(self.refused(refusal, cx));
         }

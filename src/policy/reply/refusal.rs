@@ -1,7 +1,8 @@
 //! Why a transaction is refused: the reason itself. Its words are in [`super::words`].
 
-use crate::directory::{Action, AllowedSenders, LimitName, SubjectKind};
+use crate::directory::{Action, AllowedSenders, LimitName};
 use crate::envelope::{AddressError, ReplyClass, Sender};
+use crate::orders::TargetKind;
 use crate::policy::rules::ConnectionRefusal;
 use crate::policy::rules::SizeRefusal;
 use std::fmt;
@@ -40,10 +41,12 @@ pub enum Refusal {
         sender: Sender,
         login: Box<str>,
     },
-    /// An administrator ordered that nothing of the user or the customer is relayed.
+    /// An administrator ordered that nothing of the customer, user, login or client is relayed.
     Suspended {
-        kind: SubjectKind,
+        kind: TargetKind,
+        /// The customer's name, the user's address, the login, or the client's IP address.
         whose: Arc<str>,
+        /// The operator's own words.
         why: Arc<str>,
     },
     /// The user has signs of abuse, and `on_abuse` is "defer".
@@ -133,8 +136,10 @@ impl Refusal {
             Refusal::TlsRequired => "tls-required",
             Refusal::SenderNotAllowed { .. } => "sender-not-allowed",
             Refusal::SenderNotOfLogin { .. } => "sender-not-of-login",
-            Refusal::Suspended { kind: SubjectKind::Customer, .. } => "customer-suspended",
-            Refusal::Suspended { .. } => "user-suspended",
+            Refusal::Suspended { kind: TargetKind::Customer, .. } => "customer-suspended",
+            Refusal::Suspended { kind: TargetKind::User, .. } => "user-suspended",
+            Refusal::Suspended { kind: TargetKind::Login, .. } => "login-suspended",
+            Refusal::Suspended { kind: TargetKind::Client, .. } => "client-suspended",
             Refusal::HeldBack { .. } => "signs-of-abuse",
             Refusal::EmptySenderRecipients => "empty-sender-recipients",
             Refusal::TooManyRecipients { .. } => "transaction-recipients",

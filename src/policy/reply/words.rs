@@ -2,8 +2,9 @@
 //! The first words are those of the relay service: clients match on them.
 
 use super::refusal::{LimitRefusal, LookedUp, Refusal, Via};
-use crate::directory::{AllowedSenders, LimitName, SubjectKind, Window};
+use crate::directory::{AllowedSenders, LimitName, Window};
 use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
+use crate::orders::TargetKind;
 use crate::policy::rules::{ConnectionLimit, ConnectionRefusal};
 use crate::policy::rules::{Oversize, SizeRefusal};
 use std::borrow::Cow;
@@ -266,12 +267,15 @@ fn sender_words(
     f.write_str("; change the sender or have it registered")
 }
 
-fn suspended_words(f: &mut fmt::Formatter<'_>, kind: SubjectKind, whose: &str, why: &str) -> fmt::Result {
-    let whom_to_ask = match kind {
-        SubjectKind::Customer => "ask the operator of this relay",
-        SubjectKind::User | SubjectKind::Login => "ask your mail administrator",
+/// Accuses nobody: the operator's own words, then whom to ask.
+fn suspended_words(f: &mut fmt::Formatter<'_>, kind: TargetKind, whose: &str, why: &str) -> fmt::Result {
+    let (what, whom_to_ask) = match kind {
+        TargetKind::Customer => ("customer", "ask the operator of this relay"),
+        TargetKind::User => ("user", "ask your mail administrator"),
+        TargetKind::Login => ("login", "ask your mail administrator"),
+        TargetKind::Client => ("IP address", "ask the operator of this relay"),
     };
-    write!(f, "SMTP relay suspended for {}: {} ({})", kind.key(), shown(whose), bounded(why, 160))?;
+    write!(f, "SMTP relay suspended for {what}: {} ({})", shown(whose), bounded(why, 160))?;
     write!(f, "; {whom_to_ask} to have it resumed, with this reference")
 }
 

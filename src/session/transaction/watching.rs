@@ -3,9 +3,10 @@
 use super::Transaction;
 use crate::abuse::{AcceptedMessage, Suspect, is_marked};
 use crate::config::AbuseSettings;
-use crate::directory::{Subject, SubjectKind};
+use crate::directory::Customer;
 use crate::ledger::{AcceptedRecipients, LedgerAnswer};
-use crate::policy::{Admitted, Outcome, Refusal, Verdict};
+use crate::policy::{Outcome, Verdict};
+use std::sync::Arc;
 
 impl Transaction {
     /// A header of the message, before its end: it may be a filter's verdict.
@@ -46,27 +47,24 @@ impl Transaction {
         let message = AcceptedMessage { parties, client, is_marked: self.is_marked };
         let recipients = kept.named.iter().map(|key| key.0);
         for suspect in self.engine.watch.accepted(&message, recipients, abuse, self.engine.ledger.now()) {
-            self.report_abuse(admitted, suspect, abuse);
+            self.report_abuse(&admitted.customer, suspect, abuse);
         }
     }
 
     /// A recipient was decided.
     pub(super) fn watch_recipient(&self, verdict: &Verdict) {
-        let (Some(abuse), Some(admitted)) = (self.abuse(), self.evaluation.admitted()) else { return };
-        let is_sign = verdict.refusal().is_some_and(|refusal| {
-            // A client that comes again and again while it is held back must not keep itself held back.
-            !matches!(refusal, Refusal::HeldBack { .. } | Refusal::Suspended { .. }) && !refusal.is_failure()
-        });
-        let Some(user) = admitted.parties.user.clone().filter(|_| is_sign) else { return };
-        let subject = Subject { kind: SubjectKind::User, customer: admitted.parties.customer.clone(), name: user };
-        if let Some(suspect) = self.engine.watch.refused(subject, abuse, self.engine.ledger.now()) {
-            self.report_abuse(admitted, suspect, abuse);
+        let (Some(abuse), Some(refusal)) = (self.abuse(), verdict.refusal()) else { return };
+        let Some(burdened) = self.evaluation.burdened_by(refusal) else { return };
+        if let Some(suspect) = self.engine.watch.refused(burdened, abuse, self.engine.ledger.now())
+            && let Some(customer) = self.snapshot.directory.customer(&suspect.subject.customer)
+        {
+            self.report_abuse(customer, suspect, abuse);
         }
     }
 
-    fn report_abuse(&self, admitted: &Admitted, suspect: Suspect, abuse: &AbuseSettings) {
+    fn report_abuse(&self, customer: &Arc<Customer>, suspect: Suspect, abuse: &AbuseSettings) {
         if let Some(observer) = self.engine.observer() {
-            observer.signs_of_abuse(&admitted.customer, suspect, abuse, self.engine.ledger.now());
+            observer.signs_of_abuse(customer, suspect, abuse, self.engine.ledger.now());
         }
     }
 
