@@ -6,7 +6,7 @@ use super::state_file::{StateError, StateFile};
 use super::{MAX_GRANT, MAX_GRANT_DAYS, MAX_GRANTS, MAX_REASON, MAX_SUSPENSIONS};
 use crate::audit::{Action, Actor, Anchor, AuditError, AuditLog, Break, ConfigurationLog, Instruction};
 use crate::directory::{LimitName, Subject, SubjectKind};
-use crate::orders::{Grant, Orders, Suspension};
+use crate::orders::{Grant, Orders, Suspension, Target};
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -17,31 +17,27 @@ use std::sync::Arc;
 /// Why an order is not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
-    #[error("a reason is missing; write --why 'TEXT', the client is told it")]
+    #[error("a reason is missing; write --why 'TEXT': replies to the client contain it")]
     NoReason,
     #[error("a reason is missing; write --why 'TEXT'")]
     NoGrantReason,
-    #[error("the reason has {0} characters, at most {MAX_REASON} are kept; write it shorter")]
+    #[error("the reason has {0} characters; write at most {MAX_REASON}")]
     ReasonTooLong(usize),
-    #[error("a login is not suspended by itself; write its user's address")]
-    Login,
     #[error("{} {} is not suspended", .0.kind.key(), .0.name)]
-    NotSuspended(Box<Subject>),
-    #[error(
-        "{MAX_SUSPENSIONS} users and customers are suspended already; resume some, or remove them from the configuration"
-    )]
+    NotSuspended(Box<Target>),
+    #[error("there are {MAX_SUSPENSIONS} suspensions already; resume some first")]
     TooMany,
-    #[error("{MAX_GRANTS} grants are in force already")]
+    #[error("there are {MAX_GRANTS} grants already; take some back first")]
     TooManyGrants,
-    #[error("{limit} is a limit on the {} as a whole: write its name, not that of {} {}", SubjectKind::of(*.limit).key(), .subject.kind.key(), .subject.name)]
+    #[error("{limit} is a limit of the {}: write the name of the {0}, not that of {} {}", SubjectKind::of(*.limit).key(), .subject.kind.key(), .subject.name)]
     NotItsLimit { limit: LimitName, subject: Box<Subject> },
     #[error("+{0} is more than {MAX_GRANT}; set the limit to \"unlimited\" in the configuration instead")]
     TooMuch(u64),
-    #[error("{0} is over already; write a time to come")]
+    #[error("{0} is in the past; write a time in the future")]
     Over(Timestamp),
-    #[error("{0} is more than {MAX_GRANT_DAYS} days away; what is to last stands in the configuration")]
+    #[error("{0} is more than {MAX_GRANT_DAYS} days away; for longer, change the limit in the configuration")]
     TooLong(Timestamp),
-    #[error("there is no grant of {limit} to {} {} that could be taken back", .subject.kind.key(), .subject.name)]
+    #[error("there is no grant of {limit} to {} {}", .subject.kind.key(), .subject.name)]
     NoGrant { limit: LimitName, subject: Box<Subject> },
     #[error(transparent)]
     State(#[from] StateError),
@@ -72,7 +68,7 @@ pub struct Completed<T> {
     pub receipt: Receipt,
 }
 
-/// The administration of one daemon. A clone is the same one.
+/// The orders given to one daemon. A clone is the same one.
 #[derive(Clone, Debug)]
 pub struct Administration {
     inner: Arc<Inner>,
@@ -87,8 +83,8 @@ struct Inner {
     configuration: Mutex<Option<ConfigurationLog>>,
     /// Where the audit log was broken when the daemon started.
     breaks: Vec<Break>,
-    /// Why what is ordered could not be written the last time; the audit log has it all the same.
-    trouble: Mutex<Option<String>>,
+    /// Why the state file could not be written the last time; the audit log has the order all the same.
+    state_error: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -98,7 +94,7 @@ pub(super) struct Files {
 }
 
 impl Administration {
-    /// Forgets everything when it ends: for tests.
+    /// Nothing outlives the process: for tests.
     pub fn in_memory() -> Administration {
         Administration::with(Orders::default(), None, None)
     }
@@ -131,7 +127,9 @@ impl Administration {
         let breaks = files.as_ref().map_or_else(Vec::new, |files| files.audit.breaks().to_vec());
         let orders = ArcSwap::from_pointee(orders);
         let (files, configuration) = (Mutex::new(files), Mutex::new(configuration));
-        Administration { inner: Arc::new(Inner { orders, files, configuration, breaks, trouble: Mutex::default() }) }
+        Administration {
+            inner: Arc::new(Inner { orders, files, configuration, breaks, state_error: Mutex::default() }),
+        }
     }
 
     /// What is ordered now. Keep it no longer than one decision takes.
@@ -140,46 +138,49 @@ impl Administration {
     }
 
     /// What is wrong, if anything: breaks of the audit log when the daemon started, files that cannot be written.
-    pub fn troubles(&self) -> Vec<String> {
+    pub fn problems(&self) -> Vec<String> {
         let breaks = self.inner.breaks.iter().map(|at| format!("{}: {at}", crate::audit::FILE_NAME));
-        breaks.chain(self.inner.trouble.lock().clone()).collect()
+        breaks.chain(self.inner.state_error.lock().clone()).collect()
     }
 
-    /// Refuses all mail of a user or customer from now on, also of transactions that are open; the client is told why.
-    /// When this returns, it is on disk. Returns the suspension that it replaces.
+    /// Refuses all mail of a target from now on, also of open transactions; the replies contain the reason. `until`: when
+    /// that ends by itself. When this returns, it is on disk. Returns the suspension that it replaces.
     ///
     /// # Errors
-    /// There is no reason, or it cannot be written; then nothing has changed.
+    /// There is no reason, its end is in the past, or it cannot be written; then nothing has changed.
     pub async fn suspend(
         &self,
-        subject: Subject,
+        target: Target,
+        until: Option<Timestamp>,
         order: Instruction,
     ) -> Result<Completed<Option<Arc<Suspension>>>, OrderError> {
         if reason(&order.why)?.is_none() {
             return Err(OrderError::NoReason);
         }
-        if subject.kind == SubjectKind::Login {
-            return Err(OrderError::Login);
+        if let Some(until) = until.filter(|&until| until <= order.at) {
+            return Err(OrderError::Over(until));
         }
+        let at = order.at;
         self.carry_out(order, move |orders| {
-            let before = orders.suspension_of(&subject).cloned();
+            let before = orders.suspension_of(&target, at).cloned();
             if before.is_none() && orders.suspensions().len() >= MAX_SUSPENSIONS {
                 return Err(OrderError::TooMany);
             }
-            Ok((vec![Action::Suspend { subject }], before))
+            Ok((vec![Action::Suspend { subject: target, until }], before))
         })
         .await
     }
 
-    /// Lets mail of a user or customer pass again. Returns the suspension that ended.
+    /// Lets mail of a target pass again. Returns the suspension that ended.
     ///
     /// # Errors
     /// It is not suspended, or the change cannot be written; then nothing has changed.
-    pub async fn resume(&self, subject: Subject, order: Instruction) -> Result<Completed<Arc<Suspension>>, OrderError> {
+    pub async fn resume(&self, target: Target, order: Instruction) -> Result<Completed<Arc<Suspension>>, OrderError> {
+        let at = order.at;
         self.carry_out(order, move |orders| {
-            let before = orders.suspension_of(&subject).cloned();
-            let before = before.ok_or_else(|| OrderError::NotSuspended(Box::new(subject.clone())))?;
-            Ok((vec![Action::Resume { subject }], before))
+            let before = orders.suspension_of(&target, at).cloned();
+            let before = before.ok_or_else(|| OrderError::NotSuspended(Box::new(target.clone())))?;
+            Ok((vec![Action::Resume { subject: target }], before))
         })
         .await
     }
@@ -237,18 +238,17 @@ impl Administration {
         Ok(self.carry_out(order, take_back).await?.receipt)
     }
 
-    /// Records the end of grants whose time is over; they raise nothing any more whether this is called or not.
+    /// Removes grants and suspensions whose time is over, and records that; they have no effect any more whether this is
+    /// called or not.
     ///
     /// # Errors
     /// It cannot be written.
-    pub async fn end_grants(&self, at: Timestamp) -> Result<(), OrderError> {
-        let is_over = move |grant: &&Grant| grant.until <= at;
-        if !self.orders().grants().iter().any(is_over) {
+    pub async fn end_expired(&self, at: Timestamp) -> Result<(), OrderError> {
+        if expired(&self.orders(), at).is_empty() {
             return Ok(());
         }
-        let order = Instruction { by: Actor::Daemon, at, why: String::new() };
-        let end = move |orders: &Orders| Ok((orders.grants().into_iter().filter(is_over).map(ended).collect(), ()));
-        self.carry_out(order, end).await.map(|_| ())
+        let order = Instruction { by: Actor::Daemon, at, why: "its time is over".to_owned() };
+        self.carry_out(order, move |orders| Ok((expired(orders, at), ()))).await.map(|_| ())
     }
 
     /// Records what somebody else carries out, before it is done.
@@ -323,7 +323,7 @@ impl Inner {
         if let Some(Files { state, audit }) = &mut *files {
             last = audit.append(order, &actions)?;
             // From here on it is ordered, whatever happens: the next start carries out what the audit log has.
-            *self.trouble.lock() = state.write(&orders, &last).err().map(|error| error.to_string());
+            *self.state_error.lock() = state.write(&orders, &last).err().map(|error| error.to_string());
         }
         self.orders.store(Arc::new(orders));
         Ok(Completed { outcome, receipt: Receipt(last) })
@@ -339,6 +339,14 @@ async fn on_a_thread_of_its_own<T: Send + 'static>(
 
 fn is_of_customer(limit: LimitName) -> bool {
     SubjectKind::of(limit) == SubjectKind::Customer
+}
+
+/// The ends of what is over.
+fn expired(orders: &Orders, at: Timestamp) -> Vec<Action> {
+    let grants = orders.grants().into_iter().filter(|grant| grant.until <= at).map(ended);
+    let suspensions = orders.suspensions().into_iter().filter(|suspension| !suspension.stands(at));
+    let resumed = suspensions.map(|suspension| Action::Resume { subject: suspension.target.clone() });
+    grants.chain(resumed).collect()
 }
 
 fn ended(grant: &Grant) -> Action {
@@ -359,6 +367,7 @@ fn reason(why: &str) -> Result<Option<&str>, OrderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::orders::TargetKind;
 
     fn order(why: &str) -> Instruction {
         Instruction { by: Actor::Daemon, at: "2026-11-21T14:32:00Z".parse().unwrap(), why: why.to_owned() }
@@ -368,8 +377,12 @@ mod tests {
         Subject { kind: SubjectKind::User, customer: "acme".into(), name: address.into() }
     }
 
+    async fn suspend(administration: &Administration, address: &str, why: &str) -> Option<Arc<Suspension>> {
+        administration.suspend(user(address).into(), None, order(why)).await.unwrap().outcome
+    }
+
     fn suspended(administration: &Administration) -> Option<String> {
-        administration.orders().suspended_user("ann@acme.example").map(|found| found.why.to_string())
+        administration.orders().suspended_user("ann@acme.example", order("").at).map(|found| found.why.to_string())
     }
 
     #[tokio::test]
@@ -377,15 +390,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = || Administration::open(folder.path()).unwrap();
         let administration = open();
-        assert!(administration.suspend(user("ann@acme.example"), order("spam")).await.unwrap().outcome.is_none());
-        let again = administration.suspend(user("ann@acme.example"), order("worse")).await.unwrap();
-        assert_eq!(&*again.outcome.unwrap().why, "spam");
+        assert!(suspend(&administration, "ann@acme.example", "spam").await.is_none());
+        assert_eq!(&*suspend(&administration, "ann@acme.example", "worse").await.unwrap().why, "spam");
         assert_eq!(suspended(&open()).as_deref(), Some("worse"));
-        open().resume(user("ann@acme.example"), order("")).await.unwrap();
+        open().resume(user("ann@acme.example").into(), order("")).await.unwrap();
         assert_eq!(suspended(&open()), None);
-        let error = open().resume(user("ann@acme.example"), order("")).await.unwrap_err();
+        let error = open().resume(user("ann@acme.example").into(), order("")).await.unwrap_err();
         assert_eq!(error.to_string(), "user ann@acme.example is not suspended");
-        assert!(open().troubles().is_empty());
+        assert!(open().problems().is_empty());
     }
 
     #[tokio::test]
@@ -393,9 +405,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = || Administration::open(folder.path()).unwrap();
         let state = folder.path().join("administration.json");
-        open().suspend(user("bob@acme.example"), order("spam")).await.unwrap();
+        suspend(&open(), "bob@acme.example", "spam").await;
         let old = std::fs::read(&state).unwrap();
-        open().suspend(user("ann@acme.example"), order("spam")).await.unwrap();
+        suspend(&open(), "ann@acme.example", "spam").await;
         // As if the machine had died between the two files.
         std::fs::write(&state, old).unwrap();
         assert_eq!(suspended(&open()).as_deref(), Some("spam"));
@@ -403,21 +415,21 @@ mod tests {
         let administration = open();
         assert_eq!(suspended(&administration).as_deref(), Some("spam"));
         assert_eq!(administration.orders().suspensions().len(), 2);
-        assert!(administration.troubles().is_empty());
+        assert!(administration.problems().is_empty());
     }
 
     #[tokio::test]
     async fn a_lost_audit_log_forgets_nobody_and_shows() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Administration::open(folder.path()).unwrap();
-        open().suspend(user("ann@acme.example"), order("spam")).await.unwrap();
+        suspend(&open(), "ann@acme.example", "spam").await;
         std::fs::remove_file(folder.path().join("audit.log")).unwrap();
         let administration = open();
         assert_eq!(suspended(&administration).as_deref(), Some("spam"));
         let lost = "audit.log: it ends with record 0, but 1 were written: the last ones are missing";
-        assert_eq!(administration.troubles(), [lost]);
-        administration.resume(user("ann@acme.example"), order("")).await.unwrap();
-        assert_eq!(open().troubles(), ["audit.log: line 1: record 1 is missing"]);
+        assert_eq!(administration.problems(), [lost]);
+        administration.resume(user("ann@acme.example").into(), order("")).await.unwrap();
+        assert_eq!(open().problems(), ["audit.log: line 1: record 1 is missing"]);
     }
 
     #[tokio::test]
@@ -427,7 +439,7 @@ mod tests {
         if let Some(files) = &mut *administration.inner.files.lock() {
             files.audit = AuditLog::on_full_disk();
         }
-        let error = administration.suspend(user("ann@acme.example"), order("spam")).await.unwrap_err();
+        let error = administration.suspend(user("ann@acme.example").into(), None, order("spam")).await.unwrap_err();
         assert!(matches!(error, OrderError::Audit(_)), "{error}");
         assert!(administration.orders().suspends_nobody());
         assert!(Administration::open(folder.path()).unwrap().orders().suspends_nobody());
@@ -444,26 +456,52 @@ mod tests {
         open().grant(bob.clone(), limit, 5, until, order("fair")).await.unwrap();
         open().take_back(ann.clone(), limit, order("")).await.unwrap();
         let error = open().take_back(ann, limit, order("")).await.unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "there is no grant of user.messages_per_day to user ann@acme.example that could be taken back"
-        );
+        assert_eq!(error, "there is no grant of user.messages_per_day to user ann@acme.example");
         std::fs::remove_file(folder.path().join("administration.json")).unwrap();
         let left: Vec<_> = open().orders().grants().iter().map(|grant| grant.subject.clone()).collect();
         assert_eq!(left, [bob], "also from the audit log alone");
         let administration = open();
-        administration.end_grants(until - SignedDuration::from_secs(1)).await.unwrap();
+        administration.end_expired(until - SignedDuration::from_secs(1)).await.unwrap();
         assert_eq!(administration.orders().grants().len(), 1);
-        administration.end_grants(until).await.unwrap();
+        administration.end_expired(until).await.unwrap();
         assert!(!administration.orders().has_grants() && !open().orders().has_grants());
-        assert!(open().troubles().is_empty());
+        assert!(open().problems().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_suspension_ends_by_itself_also_while_the_daemon_is_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Administration::open(folder.path()).unwrap();
+        let (client, until) =
+            (Target::client("192.0.2.0/24".parse().unwrap()), order("").at + SignedDuration::from_hours(1));
+        let login = Target { kind: TargetKind::Login, customer: "".into(), name: "kim".into() };
+        for (target, until) in [(client.clone(), Some(until)), (login.clone(), None)] {
+            open().suspend(target, until, order("spam")).await.unwrap();
+        }
+        std::fs::remove_file(folder.path().join("administration.json")).unwrap();
+        let administration = open();
+        let stands = |administration: &Administration, seconds| {
+            let address = "192.0.2.7".parse().unwrap();
+            administration.orders().suspended_client(address, until + SignedDuration::from_secs(seconds)).is_some()
+        };
+        assert!(stands(&administration, -1) && !stands(&administration, 0), "also from the audit log alone");
+        administration.end_expired(until - SignedDuration::from_secs(1)).await.unwrap();
+        assert_eq!(administration.orders().suspensions().len(), 2);
+        open().end_expired(until).await.unwrap();
+        let left: Vec<_> = open().orders().suspensions().iter().map(|one| one.target.clone()).collect();
+        assert_eq!(left, [login]);
+        let mut later = order("spam");
+        later.at = until;
+        let error = open().suspend(client, Some(until), later).await.unwrap_err();
+        assert!(matches!(error, OrderError::Over(_)), "{error}");
+        assert!(open().problems().is_empty());
     }
 
     #[tokio::test]
     async fn a_reason_is_required_and_bounded() {
         let administration = Administration::in_memory();
         for (why, expected) in [(" ", "a reason is missing"), (&*"x".repeat(501), "has 501 characters")] {
-            let error = administration.suspend(user("ann@acme.example"), order(why)).await.unwrap_err();
+            let error = administration.suspend(user("ann@acme.example").into(), None, order(why)).await.unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
         assert!(administration.orders().suspends_nobody());

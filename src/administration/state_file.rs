@@ -1,8 +1,8 @@
-//! What is ordered, on disk: one file that is replaced as a whole. A file that is damaged is an error, never an empty one.
+//! The orders on disk: one file that is replaced as a whole. A damaged file is an error, never an empty one.
 
 use crate::audit::{Anchor, sha256_hex};
 use crate::files;
-use crate::orders::{Grant, Orders, Suspension};
+use crate::orders::{Grant, Orders, Suspension, TargetKind};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 
 const FILE_NAME: &str = "administration.json";
 
-/// What this version reads and writes.
-const VERSION: u32 = 1;
+/// The newest form that this version reads.
+const VERSION: u32 = 2;
+
+/// What version 0.1.0 reads: suspensions of users and customers, without an end. Written wherever it is enough, so that
+/// one can go back.
+const VERSION_WITHOUT_ENDS: u32 = 1;
 
 /// Larger files are not read: no relaykeeper wrote them.
 const MAX_BYTES: u64 = 64 << 20;
@@ -37,7 +41,7 @@ pub enum StateError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct StateContent {
     version: u32,
     #[serde(default)]
     suspensions: Vec<Suspension>,
@@ -103,23 +107,28 @@ impl StateFile {
         if versioned.version > VERSION {
             return Err(StateError::Newer { file, found: versioned.version });
         }
-        let written: Written = serde_json::from_str(&body).map_err(|error| damaged(error.to_string()))?;
+        let content: StateContent = serde_json::from_str(&body).map_err(|error| damaged(error.to_string()))?;
         let mut orders = Orders::default();
-        written.suspensions.into_iter().for_each(|suspension| orders.suspend(suspension));
-        written.grants.into_iter().for_each(|grant| orders.grant(grant));
-        Ok(Some((orders, written.audit)))
+        content.suspensions.into_iter().for_each(|suspension| orders.suspend(suspension));
+        content.grants.into_iter().for_each(|grant| orders.grant(grant));
+        Ok(Some((orders, content.audit)))
     }
 
     /// Replaces the file; when this returns, it is on disk. A failure leaves the old one.
     pub fn write(&self, orders: &Orders, audit: &Anchor) -> Result<(), StateError> {
-        let suspensions = orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect();
+        let suspensions: Vec<_> =
+            orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect();
+        let is_old = |suspension: &Suspension| {
+            matches!(suspension.target.kind, TargetKind::Customer | TargetKind::User) && suspension.until.is_none()
+        };
+        let version = if suspensions.iter().all(is_old) { VERSION_WITHOUT_ENDS } else { VERSION };
         let grants = orders.grants().into_iter().cloned().collect();
-        self.replace(&Written { version: VERSION, suspensions, grants, audit: audit.clone() })
+        self.replace(&StateContent { version, suspensions, grants, audit: audit.clone() })
             .map_err(|error| StateError::Unwritable { file: self.path().display().to_string(), error })
     }
 
-    fn replace(&self, written: &Written) -> io::Result<()> {
-        let mut text = serde_json::to_string_pretty(written)?;
+    fn replace(&self, content: &StateContent) -> io::Result<()> {
+        let mut text = serde_json::to_string_pretty(content)?;
         text.push('\n');
         let digest = digest_of(&text);
         let _ = writeln!(text, "{DIGEST}{digest}");
@@ -134,14 +143,22 @@ fn digest_of(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{Subject, SubjectKind};
+    use crate::orders::Target;
 
     fn suspended(name: &str) -> Orders {
-        let subject = Subject { kind: SubjectKind::Customer, customer: name.into(), name: name.into() };
-        let since = "2026-11-21T14:32:00Z".parse().unwrap();
         let mut orders = Orders::default();
-        orders.suspend(Suspension { subject, why: "spam".into(), by: "root".into(), since });
+        suspend(&mut orders, TargetKind::Customer, name, false);
         orders
+    }
+
+    fn suspend(orders: &mut Orders, kind: TargetKind, name: &str, ends: bool) {
+        let target = match kind {
+            TargetKind::Client => Target::client(name.parse().unwrap()),
+            _ => Target { kind, customer: "acme".into(), name: name.into() },
+        };
+        let since = "2026-11-21T14:32:00Z".parse().unwrap();
+        let until = ends.then(|| "2026-11-28T14:32:00Z".parse().unwrap());
+        orders.suspend(Suspension { target, why: "spam".into(), by: "root".into(), since, until });
     }
 
     #[test]
@@ -155,6 +172,38 @@ mod tests {
             assert_eq!(file.read().unwrap(), Some((orders, anchor)));
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn an_older_version_can_read_it_as_long_as_it_knows_all_that_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::in_folder(folder.path());
+        let version = |kind, name: &str, ends| {
+            let mut orders = suspended("acme");
+            suspend(&mut orders, kind, name, ends);
+            file.write(&orders, &Anchor::default()).unwrap();
+            assert_eq!(file.read().unwrap().unwrap().0, orders);
+            let text = std::fs::read_to_string(folder.path().join(FILE_NAME)).unwrap();
+            text.contains("\"version\": 1,")
+        };
+        assert!(version(TargetKind::User, "ann@acme.example", false));
+        assert!(!version(TargetKind::User, "ann@acme.example", true));
+        assert!(!version(TargetKind::Login, "kim", false));
+        assert!(!version(TargetKind::Client, "192.0.2.0/24", false));
+    }
+
+    #[test]
+    fn a_file_of_version_0_1_0_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let body = r#"{"version": 1, "suspensions": [{"kind": "user", "customer": "acme", "name": "ann@acme.example",
+            "why": "spam", "by": "root", "since": "2026-11-21T14:32:00Z"}],
+            "grants": [{"kind": "customer", "customer": "acme", "name": "acme", "limit": "customer.recipients_per_day",
+            "more": 5, "until": "2026-11-28T00:00:00Z", "why": "fair", "by": "root", "since": "2026-11-21T14:32:00Z"}],
+            "audit": {"records": 2, "hash": "f00d"}}"#;
+        let body = format!("{body}\n");
+        std::fs::write(folder.path().join(FILE_NAME), format!("{body}{DIGEST}{}\n", digest_of(&body))).unwrap();
+        let (orders, anchor) = StateFile::in_folder(folder.path()).read().unwrap().unwrap();
+        assert_eq!((orders.suspensions().len(), orders.grants().len(), anchor.records), (1, 1, 2));
     }
 
     #[test]

@@ -308,9 +308,10 @@ mod tests {
             let folder = format!("{}/", self.folder.path().display());
             self.log
                 .compare(&compared, |actions, _| {
-                    told.extend(
-                        actions.iter().map(|action| action.to_string().replace(&folder, "").replace("\n   ", "")),
-                    );
+                    told.extend(actions.iter().map(|action| {
+                        let changes = action.changes().iter().map(|change| format!(" {change}")).collect::<String>();
+                        format!("{action}{changes}").replace(&folder, "")
+                    }));
                     Ok(())
                 })
                 .unwrap();

@@ -2,6 +2,7 @@
 
 use super::actor::Actor;
 use crate::directory::{LimitName, Subject};
+use crate::orders::Target;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,11 +27,15 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "action")]
 pub enum Action {
+    /// `subject`, as version 0.1.0 named it.
     Suspend {
-        subject: Subject,
+        subject: Target,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
     },
+    /// An administrator's order, or the time of the suspension is over.
     Resume {
-        subject: Subject,
+        subject: Target,
     },
     QuotaReset {
         subject: Subject,
@@ -105,15 +110,43 @@ impl Action {
     }
 }
 
-/// For people; differences take a line each.
+impl Action {
+    /// What is different in a file; nothing for other actions.
+    pub fn changes(&self) -> &[Change] {
+        match self {
+            Action::ConfigurationFile { changes, .. } => changes,
+            _ => &[],
+        }
+    }
+}
+
+/// `licenses: 250 -> 300`
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<Value>| value.as_ref().map_or("(none)".to_owned(), Value::to_string);
+        write!(f, "{}: {} -> {}", self.key, shown(&self.old), shown(&self.new))
+    }
+}
+
+fn how_many(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// One line for people, without the [changes](Action::changes) of a file.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = |f: &mut fmt::Formatter<'_>, what, subject: &Subject| {
             write!(f, "{what} {} {}", subject.kind.key(), subject.name)
         };
+        let on = |f: &mut fmt::Formatter<'_>, what, target: &Target| {
+            write!(f, "{what} {} {}", target.kind.key(), target.name)
+        };
         match self {
-            Action::Suspend { subject } => of(f, "suspend", subject),
-            Action::Resume { subject } => of(f, "resume", subject),
+            Action::Suspend { subject, until } => {
+                on(f, "suspend", subject)?;
+                until.map_or(Ok(()), |until| write!(f, " until {until}"))
+            }
+            Action::Resume { subject } => on(f, "resume", subject),
             Action::QuotaReset { subject } => of(f, "reset the quota of", subject),
             Action::Grant { subject, limit, more, until } => {
                 of(f, "grant", subject)?;
@@ -125,28 +158,23 @@ impl fmt::Display for Action {
             }
             Action::Failed { of, error } => write!(f, "record {of} was not carried out: {error}"),
             Action::Configuration { refused, .. } if !refused.is_empty() => {
-                write!(f, "configuration refused, nothing has changed: {refused}")
+                write!(f, "configuration rejected, nothing has changed: {refused}")
             }
             Action::Configuration { need_restart, bad_files, files, .. } => {
-                write!(f, "configuration in force: {files} files differ")?;
+                let verb = if *files == 1 { "differs" } else { "differ" };
+                write!(f, "configuration in use: {} {verb}", how_many(*files, "file"))?;
                 if !bad_files.is_empty() {
                     write!(f, "; with errors: {}", bad_files.join(", "))?;
                 }
                 match need_restart.is_empty() {
                     true => Ok(()),
-                    false => write!(f, "; at the next start only: {}", need_restart.join(", ")),
+                    false => write!(f, "; takes effect at the next start only: {}", need_restart.join(", ")),
                 }
             }
-            Action::ConfigurationFile { file, changes } => {
-                write!(f, "{file}")?;
-                for Change { key, old, new } in changes {
-                    let shown = |value: &Option<Value>| value.as_ref().map_or("(none)".to_owned(), Value::to_string);
-                    write!(f, "\n    {key}: {} -> {}", shown(old), shown(new))?;
-                }
-                Ok(())
-            }
+            Action::ConfigurationFile { file, .. } => f.write_str(file),
             Action::ConfigurationUnknown { files } => {
-                write!(f, "what was configured before is not known: {files} files, told of from here on")
+                let files = how_many(*files, "file");
+                write!(f, "what was configured before is not known; changes are recorded from here on ({files})")
             }
         }
     }

@@ -11,6 +11,6 @@ mod suspend;
 
 pub use client::{ControlError, ask};
 pub use protocol::{Command, MAX_LINE, Response};
-pub use quota::{QuotaError, Top, Usage, UsageOfLimit, find_subject, top, usage};
+pub use quota::{QuotaError, RankBy, Top, Usage, UsageOfLimit, find_subject, top, usage};
 pub use service::{ControlService, Reload};
 pub use status::Status;

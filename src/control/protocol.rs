@@ -1,10 +1,10 @@
-//! What is asked and answered on the control socket.
+//! Requests and responses on the control socket.
 
-use super::quota::{Top, Usage};
+use super::quota::{RankBy, Top, Usage};
 use super::status::Status;
-use crate::directory::{LimitName, SubjectKind};
+use crate::directory::LimitName;
 use crate::ledger::MissingNode;
-use crate::orders::Grant;
+use crate::orders::{Grant, TargetKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -20,12 +20,14 @@ pub enum Command {
     QuotaTop {
         limits: Vec<LimitName>,
         most: usize,
+        #[serde(default)]
+        by: RankBy,
     },
     QuotaReset {
         name: String,
         why: String,
     },
-    /// `until` lacks where a grant is taken back.
+    /// Without `until` a grant is taken back.
     Grant {
         name: String,
         limit: LimitName,
@@ -35,12 +37,14 @@ pub enum Command {
     },
     Grants,
     Suspend {
-        kind: SubjectKind,
+        kind: TargetKind,
         name: String,
         why: String,
+        /// When it ends by itself; without one it must be resumed.
+        until: Option<Timestamp>,
     },
     Resume {
-        kind: SubjectKind,
+        kind: TargetKind,
         name: String,
         why: String,
     },
@@ -56,7 +60,7 @@ pub enum Response {
     Usage {
         usage: Vec<Usage>,
     },
-    /// `missing`: parts of the store that did not answer; whoever lies there is not in `top`.
+    /// `missing`: nodes of the store that are unavailable; their customers are not in `top`.
     Top {
         top: Vec<Top>,
         #[serde(default)]
@@ -68,11 +72,11 @@ pub enum Response {
     Status {
         status: Box<Status>,
     },
-    /// Done; what there is to say about it.
+    /// It was done; what there is to say about it.
     Done {
         words: String,
     },
-    /// It cannot be done: why.
+    /// It cannot be done; why.
     No {
         words: String,
     },

@@ -1,9 +1,9 @@
-//! Usage of limits, as `quota show` tells it.
+//! Usage of limits, for `quota show` and `quota top`.
 
 use crate::directory::{Customer, Directory, LimitName, Owner, Subject, SubjectKind};
 use crate::envelope::{Address, canonical_login};
 use crate::ledger::{LedgerError, MissingNode};
-use crate::orders::Suspension;
+use crate::orders::{Suspension, Target};
 use crate::session::Engine;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct Usage {
     /// `user` or `customer`
     pub kind: String,
     pub limits: Vec<UsageOfLimit>,
-    /// The suspension that stands against it, its own or its customer's.
+    /// Its own suspension, or its customer's.
     pub suspended: Option<Suspension>,
 }
 
@@ -37,18 +37,18 @@ pub struct UsageOfLimit {
 
 #[derive(Debug, thiserror::Error)]
 pub enum QuotaError {
-    #[error("\"{0}\" is no customer; write a customer's name, a user's address, or login: and a login")]
+    #[error("\"{0}\" is not a customer; write a customer's name, a user's address, or login: and a login")]
     NoCustomer(String),
     #[error("the login \"{0}\" belongs to no customer")]
     NoLogin(String),
-    #[error("\"{0}\" is no address or alias of a registered user")]
+    #[error("\"{0}\" is not an address or alias of a registered user")]
     NoUser(String),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
 /// Stands before the name of a login.
-const LOGIN: &str = "login:";
+pub(super) const LOGIN: &str = "login:";
 
 /// Finds a customer by its name, a user by its address or an alias, or a login by its name after `login:`.
 ///
@@ -87,10 +87,10 @@ fn find_login(login: &str, directory: &Directory) -> Option<(Subject, Arc<Custom
     Some((subject, customer.clone()))
 }
 
-/// What the ledger has counted for it.
+/// What the ledger has counted for a subject.
 ///
 /// # Errors
-/// When the ledger cannot answer.
+/// The ledger is unavailable.
 pub async fn usage(subject: &Subject, customer: &Customer, engine: &Engine) -> Result<Usage, QuotaError> {
     let (ledger, orders, raised) =
         (&engine.ledger, engine.administration.orders(), engine.limits_of(subject, customer));
@@ -107,7 +107,9 @@ pub async fn usage(subject: &Subject, customer: &Customer, engine: &Engine) -> R
             resets_at: usage.resets_at.map(|moment| rfc3339(ledger.wall(moment))),
         })
         .collect();
-    let suspended = orders.suspended_customer(&subject.customer).or_else(|| orders.suspension_of(subject));
+    let now = engine.wall_time();
+    let suspended = orders.suspended_customer(&subject.customer, now);
+    let suspended = suspended.or_else(|| orders.suspension_of(&Target::from(subject.clone()), now));
     let suspended = suspended.map(|suspension| Suspension::clone(suspension));
     Ok(Usage { name: subject.name.to_string(), kind: subject.kind.key().to_owned(), limits, suspended })
 }
@@ -127,27 +129,47 @@ pub struct Top {
     pub max: Option<u64>,
 }
 
-/// Who has used most of each limit, the most first, at most so many; and the parts of the store that did not answer.
+/// What `quota top` sorts by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RankBy {
+    /// The share of the limit that is used.
+    #[default]
+    Share,
+    /// The number that is used.
+    Used,
+}
+
+/// Who ranks highest for each limit, at most `most`; and the nodes of the store that are unavailable.
 ///
 /// # Errors
-/// When the ledger cannot answer.
+/// The ledger is unavailable.
 pub async fn top(
     limits: &[LimitName],
     most: usize,
+    by: RankBy,
     engine: &Engine,
 ) -> Result<(Vec<Top>, Vec<MissingNode>), LedgerError> {
     let snapshot = engine.snapshot();
+    let max_of = |subject: &Subject, limit| {
+        let customer = snapshot.directory.customer(&subject.customer)?;
+        engine.limits_of(subject, customer).counted(limit).max
+    };
     let (mut all, mut missing) = (Vec::new(), Vec::<MissingNode>::new());
     for &limit in limits {
-        let ranking = engine.ledger.top(limit, most).await?;
-        for part in ranking.missing {
-            if !missing.iter().any(|known| known.address == part.address) {
-                missing.push(part);
+        let rank = |subject: &Subject, used: u64| match by {
+            RankBy::Used => used as f64,
+            // What is unlimited has no share; a limit of 0 is always exceeded.
+            RankBy::Share => max_of(subject, limit).map_or(0.0, |max| used as f64 / max as f64),
+        };
+        let ranking = engine.ledger.ranking(limit, most, &rank).await?;
+        for node in ranking.missing {
+            if !missing.iter().any(|known| known.address == node.address) {
+                missing.push(node);
             }
         }
         for (subject, used) in ranking.most {
-            let customer = snapshot.directory.customer(&subject.customer);
-            let max = customer.and_then(|customer| engine.limits_of(&subject, customer).counted(limit).max);
+            let max = max_of(&subject, limit);
             all.push(Top { limit, subject, used, max });
         }
     }

@@ -105,7 +105,7 @@ impl ControlService {
         match command {
             Command::QuotaShow { names } => self.quota_show(&names).await,
             Command::QuotaReset { name, why } => self.quota_reset(&name, self.instruction(who, why)).await,
-            Command::QuotaTop { limits, most } => match top(&limits, most, &self.engine).await {
+            Command::QuotaTop { limits, most, by } => match top(&limits, most, by, &self.engine).await {
                 Ok((top, missing)) => Response::Top { top, missing },
                 Err(error) => Response::No { words: error.to_string() },
             },
@@ -113,11 +113,20 @@ impl ControlService {
                 self.grant(&name, limit, more, until, self.instruction(who, why)).await
             }
             Command::Grants => self.grants(),
-            Command::Suspend { kind, name, why } => self.suspend(kind, &name, self.instruction(who, why)).await,
+            Command::Suspend { kind, name, why, until } => {
+                self.suspend(kind, &name, until, self.instruction(who, why)).await
+            }
             Command::Resume { kind, name, why } => self.resume(kind, &name, self.instruction(who, why)).await,
-            Command::Status => Response::Status { status: Box::new(Status::of(&self.engine, self.started.elapsed())) },
+            Command::Status => self.status().await,
             Command::Reload { why } => self.reload(who, why).await,
         }
+    }
+
+    async fn status(&self) -> Response {
+        let files = self.engine.snapshot().files.clone();
+        // Looking at 100,000 files takes a while.
+        let differences = tokio::task::spawn_blocking(move || files.differences()).await.unwrap_or_default();
+        Response::Status { status: Box::new(Status::of(&self.engine, self.started.elapsed(), differences)) }
     }
 
     fn instruction(&self, who: &Actor, why: String) -> Instruction {
@@ -158,8 +167,9 @@ impl ControlService {
             }
             return Response::No { words };
         }
-        self.log_order("quota-reset", &subject, &order, &receipt);
-        Response::Done { words: format!("{} {}: its counts begin anew", subject.kind.key(), subject.name) }
+        let words = format!("{} {}: its usage was reset", subject.kind.key(), subject.name);
+        self.log_order("quota-reset", &subject.into(), &order, &receipt);
+        Response::Done { words }
     }
 
     async fn reload(&self, who: &Actor, why: String) -> Response {

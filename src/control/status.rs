@@ -14,6 +14,9 @@ pub struct Status {
     pub since: String,
     pub uptime_seconds: u64,
     pub customers: usize,
+    /// Files that changed on disk since the configuration was loaded, a line each: a reload would read them.
+    #[serde(default)]
+    pub differs_on_disk: Vec<String>,
     /// Customer files that are not in use as they are, and what is done instead.
     pub bad_files: Vec<String>,
     /// `ready`, `loading`, or what is wrong.
@@ -47,21 +50,24 @@ pub struct Decisions {
 }
 
 impl Status {
-    pub fn of(engine: &Engine, uptime: Duration) -> Status {
+    pub fn of(engine: &Engine, uptime: Duration, differs_on_disk: Vec<String>) -> Status {
         let (tally, snapshot, orders) = (&engine.tally, engine.snapshot(), engine.administration.orders());
+        let now = engine.wall_time();
+        let standing = orders.suspensions().into_iter().filter(|suspension| suspension.stands(now));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: jiff::Timestamp::now().checked_sub(uptime).map_or_else(|_| String::new(), to_the_second),
             uptime_seconds: uptime.as_secs(),
             customers: snapshot.directory.customers().len(),
+            differs_on_disk,
             bad_files: snapshot.bad_files.iter().map(ToString::to_string).collect(),
             store: engine.ledger.health().to_string(),
             shared_store: engine.ledger.gauges(),
-            administration: engine.administration.troubles(),
+            administration: engine.administration.problems(),
             mail: engine.own_mail.problem(),
             open_transactions: engine.open_transactions.count(),
             milter_sessions: engine.sessions.len(),
-            suspended: orders.suspensions().into_iter().map(|suspension| Suspension::clone(suspension)).collect(),
+            suspended: standing.map(|suspension| Suspension::clone(suspension)).collect(),
             decisions: Decisions {
                 recipients: tally.recipients(),
                 messages: tally.messages(),

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How often grants that are over are looked for.
-const GRANT_ROUNDS: Duration = Duration::from_secs(5);
+/// How often expired grants and suspensions are looked for.
+const EXPIRY_ROUNDS: Duration = Duration::from_secs(5);
 
 /// What is left to do when nothing is open any more (responses to write, counts on their way to the disk) has this long.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -41,17 +41,17 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: Arc<ControlServ
     background.end().await;
 }
 
-/// Tells the audit log, soon after, that the time of a grant is over.
-async fn end_grants(engine: Arc<Engine>) {
-    let mut trouble = String::new();
+/// Removes grants and suspensions soon after they expire, so that the audit log has their end.
+async fn end_expired(engine: Arc<Engine>) {
+    let mut last_error = String::new();
     loop {
-        tokio::time::sleep(GRANT_ROUNDS).await;
-        let words = engine.administration.end_grants(engine.wall_time()).await.err().map(|error| error.to_string());
-        let words = words.unwrap_or_default();
-        if !words.is_empty() && words != trouble {
-            engine.log.error(format_args!("the end of a grant is not recorded: {words}"));
+        tokio::time::sleep(EXPIRY_ROUNDS).await;
+        let error = engine.administration.end_expired(engine.wall_time()).await.err().map(|error| error.to_string());
+        let error = error.unwrap_or_default();
+        if !error.is_empty() && error != last_error {
+            engine.log.error(format_args!("the end of a grant or a suspension is not recorded: {error}"));
         }
-        trouble = words;
+        last_error = error;
     }
 }
 

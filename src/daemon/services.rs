@@ -1,6 +1,6 @@
 //! What a daemon runs: the services on its sockets, and the tasks beside them.
 
-use super::{LAST_WRITES, Sockets, end_grants, observe};
+use super::{LAST_WRITES, Sockets, end_expired, observe};
 use crate::control::ControlService;
 use crate::listen::{self, Listener, Phase, Service};
 use crate::milter::MilterService;
@@ -86,7 +86,7 @@ impl Background {
         tasks.spawn(async move { with_mtas.remember_mtas().await });
         tasks.spawn(async move { policy.sweep().await });
         tasks.spawn(observe(engine));
-        tasks.spawn(end_grants(engine.clone()));
+        tasks.spawn(end_expired(engine.clone()));
         Background(tasks)
     }
 

@@ -1,4 +1,4 @@
-//! More for a while: a limit of one user or customer is raised until a time, and then is what it was.
+//! Grants: a limit of one user or customer is higher until a time.
 
 use super::orders::Orders;
 use crate::directory::{CustomerLimits, LimitName, Subject, SubjectKind};
@@ -13,7 +13,7 @@ pub struct Grant {
     #[serde(flatten)]
     pub subject: Subject,
     pub limit: LimitName,
-    /// The maximum is so much higher.
+    /// Added to the maximum.
     pub more: u64,
     pub until: Timestamp,
     pub why: Arc<str>,
@@ -33,7 +33,7 @@ pub struct Grantees<'a> {
 }
 
 impl Grantees<'_> {
-    /// What a grant has to be for. One to a customer of a limit on users raises it for each of them.
+    /// Whether a grant applies. A grant to a customer of a limit on users raises it for each of its users.
     fn are_meant_by(&self, grant: &Grant) -> bool {
         if grant.subject.kind == SubjectKind::Customer {
             return *grant.subject.name == *self.customer;

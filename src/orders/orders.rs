@@ -1,30 +1,17 @@
 //! What is ordered now, as decisions read it.
 
 use super::grant::Grant;
-use crate::directory::{LimitName, Subject, SubjectKind};
+use super::suspension::{Suspension, Suspensions, Target, TargetKind};
+use crate::directory::{LimitName, Subject};
 use hashbrown::HashMap;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Nothing of a user or a customer is relayed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Suspension {
-    #[serde(flatten)]
-    pub subject: Subject,
-    pub why: Arc<str>,
-    /// Who ordered it.
-    pub by: Arc<str>,
-    pub since: Timestamp,
-}
-
-/// All that is ordered: an immutable snapshot.
+/// All that is ordered: an immutable snapshot. What has an end may still be in it afterwards, so lookups take the time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Orders {
-    /// By name.
-    customers: HashMap<Arc<str>, Arc<Suspension>>,
-    /// By address: an installation has no address twice.
-    users: HashMap<Arc<str>, Arc<Suspension>>,
+    suspensions: Suspensions,
     /// By the name of the user or the customer.
     grants: HashMap<Arc<str>, Vec<Grant>>,
 }
@@ -32,52 +19,64 @@ pub struct Orders {
 impl Orders {
     /// Nobody is suspended.
     pub fn suspends_nobody(&self) -> bool {
-        self.customers.is_empty() && self.users.is_empty()
+        self.suspensions.is_empty()
     }
 
-    pub fn suspended_customer(&self, name: &str) -> Option<&Arc<Suspension>> {
-        self.customers.get(name)
+    /// Whether any client is suspended, or was until lately.
+    pub fn suspends_clients(&self) -> bool {
+        self.suspensions.has_clients()
+    }
+
+    /// Whether any login is suspended, or was until lately.
+    pub fn suspends_logins(&self) -> bool {
+        self.suspensions.has_logins()
+    }
+
+    pub fn suspended_customer(&self, name: &str, now: Timestamp) -> Option<&Arc<Suspension>> {
+        self.suspensions.find(TargetKind::Customer, name, now)
     }
 
     /// By the user's address.
-    pub fn suspended_user(&self, address: &str) -> Option<&Arc<Suspension>> {
-        self.users.get(address)
+    pub fn suspended_user(&self, address: &str, now: Timestamp) -> Option<&Arc<Suspension>> {
+        self.suspensions.find(TargetKind::User, address, now)
     }
 
-    pub fn suspension_of(&self, subject: &Subject) -> Option<&Arc<Suspension>> {
-        match subject.kind {
-            SubjectKind::Customer => self.suspended_customer(&subject.name),
-            SubjectKind::User => self.suspended_user(&subject.name),
-            SubjectKind::Login => None,
-        }
+    /// By the login in canonical form.
+    pub fn suspended_login(&self, login: &str, now: Timestamp) -> Option<&Arc<Suspension>> {
+        self.suspensions.find(TargetKind::Login, login, now)
     }
 
-    /// Customers first, then users, each by name.
+    /// The suspension of the smallest range that contains the client's address.
+    pub fn suspended_client(&self, address: IpAddr, now: Timestamp) -> Option<&Arc<Suspension>> {
+        self.suspensions.of_address(address, now)
+    }
+
+    /// The suspension of exactly this target.
+    pub fn suspension_of(&self, target: &Target, now: Timestamp) -> Option<&Arc<Suspension>> {
+        self.suspensions.find(target.kind, &target.name, now)
+    }
+
+    /// All suspensions, those that ended too until somebody
+    /// [removes](crate::administration::Administration::end_expired) them: customers first, then users, logins and clients,
+    /// each by name.
     pub fn suspensions(&self) -> Vec<&Arc<Suspension>> {
-        let mut all: Vec<_> = self.customers.values().chain(self.users.values()).collect();
-        all.sort_by(|a, b| (a.subject.kind, &a.subject.name).cmp(&(b.subject.kind, &b.subject.name)));
-        all
+        self.suspensions.all()
     }
 
-    /// In place of an earlier one of the same subject.
+    /// In place of an earlier one of the same target.
     pub fn suspend(&mut self, suspension: Suspension) {
-        let name = suspension.subject.name.clone();
-        if let Some(kept) = self.suspended(suspension.subject.kind) {
-            kept.insert(name, Arc::new(suspension));
-        }
+        self.suspensions.insert(suspension);
     }
 
-    pub fn resume(&mut self, subject: &Subject) {
-        if let Some(kept) = self.suspended(subject.kind) {
-            kept.remove(&subject.name);
-        }
+    pub fn resume(&mut self, target: &Target) {
+        self.suspensions.remove(target);
     }
 
     pub fn has_grants(&self) -> bool {
         !self.grants.is_empty()
     }
 
-    /// All grants, those that are over too until somebody [ends](crate::administration::Administration::end_grants)
+    /// All grants, those that ended too until somebody [removes](crate::administration::Administration::end_expired)
     /// them; by name.
     pub fn grants(&self) -> Vec<&Grant> {
         let mut all: Vec<_> = self.grants.values().flatten().collect();
@@ -104,15 +103,6 @@ impl Orders {
         grants.retain(|grant| grant.subject != *subject || grant.limit != limit);
         if grants.is_empty() {
             self.grants.remove(&subject.name);
-        }
-    }
-
-    /// Logins are not suspended by themselves: their users are.
-    fn suspended(&mut self, kind: SubjectKind) -> Option<&mut HashMap<Arc<str>, Arc<Suspension>>> {
-        match kind {
-            SubjectKind::Customer => Some(&mut self.customers),
-            SubjectKind::User => Some(&mut self.users),
-            SubjectKind::Login => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use relaykeeper::directory::{LimitName, Subject, SubjectKind};
 use relaykeeper::ledger::{Ledger, LimitUsage};
 use relaykeeper::listen::{self, ListenAddress, Origin, Peer, Phase, SocketOptions, bind};
 use relaykeeper::milter::MilterService;
+use relaykeeper::orders::{Target, TargetKind};
 use relaykeeper::policy_service::PolicyService;
 use relaykeeper::report::sink::memory::{Memory, MemoryLines};
 use relaykeeper::report::{Level, Logger};
@@ -152,15 +153,21 @@ impl Running {
         Smtpd::connect(&self.policy, origin, pid)
     }
 
-    /// As an administrator: a user by address, else a customer by name.
+    /// As an administrator: `client:RANGE`, `login:LOGIN`, a user by address, else a customer by name.
     pub async fn suspend(&self, name: &str, why: &str) {
-        let (subject, _) = find_subject(name, &self.engine.snapshot().directory).unwrap();
-        self.engine.administration.suspend(subject, self.instruction(why)).await.unwrap();
+        self.engine.administration.suspend(self.target(name), None, self.instruction(why)).await.unwrap();
     }
 
     pub async fn resume(&self, name: &str) {
-        let (subject, _) = find_subject(name, &self.engine.snapshot().directory).unwrap();
-        self.engine.administration.resume(subject, self.instruction("")).await.unwrap();
+        self.engine.administration.resume(self.target(name), self.instruction("")).await.unwrap();
+    }
+
+    fn target(&self, name: &str) -> Target {
+        match name.split_once(':') {
+            Some(("client", range)) => Target::client(range.parse().unwrap()),
+            Some(("login", login)) => Target { kind: TargetKind::Login, customer: "".into(), name: login.into() },
+            _ => find_subject(name, &self.engine.snapshot().directory).unwrap().0.into(),
+        }
     }
 
     /// More for so long.
