@@ -30,6 +30,8 @@
 //! [`ledger`] reserve against all limits in one step, and hands the verdict back, whose reply and log
 //! line both come from the one [`policy::Verdict`].
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "cli/print.rs is the one place that prints")]
+
 pub mod abuse;
 pub mod administration;
 pub mod audit;

@@ -57,13 +57,23 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Refuse all mail of one user, or let it pass again
+    /// Refuse all mail of a user, or let it pass again
     User {
         #[command(subcommand)]
         command: Suspend,
     },
-    /// Refuse all mail of one customer, or let it pass again
+    /// Refuse all mail of a customer, or let it pass again
     Customer {
+        #[command(subcommand)]
+        command: Suspend,
+    },
+    /// Refuse all mail that comes with a login, registered or not, or let it pass again
+    Login {
+        #[command(subcommand)]
+        command: Suspend,
+    },
+    /// Refuse all mail from an IP address or a range, or let it pass again
+    Client {
         #[command(subcommand)]
         command: Suspend,
     },
@@ -163,14 +173,17 @@ pub enum Quota {
         #[arg(long)]
         json: bool,
     },
-    /// Show who has used most of the limits
+    /// Show who has the highest usage of each limit
     Top {
         #[command(flatten)]
         config: ConfigFile,
         /// One limit only, such as user.messages_per_day; may be given several times
         #[arg(long = "limit", value_name = "LIMIT")]
         limits: Vec<LimitName>,
-        /// So many of each limit
+        /// Sort by the share of the limit that is used, or by the number
+        #[arg(long, value_enum, default_value_t = TopBy::Share)]
+        by: TopBy,
+        /// How many to show for each limit
         #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
         most: u16,
         /// Print JSON
@@ -216,15 +229,18 @@ pub struct Grant {
 
 #[derive(Debug, Subcommand)]
 pub enum Suspend {
-    /// Refuse all its mail from now on, and tell its client why
+    /// Refuse all its mail from now on
     Suspend {
         #[command(flatten)]
         config: ConfigFile,
-        /// A user's address or alias, or a customer's name
+        /// The user's address or alias, the customer's name, the login, or the client's IP address or range
         name: String,
-        /// The reason; the client is told it
+        /// The reason; replies to the client contain it
         #[arg(long, value_name = "TEXT")]
         why: String,
+        /// Until when: a duration (2d), a weekday, a date, or RFC 3339; without this option until it is resumed
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -233,15 +249,22 @@ pub enum Suspend {
     Resume {
         #[command(flatten)]
         config: ConfigFile,
-        /// A user's address or alias, or a customer's name
+        /// The user's address or alias, the customer's name, the login, or the client's IP address or range
         name: String,
-        /// The reason, for the log
+        /// The reason, for the audit log
         #[arg(long, value_name = "TEXT", default_value = "")]
         why: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
+}
+
+/// See [`control::RankBy`](crate::control::RankBy).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TopBy {
+    Share,
+    Used,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -257,8 +280,12 @@ fn reference(text: &str) -> Result<Reference, NotAReference> {
 }
 
 fn more(text: &str) -> Result<u64, String> {
-    let number = text.strip_prefix('+').unwrap_or(text).replace('_', "");
-    number.parse().map_err(|_| "not a number to add; write +5000".to_owned())
+    let number = text.strip_prefix('+').map(|number| number.replace('_', "").parse());
+    match (number, text.replace('_', "").parse::<u64>()) {
+        (Some(Ok(number)), _) => Ok(number),
+        (_, Ok(number)) => Err(format!("a grant adds to the limit: write +{number} for {number} more")),
+        _ => Err("not a number to add; write +5000".to_owned()),
+    }
 }
 
 fn client(text: &str) -> Result<IpAddr, String> {

@@ -1,17 +1,15 @@
-//! `check`: reads the whole configuration and tells every error at once.
+//! `check`: reads the whole configuration and reports every error at once.
 
-use super::{DONE, NO};
-use crate::config::{self, Configuration, Problems, Style, how_many};
+use super::{DONE, NO, print};
+use crate::config::{self, Configuration, Problems, how_many};
 use std::fmt::Write;
-use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 
 /// Problems go to standard error, the summary to standard output.
 pub fn run(config: &Path) -> u8 {
-    let style = if std::io::stderr().is_terminal() { Style::Terminal } else { Style::Plain };
     let (problems, loaded) = config::check(config);
-    let _ = std::io::stderr().write_all(problems.render(style).as_bytes());
-    let _ = writeln!(std::io::stdout(), "{}", summary(&problems, loaded.as_ref()));
+    print::problems(&problems);
+    print::line(summary(&problems, loaded.as_ref()));
     if problems.errors() > 0 { NO } else { DONE }
 }
 

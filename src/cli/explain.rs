@@ -3,7 +3,7 @@
 mod recorded;
 
 use super::arguments::Explain;
-use super::{DONE, NO, USAGE, configuration};
+use super::{DONE, NO, USAGE, configuration, print};
 use crate::administration::Administration;
 use crate::config::{OnOutage, Store};
 use crate::envelope::{Address, Envelope};
@@ -12,7 +12,6 @@ use crate::orders::Orders;
 use crate::policy::Step;
 use crate::session::{Rehearsal, RehearsedStage, Snapshot, Stand, Via, WhatIf};
 use serde_json::{Value, json};
-use std::fmt::Write;
 
 /// Stands where a real reply has its reference.
 const NO_REFERENCE: &str = "explain";
@@ -23,7 +22,7 @@ pub fn run(question: &Explain) -> u8 {
     }
     let Some(snapshot) = configuration(&question.config.config) else { return NO };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        eprintln!("relaykeeper: the system gives no event queue (epoll_create1(2))");
+        print::error("the system gives no event queue (epoll_create1(2))");
         return NO;
     };
     let (ledger, counts) = runtime.block_on(open_ledger(&snapshot));
@@ -38,9 +37,9 @@ pub fn run(question: &Explain) -> u8 {
     let rehearsal = runtime.block_on(Rehearsal::of(&envelope, &recipients, via, &what_if, stand));
     let Some(decisive) = rehearsal.decisive() else { return complain("--recipient: none was given") };
     if question.json {
-        println!("{}", to_json(&rehearsal, decisive, via, &counts));
+        print::json(&to_json(&rehearsal, decisive, via, &counts));
     } else {
-        print!("{}", to_text(&rehearsal, decisive, via, &counts));
+        print::lines(&to_lines(&rehearsal, decisive, via, &counts));
     }
     if decisive.verdict.passes() { DONE } else { NO }
 }
@@ -66,7 +65,7 @@ impl From<super::arguments::Via> for Via {
 }
 
 fn complain(what: &str) -> u8 {
-    eprintln!("relaykeeper: {what}");
+    print::error(what);
     USAGE
 }
 
@@ -134,12 +133,10 @@ fn to_json(rehearsal: &Rehearsal, decisive: &RehearsedStage, via: Via, counts: &
     })
 }
 
-fn to_text(rehearsal: &Rehearsal, decisive: &RehearsedStage, via: Via, counts: &str) -> String {
+fn to_lines(rehearsal: &Rehearsal, decisive: &RehearsedStage, via: Via, counts: &str) -> Vec<String> {
     let verdict = &decisive.verdict;
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<10} {value}");
-    };
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: &str| lines.push(format!("{name:<10} {value}"));
     line("verdict", verdict.word());
     if let Some(reply) = reply(decisive) {
         line("reply", &reply);
@@ -160,23 +157,21 @@ fn to_text(rehearsal: &Rehearsal, decisive: &RehearsedStage, via: Via, counts: &
     }
     line("via", via.words());
     line("counts", counts);
-    let _ = writeln!(text, "steps");
-    write_steps(&mut text, &rehearsal.steps);
+    lines.push("steps".to_owned());
+    lines.extend(steps(&rehearsal.steps));
     for recipient in &rehearsal.recipients {
         if rehearsal.recipients.len() > 1 {
-            let _ = writeln!(text, "recipient {}: {}", recipient.recipient, recipient.verdict.word());
+            lines.push(format!("recipient {}: {}", recipient.recipient, recipient.verdict.word()));
         }
-        write_steps(&mut text, &recipient.steps);
+        lines.extend(steps(&recipient.steps));
     }
     if let Some(end) = rehearsal.end.as_ref().filter(|end| !end.verdict.passes()) {
-        let _ = writeln!(text, "end of the message: {}", end.verdict.word());
-        write_steps(&mut text, &end.steps);
+        lines.push(format!("end of the message: {}", end.verdict.word()));
+        lines.extend(steps(&end.steps));
     }
-    text
+    lines
 }
 
-fn write_steps(text: &mut String, steps: &[Step]) {
-    for step in steps {
-        let _ = writeln!(text, "  {:<10} {:<7} {}", step.step, step.outcome, step.because);
-    }
+fn steps(steps: &[Step]) -> impl Iterator<Item = String> {
+    steps.iter().map(|step| format!("  {:<10} {:<7} {}", step.step, step.outcome, step.because))
 }

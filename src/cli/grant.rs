@@ -1,8 +1,7 @@
 //! `grant` and `grants`: more for a while, ordered from the running daemon.
 
 use super::arguments;
-use super::when::{self, Side};
-use super::{DONE, NO, USAGE, ask, done, settings};
+use super::{DONE, NO, USAGE, ask, done, print, settings, when};
 use crate::control::{Command, Response};
 use crate::orders::Grant;
 use std::path::Path;
@@ -12,15 +11,12 @@ pub fn run(grant: &arguments::Grant) -> u8 {
         // Taken back.
         (_, 0) => None,
         (None, _) => {
-            eprintln!("relaykeeper: --until is missing; {}", when::FORMS);
+            print::error(format_args!("--until is missing; {}", when::FORMS));
             return USAGE;
         }
-        (Some(text), _) => match when::read(text, Side::Future, &when::now()) {
+        (Some(text), _) => match when::until(text) {
             Ok(until) => Some(until),
-            Err(error) => {
-                eprintln!("relaykeeper: --until: {error}");
-                return USAGE;
-            }
+            Err(code) => return code,
         },
     };
     let Some(settings) = settings(&grant.config.config) else { return NO };
@@ -32,22 +28,20 @@ pub fn run(grant: &arguments::Grant) -> u8 {
 pub fn list(config: &Path, json: bool) -> u8 {
     let Some(settings) = settings(config) else { return NO };
     match ask(&settings, &Command::Grants) {
-        Ok(Response::Grants { grants }) => show(&grants, json),
+        Ok(Response::Grants { grants }) if json => match print::json(&grants) {
+            true => DONE,
+            false => NO,
+        },
+        Ok(Response::Grants { grants }) => {
+            print::lines(&grants.iter().map(line).collect::<Vec<_>>());
+            DONE
+        }
         Ok(other) => super::unexpected(&other),
         Err(code) => code,
     }
 }
 
-fn show(grants: &[Grant], json: bool) -> u8 {
-    if json {
-        match serde_json::to_string_pretty(grants) {
-            Ok(text) => println!("{text}"),
-            Err(_) => return NO,
-        }
-        return DONE;
-    }
-    for Grant { subject, limit, more, until, why, by, .. } in grants {
-        println!("{} {}: {limit} +{more} until {until} by {by}: {why}", subject.kind.key(), subject.name);
-    }
-    DONE
+fn line(grant: &Grant) -> String {
+    let Grant { subject, limit, more, until, why, by, .. } = grant;
+    format!("{} {}: {limit} +{more} until {until} by {by}: {why}", subject.kind.key(), subject.name)
 }

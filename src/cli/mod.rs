@@ -7,6 +7,7 @@ mod check;
 mod explain;
 mod export;
 mod grant;
+mod print;
 mod quota;
 mod reload_report;
 mod serve;
@@ -16,12 +17,11 @@ mod when;
 
 pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 
-use crate::config::{self, Settings, Style};
+use crate::config::{self, Settings};
 use crate::control::{self, Response};
-use crate::directory::SubjectKind;
 use crate::files;
+use crate::orders::TargetKind;
 use crate::session::Snapshot;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -46,8 +46,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Quota { command } => quota::run(&command),
         Command::Grant(grant) => grant::run(&grant),
         Command::Grants { config, json } => grant::list(&config.config, json),
-        Command::User { command } => suspend::run(SubjectKind::User, &command),
-        Command::Customer { command } => suspend::run(SubjectKind::Customer, &command),
+        Command::User { command } => suspend::run(TargetKind::User, &command),
+        Command::Customer { command } => suspend::run(TargetKind::Customer, &command),
+        Command::Login { command } => suspend::run(TargetKind::Login, &command),
+        Command::Client { command } => suspend::run(TargetKind::Client, &command),
         Command::Audit { config, since, json } => audit::run(&config.config, since.as_deref(), json),
         Command::Status { config, json } => status::run(&config.config, json),
         Command::Reload { config, why } => status::reload(&config.config, &why),
@@ -55,17 +57,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
     })
 }
 
-/// How problems are written to standard error.
-fn style() -> Style {
-    if std::io::stderr().is_terminal() { Style::Terminal } else { Style::Plain }
-}
-
 /// The configuration as a running daemon would use it; without one, what is wrong goes to standard error.
 fn configuration(path: &Path) -> Option<Snapshot> {
     match config::load(path) {
         Ok(loaded) => Some(Snapshot::from(&loaded)),
         Err(problems) => {
-            eprint!("{}", problems.render(style()));
+            print::problems(&problems);
             None
         }
     }
@@ -76,7 +73,7 @@ fn settings(path: &Path) -> Option<Settings> {
     match config::load_settings(path) {
         Ok(settings) => Some(settings),
         Err(problems) => {
-            eprint!("{}", problems.render(style()));
+            print::problems(&problems);
             None
         }
     }
@@ -93,7 +90,7 @@ fn store_folder(path: &Path) -> Option<PathBuf> {
         Some(PathBuf::from(main.get("store")?.get("path")?.as_str()?)).filter(|path| path.is_absolute())
     });
     if named.is_none() {
-        eprint!("{}", problems.render(style()));
+        print::problems(&problems);
     }
     named
 }
@@ -101,25 +98,24 @@ fn store_folder(path: &Path) -> Option<PathBuf> {
 /// Asks the daemon; an exit code if it cannot be reached.
 fn ask(settings: &Settings, command: &control::Command) -> Result<Response, u8> {
     control::ask(settings.listen.control.as_ref(), command).map_err(|error| {
-        eprintln!("relaykeeper: {error}");
+        print::error(error);
         UNREACHABLE
     })
 }
 
 /// Says how it went; in JSON as an object of `done` and `words`.
 fn done(answer: Result<Response, u8>, json: bool) -> u8 {
-    let told = |done: bool, words: &str| println!("{}", serde_json::json!({ "done": done, "words": words }));
     match answer {
         Ok(Response::Done { words }) if json => {
-            told(true, &words);
+            print::json(&serde_json::json!({ "done": true, "words": words }));
             DONE
         }
         Ok(Response::No { words }) if json => {
-            told(false, &words);
+            print::json(&serde_json::json!({ "done": false, "words": words }));
             NO
         }
         Ok(Response::Done { words }) => {
-            println!("{words}");
+            words.lines().for_each(print::line);
             DONE
         }
         Ok(other) => unexpected(&other),
@@ -130,8 +126,8 @@ fn done(answer: Result<Response, u8>, json: bool) -> u8 {
 /// Anything but what was asked for: a no, and why.
 fn unexpected(answer: &Response) -> u8 {
     match answer {
-        Response::No { words } => eprintln!("relaykeeper: {words}"),
-        _ => eprintln!("relaykeeper: the daemon gave an answer to another question; is it of the same version?"),
+        Response::No { words } => words.lines().for_each(print::error),
+        _ => print::error("the daemon answered something else; is it of the same version as this command?"),
     }
     NO
 }

@@ -1,8 +1,8 @@
 //! `quota show` and `quota reset`, answered by the running daemon.
 
-use super::arguments::Quota;
-use super::{DONE, NO, ask, settings};
-use crate::control::{Command, Response, Top, Usage, UsageOfLimit};
+use super::arguments::{Quota, TopBy};
+use super::{DONE, NO, ask, print, settings, status};
+use crate::control::{Command, RankBy, Response, Top, Usage, UsageOfLimit};
 use crate::directory::LimitName;
 use crate::ledger::MissingNode;
 use serde_json::json;
@@ -18,10 +18,14 @@ pub fn run(command: &Quota) -> u8 {
                 Err(code) => code,
             }
         }
-        Quota::Top { config, limits, most, json } => {
+        Quota::Top { config, limits, by, most, json } => {
             let Some(settings) = settings(&config.config) else { return NO };
+            let by = match by {
+                TopBy::Share => RankBy::Share,
+                TopBy::Used => RankBy::Used,
+            };
             let limits = if limits.is_empty() { LimitName::ALL.to_vec() } else { limits.clone() };
-            match ask(&settings, &Command::QuotaTop { limits, most: usize::from(*most) }) {
+            match ask(&settings, &Command::QuotaTop { limits, most: usize::from(*most), by }) {
                 Ok(Response::Top { top, missing }) => show_top(&top, &missing, *json),
                 Ok(other) => super::unexpected(&other),
                 Err(code) => code,
@@ -36,53 +40,56 @@ pub fn run(command: &Quota) -> u8 {
 
 fn show(usage: &[Usage], json: bool) -> u8 {
     if json {
-        match serde_json::to_string_pretty(usage) {
-            Ok(text) => println!("{text}"),
-            Err(_) => return NO,
-        }
-    } else {
-        print!("{}", to_text(usage));
+        return if print::json(&usage) { DONE } else { NO };
     }
+    print::lines(&lines(usage));
     DONE
 }
 
-/// What is there is shown, and what is missing said: then the answer is not the whole one.
+/// Shows what there is and says what is missing: then the exit code tells that the ranking is incomplete.
 fn show_top(top: &[Top], missing: &[MissingNode], json: bool) -> u8 {
     if json {
-        println!("{:#}", json!({ "top": top, "missing": missing }));
+        print::json(&json!({ "top": top, "missing": missing }));
     } else {
-        show_lines(top);
+        print::lines(&top_lines(top));
     }
     for MissingNode { address, why } in missing {
-        eprintln!("relaykeeper: a part of the store is away, and whoever lies there is missing: {address}: {why}");
+        print::error(format_args!(
+            "a node of the store is unavailable, and its customers are missing: {address}: {why}"
+        ));
     }
     if missing.is_empty() { DONE } else { NO }
 }
 
-fn show_lines(top: &[Top]) {
-    let mut last = None;
+fn top_lines(top: &[Top]) -> Vec<String> {
+    let (mut lines, mut last) = (Vec::new(), None);
     for Top { limit, subject, used, max } in top {
         if last.replace(*limit) != Some(*limit) {
-            println!("{limit}");
+            lines.push(limit.to_string());
         }
+        let share = max.map_or_else(String::new, |max| format!("({}%)", percent(*used, max)));
         let max = max.map_or_else(|| "unlimited".to_owned(), |max| max.to_string());
         let of = if subject.name == subject.customer { String::new() } else { format!(" ({})", subject.customer) };
-        println!("  {used:>9} of {max:<9} {} {}{of}", subject.kind.key(), subject.name);
+        lines.push(format!("  {used:>9} of {max:<9} {share:<6} {} {}{of}", subject.kind.key(), subject.name));
     }
+    lines
 }
 
-fn to_text(usage: &[Usage]) -> String {
-    let mut text = String::new();
+/// A limit of 0 is always full.
+fn percent(used: u64, max: u64) -> u64 {
+    used.saturating_mul(100).checked_div(max).unwrap_or(100)
+}
+
+fn lines(usage: &[Usage]) -> Vec<String> {
+    let mut lines = Vec::new();
     for subject in usage {
-        let _ = writeln!(text, "{} {}", subject.kind, subject.name);
+        lines.push(format!("{} {}", subject.kind, subject.name));
         if let Some(suspension) = &subject.suspended {
-            let _ = writeln!(text, "  suspended: {}", super::status::words_of(suspension));
+            lines.push(format!("  suspended: {}", status::words_of(suspension)));
         }
-        for limit in &subject.limits {
-            let _ = writeln!(text, "  {}", line(limit));
-        }
+        lines.extend(subject.limits.iter().map(|limit| format!("  {}", line(limit))));
     }
-    text
+    lines
 }
 
 fn line(limit: &UsageOfLimit) -> String {

@@ -1,7 +1,7 @@
 //! What is said about a reload, in the log and to the administrator who asked for it.
 
 use crate::config::{Changes, Configuration, Problems, how_many};
-use crate::directory::SubjectKind;
+use crate::orders::TargetKind;
 use crate::report::Logger;
 use crate::session::Engine;
 use std::fmt::Write;
@@ -38,19 +38,21 @@ pub(super) fn bad(log: &Logger, problems: &Problems) -> String {
     words + summary
 }
 
-/// A suspension whose customer or user has another name now, or none, may not do what was meant.
+/// A suspension may have no effect if its customer or user is no longer configured, or has another name.
 pub(super) fn warn_of_strangers(engine: &Engine) {
     let (orders, snapshot) = (engine.administration.orders(), engine.snapshot());
     for suspension in orders.suspensions() {
-        let subject = &suspension.subject;
-        let customer = snapshot.directory.customer(&subject.customer);
-        let is_known = match subject.kind {
-            SubjectKind::Customer => customer.is_some(),
-            _ => customer.is_some_and(|customer| customer.users.find(&subject.name).is_some()),
+        let target = &suspension.target;
+        let customer = || snapshot.directory.customer(&target.customer);
+        let is_known = match target.kind {
+            TargetKind::Customer => customer().is_some(),
+            TargetKind::User => customer().is_some_and(|customer| customer.users.find(&target.name).is_some()),
+            // Logins need not be registered.
+            TargetKind::Login | TargetKind::Client => true,
         };
         if !is_known {
-            let (kind, name, customer) = (subject.kind.key(), &subject.name, &subject.customer);
-            engine.log.warn(format_args!("{kind} {name} (customer {customer}) is suspended, but not configured now"));
+            let (kind, name, customer) = (target.kind.key(), &target.name, &target.customer);
+            engine.log.warn(format_args!("{kind} {name} (customer {customer}) is suspended, but not configured"));
         }
     }
 }

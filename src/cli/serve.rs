@@ -1,6 +1,6 @@
 //! `serve`: the daemon, in the foreground.
 
-use super::{DONE, NO, reload_report};
+use super::{DONE, NO, print, reload_report};
 use crate::administration::{Administration, AppliedConfiguration};
 use crate::audit::Action;
 use crate::audit::{Actor, Instruction};
@@ -23,14 +23,14 @@ pub fn run(path: &Path) -> u8 {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprint!("{}", problems.render(super::style()));
+            print::problems(&problems);
             return NO;
         }
     };
     match serve(path, loaded) {
         Ok(()) => DONE,
         Err(error) => {
-            eprintln!("relaykeeper: {error}");
+            print::error(error);
             NO
         }
     }
@@ -96,7 +96,7 @@ fn announce(engine: &Engine, loaded: &Configuration, path: &Path) {
         log.error(bad);
     }
     reload_report::warn_of_strangers(engine);
-    for trouble in engine.administration.troubles() {
+    for trouble in engine.administration.problems() {
         log.error(trouble);
     }
     for key in loaded.settings.listen.unserved() {

@@ -1,9 +1,8 @@
 //! `status` and `reload`, answered by the running daemon.
 
-use super::{DONE, NO, ask, settings};
+use super::{DONE, NO, ask, print, settings};
 use crate::control::{Command, Response, Status};
 use crate::orders::Suspension;
-use std::fmt::Write;
 use std::path::Path;
 
 /// How many suspensions `status` shows to people.
@@ -13,9 +12,9 @@ pub fn run(config: &Path, json: bool) -> u8 {
     let Some(settings) = settings(config) else { return NO };
     match ask(&settings, &Command::Status) {
         Ok(Response::Status { status }) => {
-            match serde_json::to_string_pretty(&status) {
-                Ok(text) if json => println!("{text}"),
-                _ => print!("{}", to_text(&status)),
+            match json {
+                true => return if print::json(&status) { DONE } else { NO },
+                false => print::lines(&lines(&status)),
             }
             DONE
         }
@@ -29,51 +28,54 @@ pub fn reload(config: &Path, why: &str) -> u8 {
     super::done(ask(&settings, &Command::Reload { why: why.to_owned() }), false)
 }
 
-fn to_text(status: &Status) -> String {
-    let mut text = String::new();
-    let _ = writeln!(
-        text,
+fn lines(status: &Status) -> Vec<String> {
+    let mut lines = vec![format!(
         "relaykeeper {}, up {} (since {})",
         status.version,
         duration(status.uptime_seconds),
         status.since
-    );
-    let _ = writeln!(text, "store             {}", status.store);
-    let _ = writeln!(text, "customers         {}", status.customers);
+    )];
+    let mut line = |what: &str, value: &dyn std::fmt::Display| lines.push(format!("{what:<17} {value}"));
+    line("store", &status.store);
+    line("customers", &status.customers);
+    for difference in &status.differs_on_disk {
+        line("not reloaded", difference);
+    }
     for bad in &status.bad_files {
-        let _ = writeln!(text, "bad file          {bad}");
+        line("bad file", bad);
     }
-    for trouble in &status.administration {
-        let _ = writeln!(text, "administration    {trouble}");
+    for problem in &status.administration {
+        line("administration", problem);
     }
-    if let Some(trouble) = &status.mail {
-        let _ = writeln!(text, "own mail          cannot be sent: {trouble}");
+    if let Some(problem) = &status.mail {
+        line("own mail", &format_args!("cannot be sent: {problem}"));
     }
-    let _ = writeln!(text, "milter sessions   {}", status.milter_sessions);
-    let _ = writeln!(text, "open transactions {}", status.open_transactions);
+    line("milter sessions", &status.milter_sessions);
+    line("open transactions", &status.open_transactions);
     for suspension in status.suspended.iter().take(MAX_SUSPENDED) {
-        let _ = writeln!(text, "suspended         {}", words_of(suspension));
+        line("suspended", &words_of(suspension));
     }
     if let Some(more) = status.suspended.len().checked_sub(MAX_SUSPENDED).filter(|&more| more > 0) {
-        let _ = writeln!(text, "suspended         {more} more, see --json");
+        line("suspended", &format_args!("{more} more, see --json"));
     }
     let decisions = &status.decisions;
-    let _ = writeln!(text, "recipients passed {}", decisions.recipients);
-    let _ = writeln!(text, "messages counted  {}", decisions.messages);
-    let _ = writeln!(text, "exempt            {}", decisions.exempt);
+    line("recipients passed", &decisions.recipients);
+    line("messages counted", &decisions.messages);
+    line("exempt", &decisions.exempt);
     for (reason, number) in &decisions.refused {
-        let _ = writeln!(text, "refused           {number} {reason}");
+        line("refused", &format_args!("{number} {reason}"));
     }
     for (reason, number) in &decisions.would_have_refused {
-        let _ = writeln!(text, "would have refused {number} {reason} (shadow)");
+        line("would have refused", &format_args!("{number} {reason} (shadow)"));
     }
-    text
+    lines
 }
 
 /// `user ann@acme.example since 2026-11-21T14:32:00Z by root: spam`
 pub(super) fn words_of(suspension: &Suspension) -> String {
-    let Suspension { subject, why, by, since } = suspension;
-    format!("{} {} since {since} by {by}: {why}", subject.kind.key(), subject.name)
+    let Suspension { target, why, by, since, until } = suspension;
+    let until = until.map_or_else(String::new, |until| format!(" until {until}"));
+    format!("{} {} since {since}{until} by {by}: {why}", target.kind.key(), target.name)
 }
 
 fn duration(seconds: u64) -> String {

@@ -24,12 +24,13 @@ fn more_for_a_while(front: Front) {
     let (code, text) = cli(&[&grant[..], &["+2", "--until", "2d", "--why", "fair"]].concat());
     assert!(code == 0 && text.contains("user.messages_per_day of user ann@acme.example is 3 until"), "{code} {text}");
     for (rest, expected, says) in [
-        (&["+2", "--until", "soon", "--why", "fair"][..], 2, "is no time"),
-        (&["+2", "--until", "2001-01-01", "--why", "fair"], 1, "is over already"),
+        (&["+2", "--until", "soon", "--why", "fair"][..], 2, "is not a time"),
+        (&["+2", "--until", "2001-01-01", "--why", "fair"], 1, "is in the past"),
         (&["+2", "--until", "500d", "--why", "fair"], 1, "days away"),
         (&["+2", "--until", "2d", "--why", " "], 1, "reason is missing"),
         (&["+2", "--why", "fair"], 2, "--until is missing"),
         (&["many", "--until", "2d", "--why", "fair"], 2, "write +5000"),
+        (&["5_000", "--until", "2d", "--why", "fair"], 2, "a grant adds to the limit: write +5000 for 5000 more"),
     ] {
         let (code, text) = cli(&[&grant[..], rest].concat());
         assert!(code == expected && text.contains(says), "{rest:?}: {code} {text}");
@@ -37,8 +38,8 @@ fn more_for_a_while(front: Front) {
     let rest = ["+2", "--until", "2d", "--why", "fair"];
     for (name, limit, expected, says) in [
         ("ann@acme.example", "user.mesages_per_day", 2, "is no limit that counts; write one of user.messages_per_day,"),
-        ("ann@acme.example", "customer.recipients_per_day", 1, "write its name"),
-        ("nobody@acme.example", "user.messages_per_day", 1, "no address or alias"),
+        ("ann@acme.example", "customer.recipients_per_day", 1, "write the name of the customer"),
+        ("nobody@acme.example", "user.messages_per_day", 1, "not an address or alias"),
         ("hooli", "login.messages_per_day", 1, "unlimited"),
     ] {
         let (code, text) = cli(&[&["grant", name, limit][..], &rest].concat());
@@ -50,7 +51,7 @@ fn more_for_a_while(front: Front) {
     assert_eq!(relay.daemon.quota("ann@acme.example", "user.messages_per_day").max, 3);
     assert!(relay.daemon.cli_text(&["quota", "show", "ann@acme.example"]).contains("2 of 3 (2 of it granted)"));
     let top = relay.daemon.cli_text(&["quota", "top", "--limit", "user.messages_per_day"]);
-    assert!(top.contains("2 of 3         user ann@acme.example (acme)"), "{top}");
+    assert!(top.contains("2 of 3         (66%)  user ann@acme.example (acme)"), "{top}");
     let top: Value = serde_json::from_str(&relay.daemon.cli_text(&["quota", "top", "--json"])).unwrap();
     assert!(
         top["top"].as_array().unwrap().iter().any(|entry| entry["name"] == "acme" && entry["kind"] == "customer"),

@@ -55,7 +55,7 @@ fn a_reply_leads_to_its_decision(front: Front) {
 
     let unknown = relay.daemon.cli(&["explain", "0000-0000-00"]);
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nothing is recorded under 0000-0000-00"));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no decision is recorded under 0000-0000-00"));
     for bad in ["K7Q2", "K7Q2-9FTM-X!"] {
         let output = relay.daemon.cli(&["explain", bad]);
         assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));

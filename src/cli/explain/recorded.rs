@@ -1,9 +1,8 @@
 //! `explain REFERENCE`: what was decided, as the daemon recorded it. Reads the files; needs no daemon.
 
-use crate::cli::{DONE, NO, store_folder};
+use crate::cli::{DONE, NO, print, store_folder};
 use crate::report::{Reference, decisions};
 use crate::session::RecordedDecision;
-use std::fmt::Write;
 use std::path::Path;
 
 pub(super) fn run(config: &Path, reference: Reference, json: bool) -> u8 {
@@ -11,37 +10,35 @@ pub(super) fn run(config: &Path, reference: Reference, json: bool) -> u8 {
     let found = match decisions::find(&folder, reference) {
         Ok(found) => found,
         Err(error) => {
-            eprintln!("relaykeeper: {error}");
+            print::error(error);
             return NO;
         }
     };
     let Some(text) = found else {
-        eprintln!(
-            "relaykeeper: nothing is recorded under {reference} in {}: only refusals and what shadow let pass are, and \
-             old ones make room; the log may still have it",
+        print::error(format_args!(
+            "no decision is recorded under {reference} in {}: only refusals and shadow hits are recorded, the oldest are \
+             overwritten, and some are left out when there are too many; the log may still have it",
             folder.display()
-        );
+        ));
         return NO;
     };
     match serde_json::from_str::<RecordedDecision>(&text) {
-        Ok(recorded) if json => match serde_json::to_string_pretty(&recorded) {
-            Ok(text) => println!("{text}"),
-            Err(_) => return NO,
-        },
-        Ok(recorded) => print!("{}", to_text(&recorded)),
+        Ok(recorded) if json && !print::json(&recorded) => return NO,
+        Ok(_) if json => {}
+        Ok(recorded) => print::lines(&to_lines(&recorded)),
         Err(error) => {
-            eprintln!("relaykeeper: the record of {reference} cannot be read: {error}");
+            print::error(format_args!("the record of {reference} cannot be read: {error}"));
             return NO;
         }
     }
     DONE
 }
 
-fn to_text(recorded: &RecordedDecision) -> String {
-    let mut text = String::new();
+fn to_lines(recorded: &RecordedDecision) -> Vec<String> {
+    let mut lines = Vec::new();
     let mut line = |name: &str, value: Option<&str>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let _ = writeln!(text, "{name:<10} {}", visible(value));
+            lines.push(format!("{name:<10} {value}"));
         }
     };
     line("reference", Some(&recorded.reference));
@@ -65,14 +62,8 @@ fn to_text(recorded: &RecordedDecision) -> String {
     line("setting", recorded.setting.as_deref());
     line("user", recorded.user.as_deref());
     line("rewritten", recorded.rewrite_sender_to.as_deref());
-    let _ = writeln!(text, "steps");
-    for step in &recorded.steps {
-        let _ = writeln!(text, "  {:<10} {:<7} {}", step.step, step.outcome, visible(&step.because));
-    }
-    text
-}
-
-/// A client said some of it: nothing that a terminal would obey.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    lines.push("steps".to_owned());
+    let steps = recorded.steps.iter();
+    lines.extend(steps.map(|step| format!("  {:<10} {:<7} {}", step.step, step.outcome, step.because)));
+    lines
 }

@@ -5,27 +5,25 @@ mod ranges;
 mod sendmail;
 
 use super::arguments::ExportFormat;
-use super::{DONE, NO};
-use crate::config::{self, Style};
+use super::{DONE, NO, print};
+use crate::config;
 use crate::directory::Directory;
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 /// Prints a table. One made from a configuration with errors would shut customers out, so then nothing is printed.
 pub fn run(config: &Path, format: ExportFormat) -> u8 {
     let (problems, loaded) = config::check(config);
     let Some(loaded) = loaded.filter(|_| problems.errors() == 0) else {
-        let style = if std::io::stderr().is_terminal() { Style::Terminal } else { Style::Plain };
-        eprint!("{}", problems.render(style));
-        eprintln!("relaykeeper: nothing is exported: {}", problems.summary());
+        print::problems(&problems);
+        print::error(format_args!("nothing is exported: {}", problems.summary()));
         return NO;
     };
-    let written = table(&loaded.directory, format)
-        .and_then(|table| std::io::stdout().write_all(table.as_bytes()).map_err(|error| error.to_string()));
+    let written =
+        table(&loaded.directory, format).and_then(|table| print::table(&table).map_err(|error| error.to_string()));
     match written {
         Ok(()) => DONE,
         Err(error) => {
-            eprintln!("relaykeeper: {error}");
+            print::error(error);
             NO
         }
     }
