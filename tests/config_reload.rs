@@ -276,3 +276,95 @@ fn keys_that_need_a_restart_are_named() {
     assert_eq!(site.reload().need_restart, ["listen.policy", "listen.socket_mode", "store.path"]);
     assert_eq!(site.loaded().settings.relay.hostname, "other.example.net");
 }
+
+/// A customer whose user sends through a gateway, with a password in this file.
+fn with_password(name: &str, file: &str) -> String {
+    let user = format!(
+        "[[user]]\naddress = \"kim@{name}.example\"\n[[user.sender]]\naddress = \"kim@{name}-partner.example\"\n\
+         gateway = \"[smtp.partner.example]:587\"\nusername = \"kim\"\npassword_file = \"{file}\"\n"
+    );
+    customer(name, &[&format!("{name}.example")], 1, "user_gateways = true") + &user
+}
+
+fn write_password(site: &Site, file: &str) {
+    site.write(&format!("customers.d/{file}"), "s3cret\n");
+    let path = site.folder.path().join("customers.d").join(file);
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_password_file_stays_with_the_customer_that_had_it() {
+    for link in ["same name", "symlink", "hard link"] {
+        let mut site =
+            Site::new(&[("b", &with_password("b", "b.password")), ("c", &customer("c", &["c.example"], 1, ""))]);
+        write_password(&site, "b.password");
+        site.load();
+        assert!(site.problems().iter().all(|title| title.contains("no effect")), "{:?}", site.problems());
+        let own = site.folder.path().join("customers.d/b.password");
+        let other = match link {
+            "symlink" => std::os::unix::fs::symlink(&own, site.folder.path().join("customers.d/link")).map(|()| "link"),
+            "hard link" => fs::hard_link(&own, site.folder.path().join("customers.d/link")).map(|()| "link"),
+            _ => Ok("b.password"),
+        }
+        .unwrap();
+        // One that is new and first by name, and one that had none before.
+        site.write_customer("a", &with_password("a", other));
+        site.write_customer("c", &with_password("c", other));
+        site.reload();
+        assert_eq!(site.bad_files(), (vec!["c".into()], 1), "{link}");
+        assert_eq!(["a.example", "b.example", "c.example"].map(|domain| site.owner(domain)), ["unusable", "b", "c"]);
+        assert!(site.loaded().directory.further_sender("kim@c-partner.example").is_none(), "the copy without it");
+
+        site.load();
+        assert_eq!(site.bad_files(), (vec![], 3), "{link}: at a start nobody knows whose it was");
+        site.remove_customer("a");
+        site.remove_customer("c");
+        site.load();
+        assert_eq!(site.owner("b.example"), "b");
+    }
+}
+
+#[test]
+fn a_password_file_moves_from_one_customer_to_another_in_one_reload() {
+    let mut site = Site::new(&[("a", &with_password("a", "password")), ("b", &customer("b", &["b.example"], 1, ""))]);
+    write_password(&site, "password");
+    site.load();
+    site.write_customer("a", &customer("a", &["a.example"], 1, ""));
+    site.write_customer("b", &with_password("b", "password"));
+    site.reload();
+    assert_eq!(site.bad_files(), (vec![], 0), "{:?}", site.problems());
+
+    // It goes back with a file that also takes what is b's: a has to do with its last good copy, and b keeps it.
+    site.write_customer("a", &with_password("a", "password").replace("\"a.example\"", "\"a.example\", \"b.example\""));
+    site.write_customer("b", &customer("b", &["b.example"], 2, ""));
+    site.reload();
+    assert_eq!(site.bad_files().0, ["a"]);
+    assert_eq!(site.loaded().directory.customer("b").unwrap().licenses, 2);
+}
+
+#[test]
+fn a_users_file_belongs_to_one_customer() {
+    let users =
+        |name: &str| customer(name, &["shared.example", &format!("{name}.example")], 1, "users_file = \"users\"");
+    let mut site = Site::new(&[("a", &users("a"))]);
+    site.write("customers.d/users", "ann@shared.example\n");
+    site.load();
+    site.write_customer("b", &users("b").replace("\"shared.example\", ", ""));
+    site.reload();
+    assert_eq!((site.owner("a.example"), site.owner("b.example")), ("a".into(), "unusable".into()));
+}
+
+#[test]
+fn a_password_that_a_users_file_names_is_never_shown() {
+    let mut site = Site::new(&[
+        ("a", &with_password("a", "password")),
+        ("b", &customer("b", &["b.example"], 1, "users_file = \"password\"")),
+        ("c", &with_password("c", "c.password").replace("user_gateways", "users_file = \"c.password\"\nuser_gateways")),
+    ]);
+    write_password(&site, "password");
+    write_password(&site, "c.password");
+    site.load();
+    assert_eq!((site.bad_files(), site.owner("a.example")), ((vec![], 2), "a".into()));
+    let shown = site.loaded().problems.render(config::Style::Plain);
+    assert!(!shown.contains("s3cret") && shown.contains("is a password_file, too"), "{shown}");
+}

@@ -1,12 +1,14 @@
 //! A customer's file: TOML → [`Customer`]. All errors are reported, together with what can be read in spite of them.
 
 mod mentions;
+mod named_file;
 mod password_file;
 mod setting;
 mod users;
 mod users_file;
 
 pub(super) use mentions::{addresses_of_user, elements, logins_of_user};
+pub(super) use named_file::{FileIdentity, NamedFile, NamedKind};
 pub use password_file::{MAX_PASSWORD, Password, PasswordFileError, read_password};
 pub(super) use users_file::find_in_file;
 
@@ -20,7 +22,7 @@ use crate::envelope::{Domain, is_public_suffix};
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use setting::{IP, SETTING, read_settings};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use users::{CustomerUsers, SENDER, USER, UsersReader};
 
 static CUSTOMER: TableSpec = TableSpec {
@@ -83,7 +85,7 @@ pub(super) struct ParsedFile {
     pub salvage: Salvage,
     pub problems: Problems,
     /// The other files that were looked at.
-    pub others: Vec<PathBuf>,
+    pub named_files: Vec<NamedFile>,
 }
 
 /// What is known of a customer whose file has errors.
@@ -102,7 +104,7 @@ impl ParsedFile {
         let mut problems = Problems::default();
         problems.push(problem);
         let salvage = Salvage { is_doubtful: true, ..Salvage::default() };
-        ParsedFile { customer: None, salvage, problems, others: Vec::new() }
+        ParsedFile { customer: None, salvage, problems, named_files: Vec::new() }
     }
 }
 
@@ -124,9 +126,9 @@ pub(super) fn read_customer(source: &Source, context: &CustomerContext) -> Parse
         table.get("outbound_gateway").and_then(|item| next_hop(&item, "[mx.acme.example]:25", context));
     let limits = LimitTable::read(&table, Scope::Customer);
     let settings = read_settings(&table, context.max_range_addresses);
-    let CustomerUsers { users, problems: users_problems, others } = {
+    let CustomerUsers { users, problems: users_problems, named_files } = {
         let (folder, domains) = (folder_of(&source.path), &OwnDomains::new(&domains));
-        UsersReader { report: &report, folder, domains, user_gateways, context, others: Vec::new() }.read(&table)
+        UsersReader { report: &report, folder, domains, user_gateways, context, named_files: Vec::new() }.read(&table)
     };
 
     let is_good = !report.has_errors() && users_problems.errors() == 0;
@@ -136,7 +138,7 @@ pub(super) fn read_customer(source: &Source, context: &CustomerContext) -> Parse
         let logins = users.iter().flat_map(|user| user.logins.clone()).collect();
         let senders = users.iter().flat_map(further_addresses).collect();
         let salvage = Salvage { domains, is_doubtful, logins, senders };
-        return ParsedFile { customer: None, salvage, problems, others };
+        return ParsedFile { customer: None, salvage, problems, named_files };
     };
     let limits = limits.over(&context.limits).rules().for_customer(licenses as u32, billing);
     let customer = Customer {
@@ -152,7 +154,7 @@ pub(super) fn read_customer(source: &Source, context: &CustomerContext) -> Parse
         settings,
         users,
     };
-    ParsedFile { customer: Some(customer), salvage: Salvage::default(), problems, others }
+    ParsedFile { customer: Some(customer), salvage: Salvage::default(), problems, named_files }
 }
 
 pub(super) fn folder_of(file: &Path) -> &Path {

@@ -80,18 +80,16 @@ pub fn read_password(path: &Path) -> Result<Password, PasswordFileError> {
     }
 }
 
-/// A `password_file`, relative to `folder`. It is read to tell what is wrong with it, and again whenever it is needed.
-pub(super) fn password_file(item: &Item<'_>, folder: &Path) -> Option<PathBuf> {
-    let text = item.string("secrets/kim-partner")?;
-    let path = folder.join(text);
+/// The file of a `password_file`. It is read to report what is wrong with it, and again whenever it is needed.
+pub(super) fn password_file(item: &Item<'_>, path: &Path) -> Option<PathBuf> {
     let name = quoted(&path.to_string_lossy());
-    let (title, help) = match read_password(&path) {
-        Ok(_) => return Some(path),
-        // `check` may run as somebody who may not look.
+    let (problem, help) = match read_password(path) {
+        Ok(_) => return Some(path.to_owned()),
+        // `check` may run as a user who may not look.
         Err(PasswordFileError::Unreadable(error)) if error.kind() == ErrorKind::PermissionDenied => {
-            let label = "this user may not read it; if the daemon's user may, all is well";
-            item.warning(Complaint::new(format!("{name} cannot be checked"), label));
-            return Some(path);
+            let label = "this user may not read it; the daemon's user must be able to";
+            item.warning(Complaint::new(format!("{name} was not checked"), label));
+            return Some(path.to_owned());
         }
         Err(PasswordFileError::Unreadable(error)) => {
             let complaint = Complaint::new(format!("{name} cannot be read"), error.to_string());
@@ -102,10 +100,10 @@ pub(super) fn password_file(item: &Item<'_>, folder: &Path) -> Option<PathBuf> {
         Err(error @ PasswordFileError::ForeignOwner { .. }) => {
             (error, format!("chown root {}, with the daemon's group", path.display()))
         }
-        Err(error @ PasswordFileError::NotAFile) => (error, "name a file".to_owned()),
-        Err(error) => (error, "write the password, and nothing else, into its first line".to_owned()),
+        Err(error @ PasswordFileError::NotAFile) => (error, "name a regular file".to_owned()),
+        Err(error) => (error, "write the password, and nothing else, on the first line".to_owned()),
     };
-    item.error(Complaint::new(format!("{} cannot be used", quoted(text)), title.to_string()).help(help));
+    item.error(Complaint::new(format!("{name} cannot be used"), problem.to_string()).help(help));
     None
 }
 

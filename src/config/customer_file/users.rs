@@ -3,7 +3,7 @@
 use super::mentions::{addresses_of_user, logins_of_user};
 use super::password_file::password_file;
 use super::users_file::{FileUsers, find_in_line, foreign_domain, read_users};
-use super::{CustomerContext, next_hop};
+use super::{CustomerContext, FileIdentity, NamedFile, NamedKind, next_hop};
 use crate::config::reading::{
     Complaint, Diagnostic, FileReport, Item, Location, MAX_SHOWN_OF_FILE, MAX_USERS_FILE, Problems, Severity, Source,
     Table, TableSpec, describe, quoted,
@@ -12,7 +12,7 @@ use crate::config::values;
 use crate::directory::{FurtherSender, OwnDomains, User, UserId, Users};
 use crate::envelope::Address;
 use hashbrown::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 pub(super) static USER: TableSpec =
@@ -31,7 +31,7 @@ pub(super) struct CustomerUsers {
     /// Those of the users file; the others are in the report of the customer's file.
     pub problems: Problems,
     /// The other files that were looked at.
-    pub others: Vec<PathBuf>,
+    pub named_files: Vec<NamedFile>,
 }
 
 /// Reads a customer's users.
@@ -43,7 +43,7 @@ pub(super) struct UsersReader<'t> {
     pub user_gateways: bool,
     pub context: &'t CustomerContext,
     /// The other files that were looked at.
-    pub others: Vec<PathBuf>,
+    pub named_files: Vec<NamedFile>,
 }
 
 impl<'t> UsersReader<'t> {
@@ -79,12 +79,22 @@ impl<'t> UsersReader<'t> {
                 .at(origins.place(self.report, first, &duplicate.address, 0, "the first time"));
             problems.push_within(error, MAX_SHOWN_OF_FILE);
         }
-        CustomerUsers { users, problems, others: self.others }
+        CustomerUsers { users, problems, named_files: self.named_files }
     }
 
     fn users_source(&mut self, item: &Item<'_>) -> Option<Source> {
-        let path: Arc<Path> = self.folder.join(item.string("acme.users")?).into();
-        self.others.push(path.to_path_buf());
+        let path: Arc<Path> = self.folder.join(item.parsed("acme.users", values::file_below)?).into();
+        // Errors in a users file are shown with what is in it.
+        let file = FileIdentity::of(&path);
+        let is_password = self.named_files.iter().any(|named| FileIdentity::of(&named.path) == file);
+        self.named_files.push(NamedFile { kind: NamedKind::Users, path: path.clone() });
+        if is_password {
+            item.error(Complaint::new(
+                format!("{} is a password_file, too", quoted(&path.to_string_lossy())),
+                "named here",
+            ));
+            return None;
+        }
         match Source::read(path.clone(), MAX_USERS_FILE) {
             Ok(source) => Some(source),
             Err(error) => {
@@ -140,8 +150,9 @@ impl<'t> UsersReader<'t> {
         let username = username_item.and_then(|item| item.parsed("kim", values::gateway_username));
         let password_item = table.get("password_file");
         let password_file = password_item.and_then(|item| {
-            self.others.push(self.folder.join(item.string("secrets/kim-partner")?));
-            password_file(&item, self.folder)
+            let path: Arc<Path> = self.folder.join(item.parsed("secrets/kim-partner", values::file_below)?).into();
+            self.named_files.push(NamedFile { kind: NamedKind::Password, path: path.clone() });
+            password_file(&item, &path)
         });
         match (username_item, password_item) {
             (Some(item), None) => {

@@ -1,10 +1,12 @@
 //! Customer files on their way into the directory, read on all processors; those that did not change are left alone.
 
+use super::file_owners::hide_passwords;
 use super::files::FileStamp;
-use crate::config::customer_file::{CustomerContext, ParsedFile, Salvage, read_customer};
+use crate::config::customer_file::{CustomerContext, NamedFile, ParsedFile, Salvage, read_customer};
 use crate::config::reading::{MAX_CUSTOMER_FILE, Problems, Source, describe_file};
 use crate::directory::Customer;
-use hashbrown::HashMap;
+use crate::envelope::Domain;
+use hashbrown::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +21,8 @@ pub(super) struct KnownFile {
     is_clean: bool,
     /// The copy in use.
     pub customer: Option<Arc<Customer>>,
+    /// The files that this copy names.
+    named_files: Vec<NamedFile>,
 }
 
 impl KnownFile {
@@ -35,6 +39,10 @@ pub(super) struct Candidate {
     pub previous: Option<Arc<Customer>>,
     pub choice: Choice,
     pub salvage: Salvage,
+    /// The files that `new` names.
+    named_files: Vec<NamedFile>,
+    /// The files that `previous` names.
+    named_before: Vec<NamedFile>,
     stamps: Vec<FileStamp>,
     is_clean: bool,
     pub was_read: bool,
@@ -60,9 +68,41 @@ impl Candidate {
         }
     }
 
+    /// The files that the chosen copy names.
+    pub fn named_files(&self) -> &[NamedFile] {
+        match self.choice {
+            Choice::New => &self.named_files,
+            Choice::Previous => &self.named_before,
+            Choice::Unusable => &[],
+        }
+    }
+
+    /// The files that were read with the customer's file.
+    pub fn read_files(&self) -> &[NamedFile] {
+        &self.named_files
+    }
+
+    /// The files that the previous copy names.
+    pub fn named_before(&self) -> &[NamedFile] {
+        &self.named_before
+    }
+
     /// Whether the file still says what the chosen copy says.
     pub fn is_current(&self) -> bool {
         self.choice == Choice::New
+    }
+
+    /// Whether the new copy claims what the previous one did not: a name, domain, login or further address.
+    pub fn claims_more(&self) -> bool {
+        let (Some(new), Some(old)) = (&self.new, &self.previous) else { return true };
+        fn claims(customer: &Customer) -> impl Iterator<Item = &str> {
+            let domains = customer.domains.iter().map(Domain::as_str);
+            let logins = customer.users.iter().flat_map(|user| user.logins.iter().map(|login| &**login));
+            let senders = customer.users.iter().flat_map(|user| user.senders.iter().map(|sender| &*sender.address));
+            domains.chain(logins).chain(senders)
+        }
+        let had: HashSet<&str> = claims(old).collect();
+        new.name != old.name || claims(new).any(|claim| !had.contains(claim))
     }
 
     pub fn is_as_before(&self) -> bool {
@@ -76,7 +116,8 @@ impl From<Candidate> for KnownFile {
     fn from(candidate: Candidate) -> KnownFile {
         let customer = candidate.chosen().cloned();
         let is_clean = candidate.is_clean && candidate.choice == Choice::New;
-        KnownFile { file: candidate.file, stamps: candidate.stamps, is_clean, customer }
+        let named_files = candidate.named_files().to_vec();
+        KnownFile { file: candidate.file, stamps: candidate.stamps, is_clean, customer, named_files }
     }
 }
 /// Reads the customer files. With `may_skip` those that did not change mean what they meant in `previous`.
@@ -118,10 +159,13 @@ pub(super) fn read_all(
     });
     read.sort_unstable_by_key(|(n, _)| *n);
     let mut candidates = Vec::with_capacity(read.len());
+    let mut problems_of = Vec::with_capacity(read.len());
     for (_, (candidate, found)) in read {
-        problems.append(found);
+        problems_of.push(found);
         candidates.push(candidate);
     }
+    hide_passwords(&candidates, &mut problems_of);
+    problems_of.into_iter().for_each(|found| problems.append(found));
     candidates
 }
 
@@ -145,6 +189,8 @@ impl Reader<'_> {
                 previous,
                 choice: Choice::New,
                 salvage: Salvage::default(),
+                named_files: record.named_files.clone(),
+                named_before: record.named_files.clone(),
                 stamps: record.stamps.clone(),
                 is_clean: true,
                 was_read: false,
@@ -157,7 +203,7 @@ impl Reader<'_> {
             Err(error) => ParsedFile::unreadable(describe_file(error, file.clone(), "customer file")),
         };
         // They were read a moment ago: one that changed since has not settled.
-        stamps.extend(parsed.others.into_iter().map(|other| FileStamp::of(other, self.now)));
+        stamps.extend(parsed.named_files.iter().map(|named| FileStamp::of(named.path.clone(), self.now)));
         // What is said anew but means the same is kept, so that nobody has to look at it again.
         let new = parsed.customer.map(|customer| match &previous {
             Some(previous) if **previous == customer => previous.clone(),
@@ -169,6 +215,20 @@ impl Reader<'_> {
             (None, None) => Choice::Unusable,
         };
         let (file, salvage, is_clean) = (file.clone(), parsed.salvage, parsed.problems.is_empty());
-        (Candidate { file, new, previous, choice, salvage, stamps, is_clean, was_read: true }, parsed.problems)
+        let named_before = record.map_or_else(Vec::new, |record| record.named_files.clone());
+        let named_files = parsed.named_files;
+        let candidate = Candidate {
+            file,
+            new,
+            previous,
+            choice,
+            salvage,
+            named_files,
+            named_before,
+            stamps,
+            is_clean,
+            was_read: true,
+        };
+        (candidate, parsed.problems)
     }
 }

@@ -2,22 +2,28 @@
 
 use super::candidates::{Candidate, Choice};
 use super::conflicts::describe_conflict;
+use super::file_owners::settle_files;
 use crate::config::customer_file::{Salvage, further_addresses};
 use crate::config::reading::{Problems, Severity};
 use crate::directory::{Conflict, Customer, Directory, DirectoryBuilder};
 use crate::envelope::Domain;
 
 /// Puts the customers together. What two of them claim stays with the one that had it; among new ones, with the first.
-pub(super) fn join(candidates: &mut [Candidate], problems: &mut Problems) -> Directory {
+pub(super) fn join(candidates: &mut [Candidate], is_start: bool, problems: &mut Problems) -> Directory {
     let mut builder = loop {
+        while settle_files(candidates, is_start, problems) {}
         let mut builder = DirectoryBuilder::new();
-        let as_before = candidates.iter().filter(|candidate| candidate.is_as_before());
-        for customer in as_before.filter_map(|candidate| candidate.chosen()) {
-            // They were together before, so they agree.
-            let _ = builder.add(customer.clone());
+        // Copies that were in use together agree.
+        for n in add_each(&mut builder, candidates, problems, Candidate::is_as_before) {
+            candidates[n].choice = Choice::Unusable;
         }
         let changed = |candidate: &Candidate| candidate.previous.is_some() && !candidate.is_as_before();
-        let rejected = add_each(&mut builder, candidates, problems, changed);
+        // First those that only claim what they had: it stays theirs.
+        let modest = |candidate: &Candidate| changed(candidate) && !candidate.claims_more();
+        let mut rejected = add_each(&mut builder, candidates, problems, modest);
+        rejected.extend(add_each(&mut builder, candidates, problems, |candidate| {
+            changed(candidate) && candidate.claims_more()
+        }));
         if rejected.is_empty() {
             break builder;
         }
@@ -27,13 +33,13 @@ pub(super) fn join(candidates: &mut [Candidate], problems: &mut Problems) -> Dir
     };
     for n in add_each(&mut builder, candidates, problems, |candidate| candidate.previous.is_none()) {
         candidates[n].choice = Choice::Unusable;
-        if let Some(customer) = candidates[n].new.take() {
+    }
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.choice == Choice::Unusable) {
+        if let Some(customer) = candidate.new.take() {
             let logins = customer.users.iter().flat_map(|user| user.logins.iter().cloned()).collect();
             let senders = customer.users.iter().flat_map(further_addresses).collect();
-            candidates[n].salvage = Salvage { domains: customer.domains.clone(), is_doubtful: false, logins, senders };
+            candidate.salvage = Salvage { domains: customer.domains.clone(), is_doubtful: false, logins, senders };
         }
-    }
-    for candidate in candidates.iter().filter(|candidate| candidate.choice == Choice::Unusable) {
         let salvage = &candidate.salvage;
         builder.add_unusable(salvage.domains.iter().map(Domain::as_str));
         if salvage.is_doubtful {

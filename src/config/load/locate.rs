@@ -1,12 +1,15 @@
 //! Finds the place where a file says something. Positions are not stored for a hundred thousand customers: the file is
 //! read again when a message needs one.
 
-use crate::config::customer_file::{addresses_of_user, elements, find_in_file, folder_of, logins_of_user};
+use crate::config::customer_file::{
+    NamedFile, NamedKind, addresses_of_user, elements, find_in_file, folder_of, logins_of_user,
+};
 use crate::config::reading::{Location, MAX_CUSTOMER_FILE, MAX_USERS_FILE, Source};
 use crate::envelope::Domain;
 use std::path::Path;
 use std::sync::Arc;
-use toml::de::DeTable;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// What is looked for in a customer's file.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,8 @@ pub(super) enum Target<'a> {
         setting: usize,
         ip: usize,
     },
+    /// A `users_file` or `password_file`.
+    File(&'a NamedFile),
 }
 
 /// The place of `target` in the file; the file as a whole where it is not found.
@@ -41,6 +46,20 @@ fn find(file: &Arc<Path>, target: Target<'_>, label: &str) -> Option<Location> {
         Target::Login(login) => users(root).find_map(|user| logins_of_user(user, login).next()),
         Target::Address(address) => {
             users(root).find_map(|user| addresses_of_user(user, address).chain(logins_of_user(user, address)).next())
+        }
+        Target::File(named) => {
+            let names_it = |value: &Spanned<DeValue<'_>>| {
+                value.get_ref().as_str().is_some_and(|text| folder_of(file).join(text) == *named.path)
+            };
+            let values = match named.kind {
+                NamedKind::Users => Vec::from_iter(root.get(named.kind.key())),
+                NamedKind::Password => users(root)
+                    .filter_map(|user| user.get("sender")?.get_ref().as_array())
+                    .flat_map(|senders| senders.iter())
+                    .filter_map(|sender| sender.get_ref().get(named.kind.key()))
+                    .collect(),
+            };
+            values.into_iter().find(|value| names_it(value)).map(|value| value.span())
         }
         Target::Range { setting, ip } => (|| {
             let setting = root.get("setting")?.get_ref().get(setting)?;

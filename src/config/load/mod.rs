@@ -3,6 +3,7 @@
 
 mod candidates;
 mod conflicts;
+mod file_owners;
 mod files;
 mod join;
 mod locate;
@@ -183,7 +184,7 @@ fn assemble(
     let records = previous.map_or(&[][..], |previous| &previous.files.customers);
     let may_skip = previous.is_some_and(|previous| previous.context == context);
     let mut candidates = read_all(files, &context, records, may_skip, now, &mut problems);
-    let directory = join(&mut candidates, &mut problems);
+    let directory = join(&mut candidates, previous.is_none(), &mut problems);
     warn_of_overlaps(&candidates, &mut problems);
     let is_bad = |candidate: &&Candidate| candidate.choice != Choice::New;
     let bad_files = candidates.iter().filter(is_bad).map(|candidate| BadFile {

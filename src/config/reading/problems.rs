@@ -1,6 +1,7 @@
 //! All problems of a configuration, bounded in number.
 
 use super::diagnostic::{Diagnostic, Severity, Style};
+use std::path::Path;
 
 /// How many errors, and how many warnings, are shown; further ones are only counted.
 pub const MAX_SHOWN: usize = 1_000;
@@ -42,6 +43,13 @@ impl Problems {
         for diagnostic in other.shown {
             self.push(diagnostic);
         }
+    }
+
+    /// Shows nothing more of what is wrong in a file. The problems are still counted.
+    pub(in crate::config) fn remove_those_of_file(&mut self, file: &Path) {
+        self.shown.retain(|diagnostic| diagnostic.locations.iter().all(|place| *place.file != *file));
+        let shown = |severity| self.shown.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+        (self.errors.shown, self.warnings.shown) = (shown(Severity::Error), shown(Severity::Warning));
     }
 
     /// Counts a problem that need not be described, because there is no room for it.

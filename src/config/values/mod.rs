@@ -6,7 +6,8 @@ pub(super) mod networks;
 use super::reading::{Complaint, quoted};
 use crate::directory::{ArchiveAddress, ArchiveAddressError};
 use crate::envelope::{Address, AddressError, Domain, DomainError};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,6 +200,28 @@ pub(in crate::config) fn path(text: &str) -> Result<PathBuf, Complaint> {
 /// From the root, whether the path exists or not.
 pub(in crate::config) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A file below the folder of the customer file that names it: a relative path that never leads up. What ends in `.toml`
+/// is, or may become, a customer's file.
+pub(in crate::config) fn file_below(text: &str) -> Result<PathBuf, Complaint> {
+    let path = path(text)?;
+    let wrong =
+        |label: &str, help: &str| Err(Complaint::new(format!("{} cannot be used", quoted(text)), label).help(help));
+    let help = "write the path of a file below the folder of this customer file, such as \"secrets/kim-partner\"";
+    if path.is_absolute() {
+        return wrong("the path must be relative", help);
+    }
+    if path.components().any(|component| component == Component::ParentDir) {
+        return wrong("the path must not contain ..", help);
+    }
+    match path.file_name() {
+        None => wrong("this is a folder", help),
+        Some(name) if name.as_bytes().ends_with(b".toml") => {
+            wrong("files that end in .toml are customer files", "give the file another extension, such as .users")
+        }
+        Some(_) => Ok(path),
+    }
 }
 
 /// A path from the root, such as that of a program.
