@@ -28,6 +28,7 @@ mod grants;
 mod harness;
 mod lifecycle;
 mod notices;
+mod one_message;
 mod quotas;
 mod recipients;
 mod references;
