@@ -81,7 +81,7 @@ mod sync {
 }
 
 #[allow(dead_code, reason = "what the program uses of it besides")]
-#[path = "../src/ledger/local/sqlite/queue.rs"]
+#[path = "../src/ledger/local/journal/queue.rs"]
 mod queue;
 
 struct Job {
@@ -130,7 +130,7 @@ fn send(queue: &Queue<Job>, from: usize) -> usize {
         }
         let (done, is_done) = mpsc::channel();
         let waits = (from + number).is_multiple_of(2);
-        if !queue.push(Job { from, number, done: waits.then_some(done) }) {
+        if queue.push(Job { from, number, done: waits.then_some(done) }).is_err() {
             return number;
         }
         if waits {

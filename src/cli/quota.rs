@@ -54,9 +54,7 @@ fn show_top(top: &[Top], missing: &[MissingNode], json: bool) -> u8 {
         print::lines(&top_lines(top));
     }
     for MissingNode { address, why } in missing {
-        print::error(format_args!(
-            "a node of the store is unavailable, and its customers are missing: {address}: {why}"
-        ));
+        print::error(format_args!("part of the store is unreachable, and its customers are missing: {address}: {why}"));
     }
     if missing.is_empty() { DONE } else { NO }
 }

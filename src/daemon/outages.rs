@@ -1,4 +1,4 @@
-//! A line when the shared store goes away, and one when it is back; and one if its servers are not set up well.
+//! Logs when the shared store becomes unreachable and when it is reachable again; and warns if its servers are not set up well.
 
 use crate::config::{OnOutage, how_many};
 use crate::ledger::{self, Ledger};
@@ -7,10 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// The store is back when nothing has gone wrong for so long: a cluster of which a part is away makes one line of it.
+/// An outage is over once nothing has gone wrong for this long, so that a flapping node makes one line, not many.
 const CALM: Duration = Duration::from_secs(2);
 
-/// What is wrong with the store.
 type Outage = watch::Receiver<Option<ledger::Outage>>;
 
 /// Writes the lines, for as long as the daemon runs. Does nothing for a store that is not shared.
@@ -22,7 +21,7 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
     };
     let merged = || ledger.counted_here().map_or(0, |(_, merged)| merged);
     loop {
-        // Also what an earlier daemon counted and could not merge any more.
+        // Includes what an earlier daemon counted locally and could not merge.
         let before = merged();
         let is_away = tokio::select! {
             away = outage.wait_for(Option::is_some) => away.map(|outage| outage.clone()),
@@ -31,7 +30,7 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
         let Ok(what) = is_away else { return };
         if let Some(outage) = &what {
             let mail = mail(outage);
-            log.error(format_args!("{outage}; {mail} is decided by the last known counts, and counted here"));
+            log.error(format_args!("{outage}; {mail} is decided by the last known usage, and counted locally"));
         }
         if !is_back(&mut outage, Some(&mut waiting)).await {
             return;
@@ -40,17 +39,19 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
         match what {
             Some(outage) => {
                 let seconds = seconds_of(&outage);
-                log.info(format_args!("the store is back, after {seconds} s; merged what was counted here: {number}"));
+                log.info(format_args!(
+                    "the store is reachable again after {seconds} s; merged {number} counted locally"
+                ));
             }
-            None => log.info(format_args!("merged what was counted here while the store was away: {number}")),
+            None => log.info(format_args!("merged {number} counted locally while the store was unreachable")),
         }
     }
 }
 
 async fn tell(mut outage: Outage, on_outage: OnOutage, log: Logger) {
     let meanwhile = match on_outage {
-        OnOutage::Accept => "passes, and is counted when the store is back",
-        _ => "is deferred where it counts",
+        OnOutage::Accept => "is accepted, and counted once the store is reachable",
+        _ => "is deferred if a limit applies to it",
     };
     loop {
         let Ok(Some(what)) = outage.wait_for(Option::is_some).await.map(|what| what.clone()) else { return };
@@ -58,11 +59,11 @@ async fn tell(mut outage: Outage, on_outage: OnOutage, log: Logger) {
         if !is_back(&mut outage, None).await {
             return;
         }
-        log.info(format_args!("the store is back, after {} s", seconds_of(&what)));
+        log.info(format_args!("the store is reachable again after {} s", seconds_of(&what)));
     }
 }
 
-/// Waits until the store is back for good, and all that was counted here is merged. False: nobody will tell any more.
+/// Waits until the outage is over and all that was counted locally is merged. False: the ledger is gone.
 async fn is_back(outage: &mut Outage, mut waiting: Option<&mut watch::Receiver<u64>>) -> bool {
     loop {
         if outage.wait_for(Option::is_none).await.is_err() {
@@ -81,17 +82,17 @@ async fn is_back(outage: &mut Outage, mut waiting: Option<&mut watch::Receiver<u
     }
 }
 
-/// How long it was, once the store is back for good.
+/// How long the outage was, once it is over.
 fn seconds_of(outage: &ledger::Outage) -> u64 {
     outage.since.elapsed().saturating_sub(CALM).as_secs()
 }
 
-/// Whose mail it is about.
+/// Whose mail is affected.
 fn mail(outage: &ledger::Outage) -> &'static str {
     if outage.in_part { "mail of its customers" } else { "mail" }
 }
 
-/// Warns of what an administrator should change at the servers, once each time it is found.
+/// Warns of what an administrator should change at the servers, once each time that it is found.
 pub async fn tell_of_advice(ledger: Ledger, log: Logger) {
     let Some(mut advice) = ledger.advice() else { return };
     drop(ledger);

@@ -1,19 +1,50 @@
-//! What a ledger is asked and what it answers, whichever store is behind it.
+//! Requests to a ledger and its answers, whichever store is behind it.
 
 use crate::clock::Moment;
-use crate::directory::{LimitName, Subject};
+use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How soon a transaction will ask something.
+/// How soon a transaction will call the ledger again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreseen {
-    /// When its client has sent the next command, or at least something else has been done.
+    /// After its client's next command, or at least after some other work.
     Soon,
-    /// In a moment; [`Foreseen::Soon`] was said before.
+    /// Next; [`Foreseen::Soon`] was announced before.
     Next,
+}
+
+/// One more recipient of an open transaction.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct ReserveRequest<'a> {
+    pub id: ReservationId,
+    pub parties: &'a Parties,
+    pub limits: &'a CustomerLimits,
+    pub recipient: RecipientKey,
+}
+
+/// Recipients of one message that is not reserved.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct LookRequest<'a> {
+    /// What this transaction has reserved counts as the message's own.
+    pub own: Option<ReservationId>,
+    pub parties: &'a Parties,
+    pub limits: &'a CustomerLimits,
+    /// May repeat.
+    pub recipients: &'a [RecipientKey],
+}
+
+/// An accepted message.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct CommitRequest<'a> {
+    pub id: ReservationId,
+    pub parties: &'a Parties,
+    pub limits: &'a CustomerLimits,
+    pub recipients: AcceptedRecipients<'a>,
+    /// A reply waits until the message is on disk.
+    pub is_awaited: bool,
 }
 
 /// Names one open transaction. Never used twice by one daemon.
@@ -44,7 +75,7 @@ impl AcceptedRecipients<'_> {
     }
 }
 
-/// Whether it fits. Lists are empty in most answers, which then allocate nothing.
+/// Whether a request fits. Lists are empty in most answers, which then allocate nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerAnswer {
     /// When this was decided, on the ledger's own time line.
@@ -53,21 +84,21 @@ pub struct LedgerAnswer {
     pub over: Vec<LimitStanding>,
     /// Shadow limits that would have refused.
     pub shadow_over: Vec<LimitStanding>,
-    /// Of a message that was counted: limits of which so much is used or held now that people may have to be told.
+    /// Of a message that was counted: limits that are now near enough to their maximum that people may have to be warned.
     pub near: Vec<NearLimit>,
 }
 
-/// A limit of which [`CustomerLimits::warned_from`](crate::directory::CustomerLimits::warned_from) is used or held.
+/// A limit whose usage has reached [`CustomerLimits::warned_from`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NearLimit {
     pub limit: LimitName,
     pub max: u64,
-    /// Counted, and held by open transactions: no less than what will be counted when this message is.
+    /// Used, and reserved by open transactions: at least what will be used once this message is counted.
     pub taken: u64,
 }
 
 impl LedgerAnswer {
-    /// It fits.
+    /// The request fits, and no limit is near.
     pub fn fitting(at: Moment) -> LedgerAnswer {
         LedgerAnswer { at, over: Vec::new(), shadow_over: Vec::new(), near: Vec::new() }
     }
@@ -77,35 +108,35 @@ impl LedgerAnswer {
     }
 }
 
-/// How things stand with one limit.
+/// One limit's usage and maximum, as a request found them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitStanding {
     pub limit: LimitName,
     pub max: u64,
     /// Counted within the window. Of unique recipients: without those that this transaction names itself.
     pub used: u64,
-    /// Held by other open transactions. Of unique recipients: without those in `used` and `own`.
+    /// Reserved by other open transactions. Of unique recipients: without those in `used` and `own`.
     pub reserved: u64,
-    /// What this transaction would hold in all if it were let through, this request included. Of unique recipients: all
-    /// that it names, whether they were seen before or not.
+    /// What this transaction would have reserved in all, this request included. Of unique recipients: all that it names,
+    /// whether they were seen before or not.
     pub own: u64,
     /// When `own` would fit if nothing else were sent; `None` when it can never fit (`own` > `max`).
     pub fits_at: Option<Moment>,
 }
 
 impl LimitStanding {
-    /// The message can never fit: it asks for more than the maximum by itself.
+    /// The message can never fit: by itself it exceeds the maximum.
     pub fn never_fits(&self) -> bool {
         self.own > self.max
     }
 
-    /// Only reservations that are still open stand in the way; they may yet be given back.
+    /// It exceeds the limit only together with open reservations, which may yet be released.
     pub fn only_reservations(&self) -> bool {
         self.used + self.own <= self.max
     }
 }
 
-/// Usage of one limit as an administrator sees it.
+/// Usage of one limit, as an administrator sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitUsage {
     pub limit: LimitName,
@@ -124,31 +155,20 @@ pub struct LedgerSize {
     pub customers: usize,
     /// Users and logins of which anything counts.
     pub senders: usize,
-    /// Open transactions that hold something.
+    /// Open transactions with a reservation.
     pub open: usize,
 }
 
-/// Why the ledger cannot answer.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// It is still reading what it had counted.
-    #[error("the store is still loading")]
-    Loading,
-    /// The store cannot take a count now: disk full, I/O error, server away. Trying later may help.
-    #[error("the store is unavailable: {0}")]
-    Unavailable(Arc<str>),
-}
-
-/// Who has used most of a limit.
+/// Who has used the most of a limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranking {
-    /// The most first, each with how much.
+    /// The most first, each with its usage.
     pub most: Vec<(Subject, u64)>,
-    /// Parts of a shared store that did not answer: whoever lies there is not among them.
+    /// Nodes of a shared store that did not respond: customers who are stored there are missing.
     pub missing: Vec<MissingNode>,
 }
 
-/// A part of a shared store that did not answer.
+/// A node of a shared store that did not respond.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingNode {
     /// Host and port.
@@ -156,35 +176,45 @@ pub struct MissingNode {
     pub why: String,
 }
 
-/// What is away of a store that is shared.
+/// A shared store that cannot be used, or not all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
     pub why: Arc<str>,
-    /// Only a part of a Cluster: customers of the others are decided as ever.
+    /// Only some nodes of a Cluster: the other nodes' customers are served as usual.
     pub in_part: bool,
-    /// Since when anything is away.
+    /// When the first of it became unreachable.
     pub since: Instant,
 }
 
-/// How a shared store is, in numbers: all are 0 where nothing is wrong, but for the first.
+/// A shared store in numbers. All but the first are 0 as long as nothing is wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gauges {
     /// Masters: one, or those of a Cluster.
     pub parts: u64,
+    /// Unreachable masters.
     pub parts_away: u64,
-    /// For how long anything has been away.
+    /// For how long any master has been unreachable.
     pub away_seconds: u64,
-    /// Customers who are treated as if their part were away, because their slot is on its way to another.
+    /// Customers that are treated as if their node were unreachable, because their slot is migrating.
     pub customers_held_up: u64,
-    /// Messages that were counted here, or passed, and that the store is still to count.
+    /// Messages that were counted locally, or accepted uncounted, and that the store does not count yet.
     pub messages_to_count: u64,
-    /// Messages that passed while the store was away and were too many to remember.
+    /// Messages that were accepted during an outage and were too many to remember: they will never be counted.
     pub messages_lost: u64,
 }
 
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.in_part { "a part of the store is away" } else { "the store is away" };
+        let what = if self.in_part { "part of the store is unreachable" } else { "the store is unreachable" };
         write!(f, "{what}: {}", self.why)
+    }
+}
+
+/// A subject's limits, in the order in which stores keep its windows.
+pub(in crate::ledger) const fn limits_of(kind: SubjectKind) -> &'static [LimitName; 2] {
+    match kind {
+        SubjectKind::Customer => &[LimitName::CustomerDay, LimitName::CustomerPeak],
+        SubjectKind::User => &[LimitName::UserMessages, LimitName::UserUniques],
+        SubjectKind::Login => &[LimitName::LoginMessages, LimitName::LoginUniques],
     }
 }

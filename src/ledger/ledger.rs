@@ -1,14 +1,14 @@
-//! What others call: the books, and the store behind them.
+//! The ledger as other modules see it.
 
-use super::local::book::{Book, Counting};
-use super::local::sqlite::{self, Journal, Recorded};
+use super::api::{CommitRequest, LookRequest, ReserveRequest};
 use super::ranking::{Leaders, RankBy};
 use super::shared::SharedStore;
+use super::store::{AnyStore, Store};
 use super::{
     AcceptedRecipients, Foreseen, Gauges, LedgerAnswer, LedgerError, LedgerSize, LimitUsage, Outage, Ranking,
     RecipientKey, ReservationId,
 };
-use crate::clock::{Clock, Moment};
+use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName, Parties, Subject};
 use siphasher::sip::SipHasher13;
 use std::fmt;
@@ -25,25 +25,11 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Inner {
-    book: Arc<Book>,
-    clock: Arc<dyn Clock>,
     next_reservation: AtomicU64,
-    /// Keeps recipients' addresses from being guessed by who reads the store.
-    hash_key: [u8; 16],
-    store: Store,
+    store: AnyStore,
 }
 
-/// What is behind the books.
-#[derive(Debug)]
-pub(super) enum Store {
-    Memory,
-    Embedded(Journal),
-    /// Decides by itself; nothing is in the books.
-    /// What waits for it is boxed: its futures are large, and would make those of the other stores large too.
-    Shared(SharedStore),
-}
-
-/// How the ledger is.
+/// Whether the ledger works, and with which store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     pub readiness: Readiness,
@@ -54,12 +40,14 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
-    /// It is still reading what it had counted: so many messages of about so many.
+    /// What was counted before the start is still being read.
     Loading {
+        /// Messages read so far.
         done: u64,
+        /// About how many there are.
         of: u64,
     },
-    /// Decisions are made, but the store does not take counts.
+    /// Decisions are made, but the store does not accept counts.
     Degraded(Arc<str>),
     /// No decision can be made.
     Failed(Arc<str>),
@@ -78,17 +66,14 @@ impl fmt::Display for Health {
 }
 
 impl Ledger {
-    pub(super) fn with(book: Arc<Book>, clock: Arc<dyn Clock>, hash_key: [u8; 16], store: Store) -> Ledger {
-        let next_reservation = AtomicU64::new(1);
-        Ledger { inner: Arc::new(Inner { book, clock, next_reservation, hash_key, store }) }
+    pub(super) fn with(store: AnyStore) -> Ledger {
+        Ledger { inner: Arc::new(Inner { next_reservation: AtomicU64::new(1), store }) }
     }
 
     /// A recipient as the ledger remembers it, from its canonical address.
     pub fn recipient_key(&self, canonical_address: &str) -> RecipientKey {
-        let mut hasher = match &self.inner.store {
-            Store::Shared(store) => SipHasher13::new_with_key(&store.hash_key()),
-            _ => SipHasher13::new_with_key(&self.inner.hash_key),
-        };
+        // Keyed, so that addresses cannot be guessed by whoever can read the store.
+        let mut hasher = SipHasher13::new_with_key(&self.inner.store.hash_key());
         hasher.write(canonical_address.as_bytes());
         RecipientKey(hasher.finish())
     }
@@ -97,19 +82,18 @@ impl Ledger {
         ReservationId(self.inner.next_reservation.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Says on whose accounts something will be asked. Where there are millions, they are at hand when it is: the processor
-    /// fetches them from memory while other work is done. Changes nothing, and takes no time to speak of.
+    /// Announces a call for these accounts, so that the processor fetches them from memory while other work is done. That
+    /// matters where there are millions of accounts. Changes nothing, and costs next to nothing.
     pub fn foresee(&self, parties: &Parties, when: Foreseen) {
-        if !matches!(self.inner.store, Store::Shared(_)) {
-            self.inner.book.foresee(parties, when);
-        }
+        self.inner.store.foresee(parties, when);
     }
 
-    /// Reserves one more recipient for a transaction, and its message with the first: all limits, or nothing. A
-    /// recipient that it holds already is free.
+    /// Reserves one more recipient for a transaction, and with the first its message: against all limits, or not at all. A
+    /// recipient that the transaction has reserved already is free.
     ///
     /// # Errors
-    /// [`LedgerError::Loading`] after 20 s of waiting for the store to be loaded.
+    /// [`LedgerError::Loading`] if the store is not loaded within 20 s; [`LedgerError::Unavailable`] if a shared store is
+    /// unreachable and `on_outage = "defer"`.
     pub async fn reserve(
         &self,
         id: ReservationId,
@@ -117,49 +101,41 @@ impl Ledger {
         limits: &CustomerLimits,
         recipient: RecipientKey,
     ) -> Result<LedgerAnswer, LedgerError> {
-        if let Store::Shared(store) = &self.inner.store {
-            return Box::pin(store.reserve(id, parties, limits, recipient)).await;
-        }
-        self.ready().await?;
-        Ok(self.inner.book.reserve(self.now(), id, parties, limits, recipient))
+        self.inner.store.reserve(ReserveRequest { id, parties, limits, recipient }).await
     }
 
-    /// Whether these would fit, as one message; reserves nothing. What the reservation `except` holds is taken as its own.
+    /// Whether these recipients would fit, as one message. Reserves nothing. What the transaction `own` has reserved counts as
+    /// the message's own.
     ///
     /// # Errors
     /// As [`Ledger::reserve`].
     pub async fn look(
         &self,
-        except: Option<ReservationId>,
+        own: Option<ReservationId>,
         parties: &Parties,
         limits: &CustomerLimits,
         recipients: &[RecipientKey],
     ) -> Result<LedgerAnswer, LedgerError> {
-        if let Store::Shared(store) = &self.inner.store {
-            return Box::pin(store.look(except, parties, limits, recipients)).await;
-        }
-        self.ready().await?;
-        Ok(self.inner.book.look(self.now(), except, parties, limits, recipients))
+        self.inner.store.look(LookRequest { own, parties, limits, recipients }).await
     }
 
-    /// The message is accepted: when this returns `Ok` with an answer that fits, it is counted and, with `sync = "full"`,
-    /// on disk. The reservation ends in any case. What it does not hold, and everything if it ended before, is decided
-    /// anew: all, or nothing.
+    /// Counts an accepted message: once this returns `Ok` with an answer that fits, it is counted and, with `sync = "full"`,
+    /// on disk. The reservation ends in any case. Whatever it does not cover (all, if it expired before) is checked against the
+    /// limits again: all fits, or nothing is counted.
     ///
     /// # Errors
-    /// [`LedgerError::Unavailable`]: the store did not take it, and it is not counted.
+    /// [`LedgerError::Unavailable`]: the store did not accept it, and it is not counted.
     pub async fn commit(
         &self,
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: AcceptedRecipients<'_>,
+        recipients: AcceptedRecipients<'_>,
     ) -> Result<LedgerAnswer, LedgerError> {
-        self.commit_with(id, parties, limits, kept, true).await
+        self.inner.store.commit(CommitRequest { id, parties, limits, recipients, is_awaited: true }).await
     }
 
-    /// As [`Ledger::commit`], where no reply waits for it: it returns before the message is on disk, which it is a moment
-    /// later, together with others.
+    /// As [`Ledger::commit`] where no reply waits for it: the message is written to disk a moment later, together with others.
     ///
     /// # Errors
     /// As [`Ledger::commit`].
@@ -168,65 +144,26 @@ impl Ledger {
         id: ReservationId,
         parties: &Parties,
         limits: &CustomerLimits,
-        kept: AcceptedRecipients<'_>,
+        recipients: AcceptedRecipients<'_>,
     ) -> Result<LedgerAnswer, LedgerError> {
-        self.commit_with(id, parties, limits, kept, false).await
+        self.inner.store.commit(CommitRequest { id, parties, limits, recipients, is_awaited: false }).await
     }
 
-    async fn commit_with(
-        &self,
-        id: ReservationId,
-        parties: &Parties,
-        limits: &CustomerLimits,
-        kept: AcceptedRecipients<'_>,
-        hurried: bool,
-    ) -> Result<LedgerAnswer, LedgerError> {
-        let book = &self.inner.book;
-        let journal = match &self.inner.store {
-            Store::Memory => return Ok(book.commit(self.now(), id, parties, limits, kept, Counting::Only, |_| {})),
-            Store::Shared(store) => return Box::pin(store.commit(id, parties, limits, kept)).await,
-            Store::Embedded(journal) => journal,
-        };
-        journal.ready().await?;
-        if let Err(error) = journal.room().await {
-            book.release(id, parties);
-            return Err(error);
-        }
-        let mut recorded = Recorded::Done;
-        let counting = journal.counting();
-        let record = |entry| recorded = journal.record(entry, hurried);
-        let answer = book.commit(self.now(), id, parties, limits, kept, counting, record);
-        match recorded {
-            Recorded::Done => Ok(answer),
-            Recorded::Waits(outcome) => sqlite::outcome(outcome).await.map(|()| answer),
-            Recorded::Closed(ticket) => {
-                book.give_up(ticket);
-                Err(sqlite::unavailable("it is closed"))
-            }
-        }
-    }
-
-    /// The transaction is over without acceptance. May be called at any time, also twice, or after [`Ledger::commit`].
+    /// Ends a transaction without acceptance: its reservation is released. May be called at any time, also twice, or after
+    /// [`Ledger::commit`].
     pub fn release(&self, id: ReservationId, parties: &Parties) {
-        match &self.inner.store {
-            Store::Shared(store) => store.release(id, parties),
-            _ => self.inner.book.release(id, parties),
-        }
+        self.inner.store.release(id, parties);
     }
 
-    /// How much is used and held of each limit of a subject.
+    /// What is used and reserved of each limit of a subject.
     ///
     /// # Errors
     /// As [`Ledger::reserve`].
     pub async fn usage(&self, subject: &Subject, limits: &CustomerLimits) -> Result<Vec<LimitUsage>, LedgerError> {
-        if let Store::Shared(store) = &self.inner.store {
-            return Box::pin(store.usage(subject, limits)).await;
-        }
-        self.ready().await?;
-        Ok(self.inner.book.usage(self.now(), subject, limits))
+        self.inner.store.usage(subject, limits).await
     }
 
-    /// The subjects that have used most of a limit, at most so many, the most first.
+    /// The subjects that have used the most of a limit, at most `most`, the most first.
     ///
     /// # Errors
     /// As [`Ledger::reserve`].
@@ -235,132 +172,82 @@ impl Ledger {
     }
 
     /// The subjects that rank highest among those that have used something of a limit, at most `most`: for `quota top`. Looks at
-    /// all there are, a few at a time; of a shared store, on those of its nodes that are available.
+    /// all accounts, a few at a time; of a shared store, on the nodes that respond.
     ///
     /// # Errors
     /// As [`Ledger::reserve`].
     pub async fn ranking(&self, limit: LimitName, most: usize, by: RankBy<'_>) -> Result<Ranking, LedgerError> {
         let mut leaders = Leaders::new(most, by);
-        let missing = match &self.inner.store {
-            Store::Shared(store) => Box::pin(store.rank(limit, &mut leaders)).await?,
-            _ => {
-                self.ready().await?;
-                self.inner.book.rank(self.now(), limit, &mut leaders);
-                Vec::new()
-            }
-        };
+        let missing = self.inner.store.rank(limit, &mut leaders).await?;
         Ok(Ranking { most: leaders.into_ranking(), missing })
     }
 
-    /// How much is in memory; `None` where another keeps it.
-    pub fn size(&self) -> Option<LedgerSize> {
-        (!matches!(self.inner.store, Store::Shared(_))).then(|| self.inner.book.size())
-    }
-
-    /// What is away of a store that is shared, and changes of that.
-    pub fn outage(&self) -> Option<watch::Receiver<Option<Outage>>> {
-        match &self.inner.store {
-            Store::Shared(store) => Some(store.outage()),
-            _ => None,
-        }
-    }
-
-    /// How a shared store is, in numbers.
-    pub fn gauges(&self) -> Option<Gauges> {
-        match &self.inner.store {
-            Store::Shared(store) => Some(store.gauges()),
-            _ => None,
-        }
-    }
-
-    /// What an administrator should change at the servers of a store that is shared, and changes of that.
-    pub fn advice(&self) -> Option<watch::Receiver<Option<Arc<str>>>> {
-        match &self.inner.store {
-            Store::Shared(store) => Some(store.advice()),
-            _ => None,
-        }
-    }
-
-    /// Where a shared store may be away: how many messages were counted here that are to be merged, and changes of that; and
-    /// how many were merged since the start.
-    pub fn counted_here(&self) -> Option<(watch::Receiver<u64>, u64)> {
-        match &self.inner.store {
-            Store::Shared(store) => store.counted_here(),
-            _ => None,
-        }
-    }
-
-    /// Forgets what is counted for a subject: of a customer the customer's own counts, not those of its users.
+    /// Forgets a subject's usage: of a customer the customer's own counts, not those of its users.
     ///
     /// # Errors
     /// As [`Ledger::commit`].
     pub async fn reset(&self, subject: &Subject, why: &str) -> Result<(), LedgerError> {
-        let book = &self.inner.book;
-        let journal = match &self.inner.store {
-            Store::Memory => {
-                book.reset(subject, |_| {});
-                return Ok(());
-            }
-            Store::Shared(store) => return Box::pin(store.reset(subject)).await,
-            Store::Embedded(journal) => journal,
-        };
-        journal.ready().await?;
-        journal.room().await?;
-        let mut recorded = Recorded::Done;
-        let mut record = |number| recorded = journal.record_reset(subject.clone(), why.to_owned(), number);
-        match journal.counting() {
-            // In the order in which messages were counted.
-            Counting::Only | Counting::Now => book.reset(subject, |number| record(Some(number))),
-            // The writer has the books forget when it is written, between the messages before and after.
-            Counting::WhenSettled => record(None),
-        }
-        match recorded {
-            Recorded::Waits(outcome) => sqlite::outcome(outcome).await,
-            Recorded::Done | Recorded::Closed(_) => Err(sqlite::unavailable("it is closed")),
+        self.inner.store.reset(subject, why).await
+    }
+
+    /// How much is in memory; `None` for a shared store.
+    pub fn size(&self) -> Option<LedgerSize> {
+        self.inner.store.size()
+    }
+
+    /// What of a shared store is unreachable, and changes of that.
+    pub fn outage(&self) -> Option<watch::Receiver<Option<Outage>>> {
+        self.shared().map(SharedStore::outage)
+    }
+
+    /// A shared store in numbers.
+    pub fn gauges(&self) -> Option<Gauges> {
+        self.shared().map(SharedStore::gauges)
+    }
+
+    /// What an administrator should change at the servers of a shared store, and changes of that.
+    pub fn advice(&self) -> Option<watch::Receiver<Option<Arc<str>>>> {
+        self.shared().map(SharedStore::advice)
+    }
+
+    /// With `on_outage = "local"`: how many messages were counted locally and are not merged yet, and changes of that; and how
+    /// many were merged since the start.
+    pub fn counted_here(&self) -> Option<(watch::Receiver<u64>, u64)> {
+        self.shared().and_then(SharedStore::counted_locally)
+    }
+
+    fn shared(&self) -> Option<&SharedStore> {
+        match &self.inner.store {
+            AnyStore::Shared(store) => Some(store),
+            AnyStore::Memory(_) | AnyStore::Embedded(_) => None,
         }
     }
 
     /// The time, on the ledger's own time line.
     pub fn now(&self) -> Moment {
-        self.inner.clock.now()
+        self.inner.store.now()
     }
 
     /// What the wall clock shows, or will show, at that moment: milliseconds since 1970.
     pub fn wall(&self, moment: Moment) -> i64 {
-        match &self.inner.store {
-            // The server's time line is its wall clock.
-            Store::Shared(_) => moment.0 as i64,
-            _ => self.inner.clock.wall(moment),
-        }
+        self.inner.store.wall(moment)
     }
 
     pub fn health(&self) -> Health {
-        match &self.inner.store {
-            Store::Memory => Health { readiness: Readiness::Ready, store: "memory" },
-            Store::Embedded(journal) => Health { readiness: journal.readiness(), store: "embedded" },
-            Store::Shared(store) => Health { readiness: store.readiness(), store: "redis" },
-        }
+        self.inner.store.health()
     }
 
-    /// Waits until what was counted is loaded. Whoever asks anything else waits for it too.
+    /// Waits until the store is loaded, or connected. All other calls wait for it, too.
     ///
     /// # Errors
-    /// [`LedgerError::Loading`] after 20 s; [`LedgerError::Unavailable`] if it cannot be loaded.
+    /// [`LedgerError::Loading`] after 20 s; [`LedgerError::Unavailable`] if it cannot be loaded or connected.
     pub async fn ready(&self) -> Result<(), LedgerError> {
-        match &self.inner.store {
-            Store::Memory => Ok(()),
-            Store::Embedded(journal) => journal.ready().await,
-            Store::Shared(store) => Box::pin(store.ready()).await,
-        }
+        self.inner.store.ready().await
     }
 
-    /// Waits until everything that was committed is on disk, and takes no more.
+    /// Waits until everything that was committed is on disk, and accepts no more.
     pub async fn close(&self) {
-        match &self.inner.store {
-            Store::Memory => {}
-            Store::Embedded(journal) => journal.close().await,
-            Store::Shared(store) => Box::pin(store.close()).await,
-        }
+        self.inner.store.close().await;
     }
 }
 
@@ -387,8 +274,8 @@ mod tests {
         assert!(ledger.reserve(id, &parties, &limits, b).await.unwrap().fits());
         let refused = ledger.reserve(id, &parties, &limits, c).await.unwrap();
         assert!(refused.over[0].never_fits());
-        let kept = AcceptedRecipients { named: &[a, b], unnamed: 0 };
-        assert!(ledger.commit(id, &parties, &limits, kept).await.unwrap().fits());
+        let recipients = AcceptedRecipients { named: &[a, b], unnamed: 0 };
+        assert!(ledger.commit(id, &parties, &limits, recipients).await.unwrap().fits());
         let id = ledger.new_reservation();
         let refused = ledger.reserve(id, &parties, &limits, c).await.unwrap();
         assert_eq!(refused.over[0].used, 2);
@@ -398,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_near_a_limit_is_told_with_the_commit() {
+    async fn a_commit_reports_limits_that_are_near() {
         let clock = Arc::new(ManualClock::at(Moment::from_seconds(1_700_000_000)));
         let ledger = Ledger::in_memory(clock.clone(), Duration::from_secs(600));
         let limits = CustomerLimits::new(Limit::UNLIMITED, |name| match name {
@@ -410,8 +297,8 @@ mod tests {
         let parties = Parties { customer: "acme".into(), user: Some("ann@acme.example".into()), login: None };
         let [a, b, c] = ["a@x.example", "b@x.example", "c@x.example"].map(|address| ledger.recipient_key(address));
         let commit = async |keys: &[RecipientKey]| {
-            let (id, kept) = (ledger.new_reservation(), AcceptedRecipients { named: keys, unnamed: 0 });
-            let near = ledger.commit(id, &parties, &limits, kept).await.unwrap().near;
+            let (id, recipients) = (ledger.new_reservation(), AcceptedRecipients { named: keys, unnamed: 0 });
+            let near = ledger.commit(id, &parties, &limits, recipients).await.unwrap().near;
             near.iter().map(|near| (near.limit, near.taken, near.max)).collect::<Vec<_>>()
         };
         for keys in [&[a, b][..], &[b, a], &[a, b]] {
@@ -419,7 +306,7 @@ mod tests {
         }
         assert_eq!(commit(&[a]).await, []);
         assert_eq!(commit(&[a]).await, []);
-        // What others hold is taken, too.
+        // What others have reserved counts, too.
         let other = ledger.new_reservation();
         ledger.reserve(other, &parties, &limits, c).await.unwrap();
         let near = commit(&[a]).await;

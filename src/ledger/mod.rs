@@ -1,8 +1,8 @@
 //! The ledger: what was sent, what is being sent, and whether one more fits.
 //!
 //! A transaction *reserves* each recipient at RCPT, against all limits in one step, all or nothing. When the message is
-//! accepted the reservation is *committed*: on disk before the caller goes on. Otherwise it is *released*. A
-//! reservation that stays open longer than the time-out is given back by itself, and its commit then decides anew.
+//! accepted the reservation is *committed*: on disk before the caller goes on. Otherwise it is *released*. A reservation that
+//! stays open longer than `relay.reservation_timeout` expires, and its commit is then checked against the limits again.
 //!
 //! ```text
 //!   ledger    what other modules call (open: how it is opened)
@@ -16,17 +16,19 @@
 //! ```
 
 mod api;
+mod error;
 #[expect(clippy::module_inception, reason = "the file that holds the ledger")]
 mod ledger;
 mod local;
 mod open;
 mod ranking;
 mod shared;
+mod store;
 
 pub use api::{
-    AcceptedRecipients, Foreseen, Gauges, LedgerAnswer, LedgerError, LedgerSize, LimitStanding, LimitUsage,
-    MissingNode, NearLimit, Outage, Ranking, RecipientKey, ReservationId,
+    AcceptedRecipients, Foreseen, Gauges, LedgerAnswer, LedgerSize, LimitStanding, LimitUsage, MissingNode, NearLimit,
+    Outage, Ranking, RecipientKey, ReservationId,
 };
+pub use error::{LedgerError, OpenError, StoreError};
 pub use ledger::{Health, Ledger, Readiness};
-pub use open::OpenError;
 pub use ranking::RankBy;

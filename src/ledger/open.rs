@@ -1,29 +1,25 @@
-//! How a ledger is opened: in memory, in a folder, or with a store that several daemons share.
+//! Opening a ledger: in memory, in a folder, or with a store that several daemons share.
 
-use super::ledger::{Ledger, Store};
 use super::local::book::Book;
-use super::local::sqlite::{Journal, StoreFile};
-use super::shared::{ServerTime, SharedStore};
+use super::local::sqlite::StoreFile;
+use super::local::{EmbeddedStore, MemoryStore};
+use super::shared::{ServerTime, SharedStore, SharedStoreOptions};
+use super::store::AnyStore;
+use super::{Ledger, OpenError};
 use crate::clock::{Anchor, Clock, SystemClock};
 use crate::config;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why a store cannot be opened: one line that says what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct OpenError(pub(super) String);
-
 impl Ledger {
     /// A ledger that forgets everything when it ends: for tests, and for `explain` without a store.
     pub fn in_memory(clock: Arc<dyn Clock>, reservation_timeout: Duration) -> Ledger {
-        let book = Arc::new(Book::new(reservation_timeout));
-        Ledger::with(book, clock, std::array::from_fn(|n| n as u8), Store::Memory)
+        Ledger::with(AnyStore::Memory(MemoryStore::new(clock, reservation_timeout)))
     }
 
-    /// Opens the embedded store in a folder. Returns soon; what was counted is loaded in the background, and who asks
-    /// meanwhile waits.
+    /// Opens the embedded store in a folder. Returns soon: what was counted before is loaded in the background, and calls wait
+    /// for that.
     ///
     /// # Errors
     /// The folder is missing or cannot be written, another daemon uses it, the store is damaged or of a newer version.
@@ -31,7 +27,7 @@ impl Ledger {
         Ledger::open_with_clock(folder, sync, reservation_timeout, |anchor| Arc::new(SystemClock::start(anchor)))
     }
 
-    /// As [`Ledger::open`], with a clock made from where the store's time line stood.
+    /// As [`Ledger::open`], with a clock that continues the store's time line.
     ///
     /// # Errors
     /// As [`Ledger::open`].
@@ -42,45 +38,40 @@ impl Ledger {
         clock: impl FnOnce(Option<&Anchor>) -> Arc<dyn Clock>,
     ) -> Result<Ledger, OpenError> {
         let file = StoreFile::open(folder)?;
-        let book = Arc::new(Book::new(reservation_timeout));
-        let clock = clock(file.anchor.as_ref());
-        let hash_key = file.hash_key;
-        let journal = Journal::start(file, sync, book.clone(), clock.clone()).map_err(no_thread)?;
-        Ok(Ledger::with(book, clock, hash_key, Store::Embedded(journal)))
+        let (book, clock) = (Book::new(reservation_timeout), clock(file.anchor.as_ref()));
+        let store = EmbeddedStore::start(file, sync, book, clock).map_err(no_thread)?;
+        Ok(Ledger::with(AnyStore::Embedded(store)))
     }
 
-    /// The counts as they are on disk, for `explain` with no daemon. Writes nothing, and commits nothing.
+    /// The counts as they are on disk, for `explain` without a daemon. Never writes; commits fail.
     ///
     /// # Errors
     /// There is no store, it cannot be read, or it is of another version.
     pub fn open_read_only(folder: &Path) -> Result<Ledger, OpenError> {
         let file = StoreFile::open_read_only(folder)?;
-        let book = Arc::new(Book::new(Duration::from_secs(600)));
+        let book = Book::new(Duration::from_secs(600));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start(file.anchor.as_ref()));
-        let hash_key = file.hash_key;
-        let journal = Journal::start_read_only(file, book.clone(), clock.clone()).map_err(no_thread)?;
-        Ok(Ledger::with(book, clock, hash_key, Store::Embedded(journal)))
+        let store = EmbeddedStore::start(file, config::Sync::Full, book, clock).map_err(no_thread)?;
+        Ok(Ledger::with(AnyStore::Embedded(store)))
     }
 
-    /// Uses a store that several daemons share: Redis or Valkey, one server, with Sentinel, or a Cluster. It is connected to
-    /// when it is asked for the first time, or at [`Ledger::ready`].
+    /// Uses a store that several daemons share: Redis or Valkey, one server, with Sentinel, or a Cluster. Connects with the
+    /// first call, or with [`Ledger::ready`].
     ///
     /// # Errors
-    /// A URL that cannot be read; [`config::OnOutage::Local`] needs a folder.
+    /// A URL is invalid; [`config::OnOutage::Local`] needs a folder.
     pub fn open_shared(
         urls: &[String],
         on_outage: config::OnOutage,
         reservation_timeout: Duration,
     ) -> Result<Ledger, OpenError> {
-        let store = SharedStore::open(urls, None, on_outage, None, reservation_timeout, ServerTime::Server)?;
-        Ok(Ledger::sharing(store, reservation_timeout))
+        Ledger::sharing(SharedStoreOptions { urls, on_outage, reservation_timeout, ..SharedStoreOptions::default() })
     }
 
-    /// As [`Ledger::open_shared`]; with [`config::OnOutage::Local`] what is counted while the store is away is kept in a
-    /// folder.
+    /// As [`Ledger::open_shared`]; with [`config::OnOutage::Local`], what is counted during an outage is kept in the folder.
     ///
     /// # Errors
-    /// A URL that cannot be read; of the folder, if it is needed, as [`Ledger::open`].
+    /// A URL is invalid; or as [`Ledger::open`], if the folder is used.
     pub fn open_shared_with_folder(
         urls: &[String],
         on_outage: config::OnOutage,
@@ -88,11 +79,16 @@ impl Ledger {
         reservation_timeout: Duration,
     ) -> Result<Ledger, OpenError> {
         let folder = Some(folder);
-        let store = SharedStore::open(urls, None, on_outage, folder, reservation_timeout, ServerTime::Server)?;
-        Ok(Ledger::sharing(store, reservation_timeout))
+        Ledger::sharing(SharedStoreOptions {
+            urls,
+            on_outage,
+            folder,
+            reservation_timeout,
+            ..SharedStoreOptions::default()
+        })
     }
 
-    /// As [`Ledger::open_shared`], on a clock that a test moves, and with keys that begin with `prefix`.
+    /// As [`Ledger::open_shared`], with a clock that a test sets, and with keys that begin with `prefix`.
     ///
     /// # Errors
     /// As [`Ledger::open_shared`].
@@ -104,12 +100,18 @@ impl Ledger {
         reservation_timeout: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Ledger, OpenError> {
-        let time = ServerTime::Told(clock);
-        let store = SharedStore::open(urls, Some(prefix), on_outage, None, reservation_timeout, time)?;
-        Ok(Ledger::sharing(store, reservation_timeout))
+        let (prefix, time) = (Some(prefix), ServerTime::Test(clock));
+        Ledger::sharing(SharedStoreOptions {
+            urls,
+            prefix,
+            on_outage,
+            reservation_timeout,
+            time,
+            ..SharedStoreOptions::default()
+        })
     }
 
-    /// As [`Ledger::open_shared_with_folder`] and [`config::OnOutage::Local`], on a clock that a test moves.
+    /// As [`Ledger::open_shared_with_folder`] with [`config::OnOutage::Local`], with a clock that a test sets.
     ///
     /// # Errors
     /// As [`Ledger::open_shared_with_folder`].
@@ -120,14 +122,12 @@ impl Ledger {
         reservation_timeout: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Ledger, OpenError> {
-        let (folder, time) = (Some(folder), ServerTime::Told(clock));
-        let store = SharedStore::open(urls, None, config::OnOutage::Local, folder, reservation_timeout, time)?;
-        Ok(Ledger::sharing(store, reservation_timeout))
+        let (folder, time, on_outage) = (Some(folder), ServerTime::Test(clock), config::OnOutage::Local);
+        Ledger::sharing(SharedStoreOptions { urls, folder, on_outage, reservation_timeout, time, prefix: None })
     }
 
-    fn sharing(store: SharedStore, reservation_timeout: Duration) -> Ledger {
-        let (book, clock) = (Arc::new(Book::new(reservation_timeout)), store.clock());
-        Ledger::with(book, clock, [0; 16], Store::Shared(store))
+    fn sharing(options: SharedStoreOptions<'_>) -> Result<Ledger, OpenError> {
+        Ok(Ledger::with(AnyStore::Shared(SharedStore::open(options)?)))
     }
 }
 

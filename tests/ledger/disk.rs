@@ -16,14 +16,14 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// ext4 in a file, mounted where only this test and the processes that it starts see it.
-struct Disk {
+pub(crate) struct Disk {
     folder: TempDir,
     device: String,
 }
 
 impl Disk {
     /// None, and a word about it, without root.
-    fn new() -> Option<Disk> {
+    pub(crate) fn new() -> Option<Disk> {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("not tested: needs root, to mount a file system");
             return None;
@@ -44,7 +44,7 @@ impl Disk {
         Some(disk)
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("disk")
     }
 
@@ -69,7 +69,7 @@ impl Disk {
     }
 
     /// Whoever writes waits, as for a disk that does not answer (FIFREEZE).
-    fn freeze(&self) -> Frozen {
+    pub(crate) fn freeze(&self) -> Frozen {
         nix::ioctl_readwrite!(freeze, b'X', 119, i32);
         let root = File::open(self.path()).expect("the file system");
         // SAFETY: the descriptor is open, and the argument is not used.
@@ -85,7 +85,7 @@ impl Drop for Disk {
     }
 }
 
-struct Frozen(File);
+pub(crate) struct Frozen(File);
 
 impl Drop for Frozen {
     fn drop(&mut self) {
@@ -115,7 +115,7 @@ fn what_was_accepted_is_on_disk_when_the_power_fails() {
 
 /// All files of the store, and their folder, as an administrator's `chattr +i` or a file system that became read-only leaves
 /// them: open files cannot be written either.
-fn set_read_only(folder: &Path, read_only: bool) {
+pub(crate) fn set_read_only(folder: &Path, read_only: bool) {
     let sign = if read_only { "+i" } else { "-i" };
     let folder = folder.to_str().expect("a plain path");
     run("chattr", &["-R", sign, folder]);
@@ -136,8 +136,9 @@ fn a_folder_that_turns_read_only_refuses_counts_and_recovers() {
         set_read_only(&folder, true);
         for n in 100..110 {
             let LedgerError::Unavailable(reason) = send(&ledger, n, 2).await.unwrap_err() else { panic!("not told") };
-            assert!(reason.contains("; check "), "it says what to do: {reason}");
-            assert_eq!(ledger.health().readiness, Readiness::Degraded(reason));
+            assert!(reason.message().contains("; check "), "it says what to do: {reason}");
+            assert!(reason.is_transient() && std::error::Error::source(&reason).is_some(), "{reason:?}");
+            assert_eq!(ledger.health().readiness, Readiness::Degraded(reason.message()));
         }
         assert_eq!(
             usage(&ledger).await.unwrap(),
@@ -183,7 +184,52 @@ fn with_sync_normal_a_folder_that_turns_read_only_loses_nothing_accepted() {
     });
 }
 
-/// Time does not pass by itself here but for who waits for nothing else, so that nobody waits 50 s for the disk.
+/// All of it but `left` bytes.
+fn fill(disk: &Path, left: u64) {
+    let path = disk.join("filler");
+    let mut filler = File::create(&path).unwrap();
+    let zeros = vec![0; 64 << 10];
+    while std::io::Write::write_all(&mut filler, &zeros).is_ok() {}
+    let size = filler.metadata().unwrap().len();
+    filler.set_len(size - left).unwrap();
+    filler.sync_all().unwrap();
+}
+
+#[test]
+fn a_start_on_a_full_disk_says_so() {
+    for left in [0, 16 << 10] {
+        let Some(disk) = Disk::new() else { return };
+        fill(&disk.path(), left);
+        let error = open(&disk.path()).err().expect("there is no room");
+        assert!(error.contains("No space left on device"), "{left} left: {error}");
+        assert!(error.ends_with("; free some disk space, at least 1 MiB"), "{error}");
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_refuses_counts_and_recovers() {
+    let Some(disk) = Disk::new() else { return };
+    fill(&disk.path(), 2 << 20);
+    runtime().block_on(async {
+        let ledger = open(&disk.path()).unwrap();
+        let mut accepted = 0;
+        while send(&ledger, accepted, 100).await.is_ok() {
+            accepted += 1;
+            assert!(accepted < 10_000, "there is room for all of them");
+        }
+        for n in 0..5 {
+            let LedgerError::Unavailable(error) = send(&ledger, 20_000 + n, 100).await.unwrap_err() else {
+                panic!("it is loaded")
+            };
+            assert!(error.message().contains("; free some disk space"), "{error}");
+        }
+        std::fs::remove_file(disk.path().join("filler")).unwrap();
+        send(&ledger, 30_000, 100).await.unwrap();
+        assert_eq!(usage(&ledger).await.unwrap(), [(accepted + 1, 0), (100 * (accepted + 1), 0)]);
+    });
+}
+
+/// Time only passes for those who wait for nothing else, so that nobody waits 50 s for the disk.
 #[test]
 fn while_the_disk_hangs_decisions_are_made_and_acceptance_is_refused_in_time() {
     let Some(disk) = Disk::new() else { return };
@@ -198,7 +244,7 @@ fn while_the_disk_hangs_decisions_are_made_and_acceptance_is_refused_in_time() {
         let frozen = disk.freeze();
         let began = tokio::time::Instant::now();
         let LedgerError::Unavailable(reason) = send(&ledger, 1, 2).await.unwrap_err() else { panic!("not told") };
-        assert_eq!(&*reason, "the disk does not answer");
+        assert_eq!(&*reason.message(), "the disk did not respond within 50 s");
         assert_eq!(began.elapsed().as_secs(), 50);
         let [(counted, held), _] = usage(&ledger).await.unwrap();
         assert_eq!((counted, held), (0, 1), "it may yet get to the disk");

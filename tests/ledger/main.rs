@@ -19,6 +19,8 @@ mod network;
 #[cfg(feature = "test-clock")]
 mod outage;
 #[cfg(feature = "test-clock")]
+mod outage_disk;
+#[cfg(feature = "test-clock")]
 mod partition;
 #[cfg(feature = "test-clock")]
 mod parts;

@@ -46,7 +46,7 @@ async fn held(on_outage: OnOutage, flavour: Flavour) {
             assert_eq!(then.is_err(), on_outage == OnOutage::Defer);
             here += u64::from(then.is_ok());
             let why = ledger.outage().unwrap().borrow().clone().expect("it is told all the time");
-            assert!(why.in_part && why.why.contains(&format!("slot {slot} is on its way to another server")), "{why}");
+            assert!(why.in_part && why.why.contains(&format!("slot {slot} is migrating")), "{why}");
         }
     })
     .await;
@@ -105,7 +105,7 @@ fn a_slot_that_does_not_move_after_all_keeps_its_customers() {
         assert!(ledger.commit(id, &parties, &unlimited, kept).await.unwrap().fits());
         let top = ledger.top(LimitName::CustomerDay, 10).await.unwrap();
         assert!(top.most.is_empty() && top.missing.len() == 1, "{top:?}");
-        assert!(top.missing[0].why.starts_with(&format!("slot {slot} is on its way")), "{top:?}");
+        assert!(top.missing[0].why.starts_with(&format!("slot {slot} is migrating")), "{top:?}");
         for node in [to, from] {
             servers.cli(node, &["cluster", "setslot", &slot, "stable"]);
         }

@@ -23,7 +23,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-fn open(urls: &[String], folder: &Path) -> Ledger {
+pub(crate) fn open(urls: &[String], folder: &Path) -> Ledger {
     Ledger::open_shared_with_folder(urls, OnOutage::Local, folder, RESERVATION_TIMEOUT).expect("the folder is good")
 }
 
@@ -46,20 +46,28 @@ fn parties(user: &str) -> Parties {
 }
 
 /// A message to recipients that are reserved first. Those that did not fit are left out; `None`: none did.
-async fn send(ledger: &Ledger, user: &str, recipients: std::ops::Range<u64>) -> Option<u64> {
+pub(crate) async fn send(ledger: &Ledger, user: &str, recipients: std::ops::Range<u64>) -> Option<u64> {
+    try_to_send(ledger, user, recipients).await.expect("it decides")
+}
+
+pub(crate) async fn try_to_send(
+    ledger: &Ledger,
+    user: &str,
+    recipients: std::ops::Range<u64>,
+) -> Result<Option<u64>, LedgerError> {
     let (id, parties, mut named) = (ledger.new_reservation(), parties(user), Vec::new());
     for recipient in recipients.map(RecipientKey) {
-        if ledger.reserve(id, &parties, &limits(), recipient).await.expect("it decides").fits() {
+        if ledger.reserve(id, &parties, &limits(), recipient).await?.fits() {
             named.push(recipient);
         }
     }
     if named.is_empty() {
-        return None;
+        return Ok(None);
     }
     let kept = AcceptedRecipients { named: &named, unnamed: 0 };
-    let answer = ledger.commit(id, &parties, &limits(), kept).await.expect("it decides");
+    let answer = ledger.commit(id, &parties, &limits(), kept).await?;
     assert!(answer.fits(), "all of it was reserved: {answer:?}");
-    Some(named.len() as u64)
+    Ok(Some(named.len() as u64))
 }
 
 async fn usage(ledger: &Ledger, kind: SubjectKind, name: &str) -> Vec<LimitUsage> {
@@ -68,7 +76,7 @@ async fn usage(ledger: &Ledger, kind: SubjectKind, name: &str) -> Vec<LimitUsage
 }
 
 /// Recipients of the customer in a day: used and reserved.
-async fn of_customer(ledger: &Ledger) -> (u64, u64) {
+pub(crate) async fn of_customer(ledger: &Ledger) -> (u64, u64) {
     let usage = usage(ledger, SubjectKind::Customer, "acme").await;
     (usage[0].used, usage[0].reserved)
 }
@@ -80,12 +88,12 @@ async fn of_user(ledger: &Ledger, user: &str) -> [u64; 2] {
 }
 
 /// As another daemon sees it.
-async fn on_the_server(servers: &Servers) -> (u64, u64) {
+pub(crate) async fn on_the_server(servers: &Servers) -> (u64, u64) {
     let other = Ledger::open_shared(&servers.urls(), OnOutage::Defer, RESERVATION_TIMEOUT).expect("the URLs are good");
     of_customer(&other).await
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds().await {
         assert!(Instant::now() < deadline, "{what}");
@@ -93,7 +101,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn until_ready(ledger: &Ledger) {
+pub(crate) async fn until_ready(ledger: &Ledger) {
     let _ = ledger.ready().await;
     until("all is merged", async || ledger.health().readiness == Readiness::Ready).await;
 }
@@ -126,7 +134,7 @@ fn it_goes_on_from_what_was_known_and_merges_what_it_counted() {
             assert_eq!(send(&ledger, "ann", 5..9).await, Some(3), "ten for the customer, eight different ones for her");
             assert_eq!(send(&ledger, "bob", 5..6).await, None);
             let Readiness::Degraded(why) = ledger.health().readiness else { panic!("it is away") };
-            assert!(why.contains("decided by the last known counts; messages counted here since: 2"), "{why}");
+            assert!(why.contains("decisions are based on the last known usage; messages counted locally: 2"), "{why}");
             servers.start_again(0);
             until_ready(&ledger).await;
             assert_eq!(on_the_server(&servers).await, (10, 0), "{flavour:?}");

@@ -144,7 +144,7 @@ async fn outage(on_outage: OnOutage, servers: &Servers, goes: impl FnOnce(), com
     println!("{MANY} more after {:?}", began.elapsed());
     assert!(began.elapsed() < AT_ONCE, "they did not wait: {:?}", began.elapsed());
     let Readiness::Degraded(why) = ledger.health().readiness else { panic!("{:?}", ledger.health().readiness) };
-    assert!(why.contains("a part of the store is away"), "{why}");
+    assert!(why.contains("part of the store is unreachable"), "{why}");
     // What is not settled yet of this customer is not remembered with the others' counts.
     let memory = servers.cli(1, &["memory", "usage", &format!("rk:{{{}}}:c", well[0])]);
     assert!(memory.parse::<u64>().unwrap() < 3_000, "{memory} bytes after {} messages", passed.get());
@@ -251,7 +251,7 @@ fn a_cluster_that_stops_as_a_whole_is_away_as_a_whole() {
         })
         .await;
         let why = ledger.outage().unwrap().borrow().clone().unwrap().to_string();
-        assert!(why.starts_with("the store is away: ") && why.contains("ClusterDown"), "{why}");
+        assert!(why.starts_with("the store is unreachable: ") && why.contains("ClusterDown"), "{why}");
         servers.resume(AWAY);
         until_ready(&ledger).await;
         let other = open(&servers, OnOutage::Defer, folder.path());

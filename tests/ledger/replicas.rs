@@ -81,7 +81,7 @@ fn a_master_without_replicas_is_away_until_it_has_one() {
         else {
             panic!("it counts nothing")
         };
-        assert!(why.contains("NOREPLICAS"), "{why}");
+        assert!(why.message().contains("NOREPLICAS") && why.is_transient(), "{why}");
         for n in 0..MANY {
             assert!(send(&defers, 10 + n).await.is_err());
             send(&goes_on, 1000 + n).await.unwrap();

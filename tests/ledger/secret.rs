@@ -103,7 +103,8 @@ fn without_a_copy_nothing_is_counted_and_it_is_told_what_is_missing() {
         let Readiness::Failed(why) = ledger.health().readiness else { panic!("{:?}", ledger.health()) };
         let port = servers.port(master);
         assert!(
-            why.contains(&format!("127.0.0.1:{port}: ")) && why.contains("the key rk:store lies there, without which"),
+            why.contains(&format!("127.0.0.1:{port}: "))
+                && why.contains("it holds the key rk:store, which is needed to count anything"),
             "{why}"
         );
         servers.resume(master);

@@ -1,63 +1,78 @@
-//! How the shared store is: what is away, and what waits for it.
+//! The state of the shared store, for `status`, the log and monitoring.
 
+use super::fallback::Fallback;
 use super::store::SharedStore;
-use crate::config::OnOutage;
 use crate::ledger::{Gauges, Outage, Readiness};
 use std::sync::Arc;
 use tokio::sync::watch;
 
 impl SharedStore {
-    /// What is away and why, and changes of that.
+    /// What is unreachable and why, and changes of that.
     pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
-        self.0.client.outage()
+        self.remote.client.outage()
     }
 
     /// What an administrator should change at the servers, and changes of it.
     pub fn advice(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.0.client.advice()
+        self.remote.client.advice()
     }
 
-    /// How many messages that were counted here are to be merged, and changes of that; and how many were merged. `None`
-    /// where nothing is counted here.
-    pub fn counted_here(&self) -> Option<(watch::Receiver<u64>, u64)> {
-        self.0.local.as_ref().map(|local| (local.waiting(), local.merged()))
-    }
-
-    pub fn gauges(&self) -> Gauges {
-        let outage = self.0.client.outage().borrow().clone();
-        let (parts, parts_away, customers_held_up) = self.0.client.how_many();
-        let here = self.0.local.as_ref().map_or(0, |local| *local.waiting().borrow());
-        Gauges {
-            parts: parts as u64,
-            parts_away: if outage.as_ref().is_some_and(|outage| !outage.in_part) { parts } else { parts_away } as u64,
-            away_seconds: outage.map_or(0, |outage| outage.since.elapsed().as_secs()),
-            customers_held_up: customers_held_up as u64,
-            messages_to_count: here + self.0.backlog.len() as u64,
-            messages_lost: self.0.backlog.lost(),
+    /// How many messages were counted locally and are not merged yet, and changes of that; and how many were merged. `None`
+    /// without `on_outage = "local"`.
+    pub fn counted_locally(&self) -> Option<(watch::Receiver<u64>, u64)> {
+        match &self.fallback {
+            Fallback::Local(local) => Some((local.shared_counts().unmerged(), local.shared_counts().merged())),
+            Fallback::Defer | Fallback::Accept(_) => None,
         }
     }
 
-    /// Whether all is well, for `status`.
-    pub fn readiness(&self) -> Readiness {
-        let outage = self.0.client.outage().borrow().clone();
-        let (waiting, lost) = (self.0.backlog.len(), self.0.backlog.lost());
-        let here = self.0.local.as_ref().map(|local| *local.waiting().borrow());
+    pub fn gauges(&self) -> Gauges {
+        let outage = self.outage().borrow().clone();
+        let counts = self.remote.client.node_counts();
+        let is_whole_store = outage.as_ref().is_some_and(|outage| !outage.in_part);
+        let (messages_to_count, messages_lost) = match &self.fallback {
+            Fallback::Local(local) => (*local.shared_counts().unmerged().borrow(), 0),
+            Fallback::Accept(backlog) => (backlog.len() as u64, backlog.lost()),
+            Fallback::Defer => (0, 0),
+        };
+        Gauges {
+            parts: counts.nodes as u64,
+            parts_away: if is_whole_store { counts.nodes } else { counts.unreachable } as u64,
+            away_seconds: outage.map_or(0, |outage| outage.since.elapsed().as_secs()),
+            customers_held_up: counts.blocked_customers as u64,
+            messages_to_count,
+            messages_lost,
+        }
+    }
+
+    pub(super) fn readiness(&self) -> Readiness {
+        let outage = self.outage().borrow().clone();
         let degraded = |what: std::fmt::Arguments| Readiness::Degraded(what.to_string().into());
-        match outage {
-            Some(outage) if let Some(waiting) = here => degraded(format_args!(
-                "{outage}; decided by the last known counts; messages counted here since: {waiting}"
-            )),
-            None if let Some(waiting @ 1..) = here => {
-                degraded(format_args!("messages counted here that are still to be merged: {waiting}"))
+        match (outage, &self.fallback) {
+            (Some(outage), Fallback::Local(local)) => {
+                let counts = local.shared_counts();
+                let (unmerged, error) = (*counts.unmerged().borrow(), counts.degraded());
+                let cannot_count = error.map_or_else(String::new, |error| format!("; cannot count locally: {error}"));
+                degraded(format_args!(
+                    "{outage}; decisions are based on the last known usage; messages counted locally: {unmerged}{cannot_count}"
+                ))
             }
-            Some(outage) if self.0.on_outage == OnOutage::Accept => {
-                degraded(format_args!("{outage}; messages that passed and are still to be counted: {waiting}"))
+            (Some(outage), Fallback::Accept(backlog)) => {
+                degraded(format_args!("{outage}; messages accepted and not counted yet: {}", backlog.len()))
             }
-            Some(outage) if outage.in_part => degraded(format_args!("{outage}")),
-            Some(outage) => Readiness::Failed(outage.why),
-            None if lost > 0 => degraded(format_args!("messages that passed and were never counted: {lost}")),
-            None if self.0.client.is_connecting() => Readiness::Loading { done: 0, of: 0 },
-            None => Readiness::Ready,
+            (Some(outage), Fallback::Defer) if outage.in_part => degraded(format_args!("{outage}")),
+            (Some(outage), Fallback::Defer) => Readiness::Failed(outage.why),
+            (None, Fallback::Local(local)) if let unmerged @ 1.. = *local.shared_counts().unmerged().borrow() => {
+                degraded(format_args!("messages counted locally that are not merged yet: {unmerged}"))
+            }
+            (None, Fallback::Local(local)) if let Some(error) = local.shared_counts().degraded() => {
+                degraded(format_args!("usage cannot be saved for an outage: {error}"))
+            }
+            (None, Fallback::Accept(backlog)) if backlog.lost() > 0 => {
+                degraded(format_args!("messages accepted and never counted: {}", backlog.lost()))
+            }
+            (None, _) if self.remote.client.is_connecting() => Readiness::Loading { done: 0, of: 0 },
+            (None, _) => Readiness::Ready,
         }
     }
 }

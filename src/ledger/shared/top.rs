@@ -1,108 +1,109 @@
-//! A ranking by use: looks at every account on every master that is available.
+//! `quota top`: looks at every account on every node that responds.
 
 use super::client::batch::Batcher;
-use super::client::client::{Client, Trouble};
-use super::client::connection::{RequestError, TRY};
+use super::client::error::{RESPONSE_TIMEOUT, RequestError};
 use super::client::topology::ManagedNode;
 use super::protocol::request::Request;
-use super::protocol::{keys, response, scripts};
+use super::protocol::{keys, response};
+use super::remote::Remote;
 use crate::directory::{LimitName, SubjectKind};
-use crate::ledger::MissingNode;
 use crate::ledger::ranking::Leaders;
+use crate::ledger::{MissingNode, StoreError};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
-/// Keys that a server looks at, at a time.
-const LOOKED_AT: u32 = 1000;
+/// How many keys a server scans at a time.
+const SCAN_COUNT: u32 = 1000;
 
-/// Why a node usage_report nothing, or not all.
-enum NodeFailure {
-    Away(Trouble),
-    Refuses(Trouble),
+/// Why a node's accounts are missing, or some of them.
+enum NodeError {
+    Unreachable(StoreError),
+    Refused(StoreError),
 }
 
-/// What is looked for.
 struct Search<'a> {
-    client: &'a Client,
-    prefix: &'a str,
+    remote: &'a Remote,
     limit: LimitName,
 }
 
-/// Offers all that have used something of a limit for a ranking. Returns the nodes that are unavailable.
+/// Offers all that have used something of a limit for a ranking. Returns the nodes that are missing.
 ///
 /// # Errors
-/// All nodes are unavailable, or one that is available refuses.
-pub(in crate::ledger::shared) async fn rank(
-    client: &Client,
-    prefix: &str,
+/// All nodes are unreachable, or one refuses.
+pub(super) async fn rank(
+    remote: &Remote,
     limit: LimitName,
     leaders: &mut Leaders<'_>,
-) -> Result<Vec<MissingNode>, Trouble> {
-    let search = Search { client, prefix, limit };
-    let (mut missing, mut is_any_there) = (Vec::new(), false);
-    for (managed, connected) in client.nodes().await? {
-        let looked = match connected {
-            Ok((id, batcher)) => search.look(&managed, id, &batcher, leaders).await,
-            Err(why) => Err(NodeFailure::Away(why.to_string().into())),
+) -> Result<Vec<MissingNode>, StoreError> {
+    let search = Search { remote, limit };
+    let (mut missing, mut first_error, mut has_any_responded) = (Vec::new(), None, false);
+    for (managed, connected) in remote.client.nodes().await? {
+        let searched = match connected {
+            Ok((connection, batcher)) => search.node(&managed, connection, &batcher, leaders).await,
+            Err(error) => Err(NodeError::Unreachable(error.into())),
         };
-        match looked {
-            Ok(moves) => {
-                is_any_there = true;
-                moves.into_iter().for_each(|why| note_missing(&mut missing, &managed, &why));
+        let error = match searched {
+            Ok(migrating) => {
+                has_any_responded = true;
+                migrating
             }
-            Err(NodeFailure::Away(why)) => note_missing(&mut missing, &managed, &why),
-            Err(NodeFailure::Refuses(why)) => return Err(why),
+            Err(NodeError::Unreachable(error)) => Some(error),
+            Err(NodeError::Refused(error)) => return Err(error),
+        };
+        if let Some(error) = error {
+            missing.push(missing_node(&managed, &error));
+            first_error = first_error.or(Some(error));
         }
     }
-    match missing.first() {
-        Some(missing) if !is_any_there => Err(missing.why.as_str().into()),
+    match first_error {
+        Some(error) if !has_any_responded => Err(error),
         _ => Ok(missing),
     }
 }
 
 impl Search<'_> {
-    /// Looks at every account of a node. Why some are missing, if customers are migrations.
-    async fn look(
+    /// Offers all accounts of a node. Returns why some are missing, if slots are migrating.
+    async fn node(
         &self,
         managed: &ManagedNode,
-        id: u64,
+        connection: u64,
         batcher: &Batcher,
         leaders: &mut Leaders<'_>,
-    ) -> Result<Option<Trouble>, NodeFailure> {
-        let mut moves = None;
-        let pattern = keys::pattern(self.prefix, SubjectKind::of(self.limit));
+    ) -> Result<Option<StoreError>, NodeError> {
+        let mut migrating = None;
+        let pattern = keys::pattern(&self.remote.prefix, SubjectKind::of(self.limit));
         let mut cursor = "0".to_owned();
         loop {
-            let (next, keys) = scan(managed, id, batcher, &cursor, &pattern).await?;
-            // A script's keys have to lie in one slot of a cluster.
-            let mut of_customers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            let (next, keys) = scan(managed, connection, batcher, &cursor, &pattern).await?;
+            // A script's keys must be in one slot of a Cluster.
+            let mut by_customer: BTreeMap<String, Vec<String>> = BTreeMap::new();
             for key in keys {
                 let tag = key.split(['{', '}']).nth(1).unwrap_or_default().to_owned();
-                of_customers.entry(tag).or_default().push(key);
+                by_customer.entry(tag).or_default().push(key);
             }
-            for keys in of_customers.into_values() {
+            for keys in by_customer.into_values() {
                 match self.offer(&keys, leaders).await {
-                    Err(NodeFailure::Away(why)) if managed.node.is_up() => moves = Some(why),
-                    ranked => ranked?,
+                    Err(NodeError::Unreachable(error)) if managed.node.is_up() => migrating = Some(error),
+                    offered => offered?,
                 }
             }
             cursor = next;
             if cursor == "0" {
-                return Ok(moves);
+                return Ok(migrating);
             }
         }
     }
 
     /// Offers a customer's accounts.
-    async fn offer(&self, keys: &[String], leaders: &mut Leaders<'_>) -> Result<(), NodeFailure> {
-        let value = self.client.ask(&scripts::TOP, Request::top(keys, self.limit)).await.map_err(|why| {
-            match self.client.is_up(&keys[0]) {
-                true => NodeFailure::Refuses(why),
-                false => NodeFailure::Away(why),
+    async fn offer(&self, keys: &[String], leaders: &mut Leaders<'_>) -> Result<(), NodeError> {
+        let value = self.remote.client.send(Request::top(keys, self.limit)).await.map_err(|error| {
+            match self.remote.client.is_up(&keys[0]) {
+                true => NodeError::Refused(error),
+                false => NodeError::Unreachable(error),
             }
         })?;
-        for (key, used) in keys.iter().zip(response::numbers(value).unwrap_or_default()) {
-            if let Some(subject) = keys::subject_of(self.prefix, key) {
+        for (key, used) in keys.iter().zip(response::used(value).unwrap_or_default()) {
+            if let Some(subject) = keys::subject_of(&self.remote.prefix, key) {
                 leaders.offer(subject, used);
             }
         }
@@ -112,27 +113,28 @@ impl Search<'_> {
 
 async fn scan(
     managed: &ManagedNode,
-    id: u64,
+    connection: u64,
     batcher: &Batcher,
     cursor: &str,
     pattern: &str,
-) -> Result<(String, Vec<String>), NodeFailure> {
-    let mut command = redis::cmd("SCAN");
-    command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(LOOKED_AT);
-    let answer =
-        RequestError::or(Instant::now() + TRY, batcher.connection().ask(&command)).await.map_err(|failure| {
-            let why = failure.in_words().into();
-            if failure.breaks() {
-                managed.node.failed(id, None);
-                return NodeFailure::Away(why);
-            }
-            NodeFailure::Refuses(why)
-        })?;
-    redis::from_redis_value(answer).map_err(|error| NodeFailure::Refuses(error.to_string().into()))
+) -> Result<(String, Vec<String>), NodeError> {
+    let mut scan = redis::cmd("SCAN");
+    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+    let response = batcher.connection().query(&scan);
+    let value = RequestError::within(Instant::now() + RESPONSE_TIMEOUT, response).await.map_err(|error| {
+        if error.node_is_unusable() {
+            managed.node.connection_failed(connection, None);
+            return NodeError::Unreachable(error.into());
+        }
+        NodeError::Refused(error.into())
+    })?;
+    let malformed = |_| NodeError::Refused(StoreError::permanent("the server's response to SCAN is malformed"));
+    redis::from_redis_value(value).map_err(malformed)
 }
 
-fn note_missing(missing: &mut Vec<MissingNode>, managed: &ManagedNode, why: &str) {
+fn missing_node(managed: &ManagedNode, error: &StoreError) -> MissingNode {
     let address = managed.address.as_ref().map_or_else(String::new, |(host, port)| format!("{host}:{port}"));
-    let why = why.strip_prefix(&format!("{address}: ")).unwrap_or(why).to_owned();
-    missing.push(MissingNode { address, why });
+    let why = error.to_string();
+    let why = why.strip_prefix(&format!("{address}: ")).unwrap_or(&why).to_owned();
+    MissingNode { address, why }
 }

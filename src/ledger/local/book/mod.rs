@@ -19,11 +19,12 @@ mod unique_recipients;
 pub(in crate::ledger) use self::load::{Loaded, Place};
 
 use self::accounts::{Accounts, Hashes, sender_hash};
-use self::shard::{Asker, Committing, Rules, Shard};
+use self::shard::{Committing, HashedParties, Rules, Shard};
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
+use crate::ledger::api::{CommitRequest, LookRequest, ReserveRequest, limits_of};
 use crate::ledger::ranking::Leaders;
-use crate::ledger::{AcceptedRecipients, Foreseen, LedgerAnswer, LedgerSize, LimitUsage, RecipientKey, ReservationId};
+use crate::ledger::{Foreseen, LedgerAnswer, LedgerSize, LimitUsage, RecipientKey, ReservationId};
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
 use std::hash::BuildHasher;
@@ -114,53 +115,35 @@ impl Book {
         }
     }
 
-    pub fn reserve(
-        &self,
-        now: Moment,
-        id: ReservationId,
-        parties: &Parties,
-        limits: &CustomerLimits,
-        key: RecipientKey,
-    ) -> LedgerAnswer {
-        let asker = self.asker(parties, limits);
-        let (now, _, mut shard) = self.enter(now, asker.hashes.customer);
-        shard.accounts.fetch(&asker.hashes);
-        let answer = shard.reserve(now, id, &asker, key, &self.rules());
+    pub fn reserve(&self, now: Moment, request: ReserveRequest<'_>) -> LedgerAnswer {
+        let who = self.hashed(request.parties, request.limits);
+        let (now, _, mut shard) = self.enter(now, who.hashes.customer);
+        shard.accounts.fetch(&who.hashes);
+        let answer = shard.reserve(now, request.id, &who, request.recipient, &self.rules());
         self.note_dropped(&mut shard);
         answer
     }
 
-    pub fn look(
-        &self,
-        now: Moment,
-        except: Option<ReservationId>,
-        parties: &Parties,
-        limits: &CustomerLimits,
-        recipients: &[RecipientKey],
-    ) -> LedgerAnswer {
-        let asker = self.asker(parties, limits);
-        let (now, _, mut shard) = self.enter(now, asker.hashes.customer);
-        shard.look(now, except, &asker, recipients)
+    pub fn look(&self, now: Moment, request: LookRequest<'_>) -> LedgerAnswer {
+        let who = self.hashed(request.parties, request.limits);
+        let (now, _, mut shard) = self.enter(now, who.hashes.customer);
+        shard.look(now, request.own, &who, request.recipients)
     }
 
-    /// Ends a reservation, if there is one, and decides anew for what it does not hold. What fits is handed to `record`,
-    /// before anything else happens to the customer.
-    #[expect(clippy::too_many_arguments, reason = "a message, who sent it, and what becomes of it")]
+    /// Ends a reservation, if there is one; what it does not cover is checked against the limits again. What fits is handed to
+    /// `record`, before anything else happens to the customer.
     pub fn commit(
         &self,
         now: Moment,
-        id: ReservationId,
-        parties: &Parties,
-        limits: &CustomerLimits,
-        kept: AcceptedRecipients<'_>,
+        request: CommitRequest<'_>,
         counting: Counting,
         record: impl FnOnce(Entry),
     ) -> LedgerAnswer {
-        let asker = self.asker(parties, limits);
-        let (now, place, mut shard) = self.enter(now, asker.hashes.customer);
-        shard.accounts.fetch(&asker.hashes);
+        let who = self.hashed(request.parties, request.limits);
+        let (now, place, mut shard) = self.enter(now, who.hashes.customer);
+        shard.accounts.fetch(&who.hashes);
         let how = Committing { counting, shard: place, numbers: &self.next_number };
-        let (answer, entry) = shard.commit(now, id, &asker, kept, &how, &self.rules());
+        let (answer, entry) = shard.commit(now, request.id, &who, request.recipients, &how, &self.rules());
         if let Some(entry) = entry {
             record(entry);
         }
@@ -316,8 +299,8 @@ impl Book {
         size
     }
 
-    fn asker<'a>(&self, parties: &'a Parties, limits: &'a CustomerLimits) -> Asker<'a> {
-        Asker { parties, hashes: Hashes::of(&self.hasher, parties), limits }
+    fn hashed<'a>(&self, parties: &'a Parties, limits: &'a CustomerLimits) -> HashedParties<'a> {
+        HashedParties { parties, hashes: Hashes::of(&self.hasher, parties), limits }
     }
 
     fn rules(&self) -> Rules<'_> {
@@ -335,13 +318,5 @@ impl Book {
         // The half of the hash that the indexes within do not look at.
         let place = customer_hash as usize % SHARDS;
         (place as u32, &self.shards[place])
-    }
-}
-
-fn limits_of(kind: SubjectKind) -> &'static [LimitName] {
-    match kind {
-        SubjectKind::Customer => &[LimitName::CustomerDay, LimitName::CustomerPeak],
-        SubjectKind::User => &[LimitName::UserMessages, LimitName::UserUniques],
-        SubjectKind::Login => &[LimitName::LoginMessages, LimitName::LoginUniques],
     }
 }

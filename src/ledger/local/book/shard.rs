@@ -50,11 +50,11 @@ impl Shard {
         &mut self,
         now: Moment,
         id: ReservationId,
-        asker: &Asker<'_>,
+        who: &HashedParties<'_>,
         key: RecipientKey,
         rules: &Rules<'_>,
     ) -> LedgerAnswer {
-        let holders = self.accounts.find(asker.parties, &asker.hashes);
+        let holders = self.accounts.find(who.parties, &who.hashes);
         self.release_if_of_others(id, holders);
         let mine = self.open.get_mut(&id);
         if let Some(mine) = &mine
@@ -64,14 +64,14 @@ impl Shard {
         }
         let keys = KeySet::from_iter([key]);
         let answer =
-            self.accounts.decide(now, holders, mine.as_deref(), Ask { keys: &keys, recipients: 1 }, asker.limits);
+            self.accounts.decide(now, holders, mine.as_deref(), Ask { keys: &keys, recipients: 1 }, who.limits);
         if !answer.fits() {
             return answer;
         }
         match mine {
             Some(mine) => mine.add(&mut self.accounts, key),
             None => {
-                let mut reservation = self.start(now, holders, asker);
+                let mut reservation = self.start(now, holders, who);
                 reservation.add(&mut self.accounts, key);
                 self.open.insert(id, reservation);
                 self.note_deadline(now, id, rules.timeout);
@@ -85,15 +85,15 @@ impl Shard {
         &mut self,
         now: Moment,
         except: Option<ReservationId>,
-        asker: &Asker<'_>,
+        who: &HashedParties<'_>,
         recipients: &[RecipientKey],
     ) -> LedgerAnswer {
-        let holders = self.accounts.find(asker.parties, &asker.hashes);
+        let holders = self.accounts.find(who.parties, &who.hashes);
         let mine = except.and_then(|id| self.open.get(&id)).filter(|mine| mine.holders == holders);
         let is_new = |key: &RecipientKey| mine.is_none_or(|mine| !mine.holds(*key));
         let keys: KeySet = recipients.iter().copied().filter(is_new).collect();
         let ask = Ask { keys: &keys, recipients: keys.len() as u64 };
-        self.accounts.decide(now, holders, mine, ask, asker.limits)
+        self.accounts.decide(now, holders, mine, ask, who.limits)
     }
 
     /// Ends the reservation, if there is one. What fits is counted, or held until the ticket in the entry is settled.
@@ -101,16 +101,16 @@ impl Shard {
         &mut self,
         now: Moment,
         id: ReservationId,
-        asker: &Asker<'_>,
-        kept: AcceptedRecipients<'_>,
+        who: &HashedParties<'_>,
+        accepted: AcceptedRecipients<'_>,
         how: &Committing<'_>,
         rules: &Rules<'_>,
     ) -> (LedgerAnswer, Option<Entry>) {
-        let holders = self.accounts.find(asker.parties, &asker.hashes);
+        let holders = self.accounts.find(who.parties, &who.hashes);
         self.release_if_of_others(id, holders);
         let mine = self.open.remove(&id);
-        let keys: KeySet = kept.named.iter().copied().collect();
-        let recipients = keys.len() as u64 + u64::from(kept.unnamed);
+        let keys: KeySet = accepted.named.iter().copied().collect();
+        let recipients = keys.len() as u64 + u64::from(accepted.unnamed);
         let is_new = |key: &RecipientKey| mine.as_ref().is_none_or(|mine| !mine.holds(*key));
         let new_keys: KeySet = keys.as_slice().iter().copied().filter(is_new).collect();
         let more = recipients.saturating_sub(mine.as_ref().map_or(0, Reservation::recipients));
@@ -118,7 +118,7 @@ impl Shard {
         let mut answer = if recipients == 0 {
             LedgerAnswer::fitting(now)
         } else {
-            self.accounts.decide(now, holders, mine.as_ref(), ask, asker.limits)
+            self.accounts.decide(now, holders, mine.as_ref(), ask, who.limits)
         };
         if !answer.fits() || recipients == 0 {
             if let Some(mine) = mine {
@@ -126,9 +126,9 @@ impl Shard {
             }
             return (answer, None);
         }
-        let mut mine = mine.unwrap_or_else(|| self.start(now, holders, asker));
-        mine.become_exactly(&mut self.accounts, keys, kept.unnamed, now);
-        answer.near = self.accounts.near(now, &mine, asker.limits);
+        let mut mine = mine.unwrap_or_else(|| self.start(now, holders, who));
+        mine.become_exactly(&mut self.accounts, keys, accepted.unnamed, now);
+        answer.near = self.accounts.near(now, &mine, who.limits);
         self.sweep_after_opening(holders, now, rules);
         if how.counting == Counting::Only {
             mine.count(&mut self.accounts, now.seconds_up(), now);
@@ -180,8 +180,8 @@ impl Shard {
         }
     }
 
-    fn start(&mut self, now: Moment, holders: Holders, asker: &Asker<'_>) -> Reservation {
-        let holders = self.accounts.open(holders, asker.parties, &asker.hashes);
+    fn start(&mut self, now: Moment, holders: Holders, who: &HashedParties<'_>) -> Reservation {
+        let holders = self.accounts.open(holders, who.parties, &who.hashes);
         let customer = holders.customer.unwrap_or_default();
         Reservation::start(&mut self.accounts, now, holders, customer)
     }
@@ -239,8 +239,8 @@ impl Shard {
     }
 }
 
-/// Who asks, and what for it is held against.
-pub(super) struct Asker<'a> {
+/// Whose transaction it is, with hashes of the names, and the limits that apply.
+pub(super) struct HashedParties<'a> {
     pub parties: &'a Parties,
     pub hashes: Hashes,
     pub limits: &'a CustomerLimits,

@@ -1,58 +1,63 @@
-//! Reads what was counted back into the books: several readers, each then counting for its own customers.
+//! Loads the database into the books: several loaders, each counting for its own customers.
 //!
-//! Messages have to be counted in their order, for each account. So it goes in rounds: each reader reads a range of ids and
-//! sorts what it finds by whose turn it will be; then each counts what all have found for it, range by range.
+//! Each account's messages must be counted in their order. So loading goes in rounds: each loader reads a range of ids and
+//! sorts the rows by the loader that counts them; then each counts the rows that all loaders have read for it, range by range.
 
-use super::file::StoreFile;
-use super::journal::Shared;
+use super::store_file::StoreFile;
 use crate::clock::Moment;
 use crate::directory::SubjectKind;
 use crate::ledger::RecipientKey;
 use crate::ledger::local::book::{Book, Loaded, Place};
+use crate::ledger::local::journal::LoadProgress;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Ids that a reader reads in a round.
+/// Ids that a loader reads in a round.
 const RANGE: i64 = 131_072;
 
 /// More would only wait for the disk.
-const MOST_READERS: usize = 4;
+const MAX_LOADERS: usize = 4;
 
-/// Reads everything into the books; or only a part, if the store is being closed meanwhile.
+/// Loads everything, or only some of it if the store is being closed meanwhile.
 ///
 /// # Errors
 /// The file cannot be read, or is damaged.
-pub(super) fn load(file: &StoreFile, book: &Book, now: Moment, shared: &Shared) -> rusqlite::Result<()> {
+pub(in crate::ledger::local) fn load(
+    file: &StoreFile,
+    book: &Book,
+    now: Moment,
+    progress: &LoadProgress,
+) -> rusqlite::Result<()> {
     let connection = file.reader()?;
     let (first, last) = ids(&connection)?;
-    shared.to_load.store((last - first + 1).max(0) as u64, Ordering::Relaxed);
-    let known = Known { places: accounts(&connection, book)?, resets: resets(&connection)? };
+    progress.of.store((last - first + 1).max(0) as u64, Ordering::Relaxed);
+    let accounts = StoredAccounts { places: read_accounts(&connection, book)?, resets: read_resets(&connection)? };
     if first > last {
         return Ok(());
     }
     let rounds = (last - first) / RANGE + 1;
-    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_READERS).min(rounds as usize);
-    let crew = Crew {
-        known: &known,
+    let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_LOADERS).min(rounds as usize);
+    let loaders = Loaders {
+        accounts: &accounts,
         book,
         now,
-        shared,
-        readers,
-        found: (0..readers).map(|_| (0..readers).map(|_| Mutex::default()).collect()).collect(),
-        barrier: Barrier::new(readers),
+        progress,
+        count,
+        rows: (0..count).map(|_| (0..count).map(|_| Mutex::default()).collect()).collect(),
+        barrier: Barrier::new(count),
         stopped: AtomicBool::new(false),
     };
-    let connections: Vec<Connection> = (0..readers).map(|_| file.reader()).collect::<Result<_, _>>()?;
+    let connections: Vec<Connection> = (0..count).map(|_| file.reader()).collect::<Result<_, _>>()?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = connections
             .into_iter()
             .enumerate()
-            .map(|(reader, connection)| {
-                let crew = &crew;
-                scope.spawn(move || crew.work(reader, &connection, first, last))
+            .map(|(loader, connection)| {
+                let loaders = &loaders;
+                scope.spawn(move || loaders.work(loader, &connection, first, last))
             })
             .collect();
         threads.into_iter().try_for_each(|thread| match thread.join() {
@@ -63,13 +68,13 @@ pub(super) fn load(file: &StoreFile, book: &Book, now: Moment, shared: &Shared) 
 }
 
 /// What the rows refer to.
-struct Known {
+struct StoredAccounts {
     places: Places,
     /// The last reset of each account.
     resets: HashMap<i64, i64>,
 }
 
-impl Known {
+impl StoredAccounts {
     /// The account's place, and whether a message with this id counts for it.
     fn place(&self, account: i64, id: i64) -> Option<(Place, bool)> {
         let place = self.places.get(account)?;
@@ -113,7 +118,7 @@ fn ids(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
     connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-fn accounts(connection: &Connection, book: &Book) -> rusqlite::Result<Places> {
+fn read_accounts(connection: &Connection, book: &Book) -> rusqlite::Result<Places> {
     let query = "SELECT count(*), coalesce(min(number), 0), coalesce(max(number), 0) FROM account";
     let (count, first, last): (i64, i64, i64) =
         connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -122,7 +127,7 @@ fn accounts(connection: &Connection, book: &Book) -> rusqlite::Result<Places> {
         false => Places::Sparse(HashMap::with_capacity(count as usize)),
     };
     book.number_from(last as u64 + 1);
-    // A customer's row may come after its users' in no store of ours; but its place has to be known first.
+    // Customers first: the places of their users and logins refer to theirs.
     for kind in [SubjectKind::Customer, SubjectKind::User, SubjectKind::Login] {
         let mut rows = connection.prepare("SELECT number, customer, name FROM account WHERE kind = ?1")?;
         let mut rows = rows.query([kind.key()])?;
@@ -135,45 +140,46 @@ fn accounts(connection: &Connection, book: &Book) -> rusqlite::Result<Places> {
     Ok(places)
 }
 
-fn resets(connection: &Connection) -> rusqlite::Result<HashMap<i64, i64>> {
+fn read_resets(connection: &Connection) -> rusqlite::Result<HashMap<i64, i64>> {
     let query = "SELECT account, max(id) FROM reset WHERE account IS NOT NULL GROUP BY account";
     connection.prepare(query)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// The readers.
-struct Crew<'a> {
-    known: &'a Known,
+/// The count.
+struct Loaders<'a> {
+    accounts: &'a StoredAccounts,
     book: &'a Book,
     now: Moment,
-    shared: &'a Shared,
-    readers: usize,
-    /// What each reader (first index) has found for each (second).
-    found: Vec<Vec<Mutex<Found>>>,
+    progress: &'a LoadProgress,
+    count: usize,
+    /// What each loader (first index) has read for each (second).
+    rows: Vec<Vec<Mutex<Rows>>>,
     barrier: Barrier,
-    /// One of them failed, or the store is being closed: all stop.
+    /// One of them failed, or the store is being closed: all of them stop.
     stopped: AtomicBool,
 }
 
-/// Rows of one range of ids, and their keys, one row's after the other's.
+/// Rows of one range of ids, and all their keys in the same order.
 #[derive(Default)]
-struct Found {
-    rows: Vec<FoundRow>,
+struct Rows {
+    rows: Vec<Row>,
     keys: Vec<RecipientKey>,
 }
 
-struct FoundRow {
-    row: Loaded,
+struct Row {
+    message: Loaded,
+    /// How many of the keys are its own.
     keys: u32,
 }
 
-impl Crew<'_> {
-    fn work(&self, reader: usize, connection: &Connection, first: i64, last: i64) -> rusqlite::Result<()> {
+impl Loaders<'_> {
+    fn work(&self, loader: usize, connection: &Connection, first: i64, last: i64) -> rusqlite::Result<()> {
         let mut result = Ok(());
         let mut round_starts = first;
         while round_starts <= last {
-            let from = round_starts.saturating_add(RANGE * reader as i64);
+            let from = round_starts.saturating_add(RANGE * loader as i64);
             if from <= last
-                && let Err(error) = self.read(reader, connection, from, from.saturating_add(RANGE - 1))
+                && let Err(error) = self.read(loader, connection, from, from.saturating_add(RANGE - 1))
             {
                 self.stopped.store(true, Ordering::Relaxed);
                 result = Err(error);
@@ -182,30 +188,30 @@ impl Crew<'_> {
             if self.stopped.load(Ordering::Relaxed) {
                 break;
             }
-            self.count(reader);
-            if reader == 0 && self.shared.queue.is_closing() {
+            self.count_rows(loader);
+            if loader == 0 && self.progress.is_closing() {
                 self.stopped.store(true, Ordering::Relaxed);
             }
             self.barrier.wait();
             if self.stopped.load(Ordering::Relaxed) {
                 break;
             }
-            round_starts = round_starts.saturating_add(RANGE * self.readers as i64);
+            round_starts = round_starts.saturating_add(RANGE * self.count as i64);
         }
         result
     }
 
-    fn read(&self, reader: usize, connection: &Connection, from: i64, to: i64) -> rusqlite::Result<()> {
-        let mut found: Vec<_> = self.found[reader].iter().map(|found| found.lock()).collect();
+    fn read(&self, loader: usize, connection: &Connection, from: i64, to: i64) -> rusqlite::Result<()> {
+        let mut read: Vec<_> = self.rows[loader].iter().map(|rows| rows.lock()).collect();
         let query = "SELECT id, at, customer, user, login, recipients, seen FROM message WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
         let mut rows = connection.prepare_cached(query)?;
         let mut rows = rows.query([from, to])?;
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
-            let Some((customer, customer_counts)) = self.known.place(row.get(2)?, id) else { continue };
+            let Some((customer, customer_counts)) = self.accounts.place(row.get(2)?, id) else { continue };
             let sender = |column| -> rusqlite::Result<Option<Place>> {
                 let Some(number) = row.get::<_, Option<i64>>(column)? else { return Ok(None) };
-                let place = self.known.place(number, id);
+                let place = self.accounts.place(number, id);
                 Ok(place.filter(|(place, counts)| *counts && place.shard == customer.shard).map(|(place, _)| place))
             };
             let loaded = Loaded {
@@ -216,28 +222,28 @@ impl Crew<'_> {
                 login: sender(4)?,
                 recipients: row.get::<_, i64>(5)?.clamp(0, u32::MAX.into()) as u32,
             };
-            let found = &mut found[customer.shard as usize % self.readers];
+            let read = &mut read[customer.shard as usize % self.count];
             let seen = row.get_ref(6)?.as_blob_or_null()?.unwrap_or_default();
             let keys = seen.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-            found.keys.extend(keys.map(RecipientKey));
-            found.rows.push(FoundRow { row: loaded, keys: (seen.len() / 8) as u32 });
+            read.keys.extend(keys.map(RecipientKey));
+            read.rows.push(Row { message: loaded, keys: (seen.len() / 8) as u32 });
         }
-        self.shared.loaded.fetch_add((to - from + 1) as u64, Ordering::Relaxed);
+        self.progress.done.fetch_add((to - from + 1) as u64, Ordering::Relaxed);
         Ok(())
     }
 
-    fn count(&self, reader: usize) {
-        let mut book = self.book.load_shards(|shard| shard % self.readers == reader);
-        for found in self.found.iter().map(|found| &found[reader]) {
-            let mut found = found.lock();
+    fn count_rows(&self, loader: usize) {
+        let mut book = self.book.load_shards(|shard| shard % self.count == loader);
+        for read in self.rows.iter().map(|rows| &rows[loader]) {
+            let mut read = read.lock();
             let mut keys = 0;
-            for FoundRow { row, keys: len } in &found.rows {
+            for Row { message, keys: len } in &read.rows {
                 let end = keys + *len as usize;
-                book.count(row, &found.keys[keys..end], self.now);
+                book.count(message, &read.keys[keys..end], self.now);
                 keys = end;
             }
-            found.rows.clear();
-            found.keys.clear();
+            read.rows.clear();
+            read.keys.clear();
         }
     }
 }

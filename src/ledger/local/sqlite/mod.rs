@@ -1,19 +1,9 @@
-//! The embedded store: SQLite in WAL mode, one writer that groups commits.
-//!
-//! ```text
-//!   commit ──► queue ──► writer: one transaction for all that came while the last one was being synced
-//!     ▲                    │
-//!     └── counted in the books, and the caller wakes
-//! ```
+//! The embedded store's database: accepted messages, resets, and the accounts they belong to.
 
-mod file;
-mod job;
-mod journal;
 mod load;
-mod queue;
-mod sync;
-mod writer;
+mod records;
+mod store_file;
 
-pub(in crate::ledger) use file::{StoreFile, connect, explain, in_words, open_alone, random_key};
-pub(in crate::ledger) use journal::{Journal, Recorded, outcome, unavailable};
-pub(in crate::ledger) use writer::write_anchor;
+pub(super) use load::load;
+pub(super) use records::{Job, LedgerRecords, Work};
+pub(in crate::ledger) use store_file::StoreFile;

@@ -1,21 +1,21 @@
-//! Asking the store: deadline, retry, and which node of it to ask.
+//! Sends requests to the store: deadline, retries, redirections.
 //!
-//! A request has [`DEADLINE`] in all and [`TRY`](super::connection::TRY) each time it is asked. When a node could not be
-//! reached it counts as away: requests to it fail at once, and the other nodes notice nothing. So does a customer whose slot
-//! moves for longer (see migrations). What a request changes may be asked for twice (see the module above), so it is asked again
-//! whenever it is not known what became of it.
+//! A request has [`DEADLINE`] in all and [`RESPONSE_TIMEOUT`](super::error::RESPONSE_TIMEOUT) for each attempt. Once a node
+//! cannot be reached, requests to it fail at once, and other nodes' customers notice nothing. The same holds for a customer
+//! whose slot keeps migrating (see [`slot_migration`](super::slot_migration)). Whatever a request changes may be requested
+//! twice (see the module above), so it is retried whenever its fate is unknown.
 
 use super::batch::Batcher;
-use super::connection::RequestError;
-use super::manager::{ConnectionManager, keep};
+use super::error::RequestError;
+use super::manager::{ConnectionManager, run};
+use super::migration_watch::unblock_when_moved;
 use super::node::{Connected, NoConnection};
 use super::servers::Servers;
 use super::slots::slot_of;
 use super::topology::ManagedNode;
-use crate::ledger::Outage;
 use crate::ledger::shared::protocol::ServerTime;
 use crate::ledger::shared::protocol::request::Request;
-use crate::ledger::shared::protocol::scripts::{Asked, Script};
+use crate::ledger::{Outage, StoreError};
 use redis::Value;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,18 +25,24 @@ use tokio::time::{Instant, sleep};
 
 /// How long a request may take in all.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Between two attempts to ask: first and longest.
-const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
-/// So often a request goes where it is sent to, until it waits a while.
-const REDIRECTS: u32 = 5;
+/// Between two attempts: first and longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+/// How many redirections are followed before a pause.
+const MAX_REDIRECTS: u32 = 5;
 
-/// Why the store cannot be asked.
-pub(in crate::ledger::shared) type Trouble = Arc<str>;
-
-/// Connections that are managed open.
+/// A client of the store. Connects with its first request.
 pub(in crate::ledger::shared) struct Client {
     manager: Arc<ConnectionManager>,
     task: OnceLock<AbortHandle>,
+}
+
+/// How many nodes there are, and how many cannot be reached.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger::shared) struct NodeCounts {
+    pub nodes: usize,
+    pub unreachable: usize,
+    /// Customers that cannot be served because their slots are migrating.
+    pub blocked_customers: usize,
 }
 
 impl Client {
@@ -44,38 +50,38 @@ impl Client {
         Client { manager: ConnectionManager::new(servers, prefix, time, hash_key), task: OnceLock::new() }
     }
 
-    /// Has a script answer a request.
+    /// Has a script serve a request.
     ///
     /// # Errors
-    /// The servers are away, or refuse. Whether the script ran is not known then.
-    pub async fn ask(&self, script: &'static Script, request: Request) -> Result<Value, Trouble> {
-        self.retrying(&Arc::new(Asked { script, request })).await
+    /// The node is unreachable, or refuses. Whether the script ran is unknown then.
+    pub async fn send(&self, request: Request) -> Result<Value, StoreError> {
+        self.send_with_retries(&Arc::new(request)).await
     }
 
-    /// Waits until the store, or a node of it, can be asked.
+    /// Waits until the store, or some node of it, is connected.
     ///
     /// # Errors
-    /// All of it is away.
-    pub async fn ready(&self) -> Result<(), Trouble> {
+    /// All of it is unreachable.
+    pub async fn ready(&self) -> Result<(), StoreError> {
         self.start();
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let (topology, mut trouble) = (self.manager.topology(), None);
+            let (topology, mut first_error) = (self.manager.topology(), None);
             for managed in &topology.nodes {
                 match managed.node.connection(deadline).await {
                     Ok(_) => return Ok(()),
-                    Err(NoConnection::Away(why)) => trouble = trouble.or(Some(why)),
-                    Err(NoConnection::Gone) => {}
+                    Err(NoConnection::Unreachable(error)) => first_error = first_error.or(Some(error)),
+                    Err(NoConnection::Removed) => {}
                 }
             }
-            if let Some(trouble) = trouble {
-                return Err(trouble);
+            if let Some(error) = first_error {
+                return Err(error);
             }
         }
     }
 
-    /// Waits until the store, or a node of it, can be asked, however long that takes.
-    pub async fn up(&self) {
+    /// As [`Client::ready`], however long that takes.
+    pub async fn reachable(&self) {
         let mut changes = self.changes();
         while !self.manager.topology().nodes.iter().any(|managed| managed.node.is_up()) {
             if changes.changed().await.is_err() {
@@ -84,45 +90,46 @@ impl Client {
         }
     }
 
-    /// Changes of what is up and what is away.
+    /// Changes whenever something becomes reachable or unreachable.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.start();
-        self.manager.changes()
+        self.manager.status().changes().subscribe()
     }
 
-    /// Whether the node that has a key is known to be away, or the key's customer to be migrations, so that nothing is asked.
-    pub fn is_away(&self, key: impl FnOnce() -> String) -> bool {
+    /// Whether the node of a key is known to be unreachable, or the key's customer to be blocked by a migration: requests would
+    /// fail at once.
+    pub fn is_unreachable(&self, key: impl FnOnce() -> String) -> bool {
         self.start();
-        if !self.manager.is_any_away() {
+        if !self.manager.status().is_any_unreachable() {
             return false;
         }
         let key = key();
         let node = self.manager.topology().node_for(&key);
-        node.is_none_or(|node| node.trouble().is_some()) || self.manager.migrations().trouble(&key).is_some()
+        node.is_none_or(|node| node.unreachable().is_some()) || self.manager.blocked().error(&key).is_some()
     }
 
-    /// Whether a node is known to be away.
-    pub fn is_any_away(&self) -> bool {
-        self.manager.is_any_away()
+    /// Whether any node or customer is known to be unreachable.
+    pub fn is_any_unreachable(&self) -> bool {
+        self.manager.status().is_any_unreachable()
     }
 
-    /// Whether all nodes are known to be away.
-    pub fn is_all_away(&self) -> bool {
-        self.manager.is_any_away()
-            && self.manager.topology().nodes.iter().all(|managed| managed.node.trouble().is_some())
+    /// Whether all nodes are known to be unreachable.
+    pub fn are_all_unreachable(&self) -> bool {
+        let topology = self.manager.topology();
+        self.is_any_unreachable() && topology.nodes.iter().all(|managed| managed.node.unreachable().is_some())
     }
 
-    /// Whether the node that has a key is there, as far as is known.
+    /// Whether the node of a key is connected.
     pub fn is_up(&self, key: &str) -> bool {
         self.manager.topology().node_for(key).is_some_and(|node| node.is_up())
-            && self.manager.migrations().trouble(key).is_none()
+            && self.manager.blocked().error(key).is_none()
     }
 
     /// All nodes, each with its connection or why it has none, for commands other than scripts.
     ///
     /// # Errors
-    /// All of them are away.
-    pub async fn nodes(&self) -> Result<Vec<(Arc<ManagedNode>, Connected)>, Trouble> {
+    /// All of them are unreachable.
+    pub async fn nodes(&self) -> Result<Vec<(Arc<ManagedNode>, Connected)>, StoreError> {
         self.ready().await?;
         let deadline = Instant::now() + DEADLINE;
         let mut nodes = Vec::new();
@@ -132,98 +139,110 @@ impl Client {
         Ok(nodes)
     }
 
-    /// How many nodes there are, and how many are away; how many customers are held up because their slots move.
-    pub fn how_many(&self) -> (usize, usize, usize) {
+    pub fn node_counts(&self) -> NodeCounts {
         let topology = self.manager.topology();
-        let away = topology.nodes.iter().filter(|managed| managed.node.trouble().is_some()).count();
-        (topology.nodes.len(), away, self.manager.migrations().len())
+        let unreachable = topology.nodes.iter().filter(|managed| managed.node.unreachable().is_some()).count();
+        NodeCounts { nodes: topology.nodes.len(), unreachable, blocked_customers: self.manager.blocked().len() }
     }
 
-    /// What is away and why, and changes of it.
+    /// What is unreachable and why, and changes of it.
     pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
-        self.manager.outage()
+        self.manager.status().outage().subscribe()
     }
 
     /// What an administrator should change at the servers, and changes of it.
     pub fn advice(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.manager.advice()
+        self.manager.status().advice().subscribe()
     }
 
     pub fn is_connecting(&self) -> bool {
         self.manager.topology().nodes.iter().all(|managed| managed.node.is_connecting())
     }
 
+    /// What recipients' addresses are hashed with.
     pub fn hash_key(&self) -> Arc<[u8; 16]> {
         self.manager.hash_key()
     }
 
-    async fn retrying(&self, asked: &Arc<Asked>) -> Result<Value, Trouble> {
+    async fn send_with_retries(&self, request: &Arc<Request>) -> Result<Value, StoreError> {
         self.start();
-        let key = asked.request.keys.first().map_or("", String::as_str);
-        if let Some(why) = self.manager.migrations().trouble(key) {
-            return Err(why);
+        let key = request.keys.first().map_or("", String::as_str);
+        if let Some(error) = self.manager.blocked().error(key) {
+            return Err(error);
         }
         let deadline = Instant::now() + DEADLINE;
-        let (mut pause, mut redirects, mut for_once) = (ASK_AGAIN.0, 0, None);
+        let (mut pause, mut redirects, mut asking_node) = (RETRY.0, 0, None);
         loop {
-            let is_for_once = for_once.is_some();
-            let node = match for_once.take() {
+            let asking = asking_node.is_some();
+            let node = match asking_node.take() {
                 Some(node) => node,
-                None => self.manager.topology().node_for(key).ok_or("the slot is on no server of the cluster")?,
+                None => self.manager.topology().node_for(key).ok_or_else(no_owner)?,
             };
-            let (id, batcher) = match node.connection(deadline).await {
+            let (connection, batcher) = match node.connection(deadline).await {
                 Ok(connected) => connected,
-                Err(NoConnection::Away(why)) => return Err(why),
-                Err(NoConnection::Gone) => continue,
+                Err(NoConnection::Unreachable(error)) => return Err(error),
+                Err(NoConnection::Removed) => continue,
             };
-            let failure = match ask(&batcher, asked, is_for_once, deadline).await {
+            let error = match attempt(&batcher, request, asking, deadline).await {
                 Ok(value) => {
                     self.manager.request_succeeded();
                     return Ok(value);
                 }
-                Err(failure) => failure,
+                Err(error) => error,
             };
-            if let Some((address, is_for_once)) = failure.redirect()
-                && redirects < REDIRECTS
+            if let Some((address, for_once)) = error.redirect()
+                && redirects < MAX_REDIRECTS
             {
                 redirects += 1;
-                let target = self.manager.redirected(slot_of(key), address, is_for_once);
-                for_once = target.filter(|_| is_for_once);
+                let target = self.manager.redirected(slot_of(key), address, for_once);
+                asking_node = target.filter(|_| for_once);
                 continue;
             }
-            let breaks = failure.breaks();
-            if breaks {
-                node.failed(id, Some(key));
+            let node_is_unusable = error.node_is_unusable();
+            if node_is_unusable {
+                node.connection_failed(connection, Some(key));
             }
-            if failure.is_final() || Instant::now() + pause >= deadline {
-                if failure.slot_moves() {
-                    return Err(self.manager.is_held_up(key, &asked.request.keys));
+            if !error.is_transient() || Instant::now() + pause >= deadline {
+                if error.slot_is_migrating() {
+                    return Err(self.block(request));
                 }
-                let why: Trouble = failure.in_words().into();
-                if !breaks {
-                    self.manager.request_refused(why.clone());
+                let error = StoreError::from(error);
+                if !node_is_unusable {
+                    self.manager.request_refused(error.clone());
                 }
-                return Err(why);
+                return Err(error);
             }
             sleep(pause).await;
-            (pause, redirects) = ((pause * 2).min(ASK_AGAIN.1), 0);
+            (pause, redirects) = ((pause * 2).min(RETRY.1), 0);
         }
     }
 
+    fn block(&self, request: &Request) -> StoreError {
+        let (error, is_new) = self.manager.block(request.keys.first().map_or("", String::as_str));
+        if is_new {
+            tokio::spawn(unblock_when_moved(Arc::downgrade(&self.manager), request.keys.clone()));
+        }
+        error
+    }
+
     fn start(&self) {
-        self.task.get_or_init(|| tokio::spawn(keep(self.manager.clone())).abort_handle());
+        self.task.get_or_init(|| tokio::spawn(run(self.manager.clone())).abort_handle());
     }
 }
 
-async fn ask(
+fn no_owner() -> StoreError {
+    StoreError::transient("no node of the cluster serves the slot")
+}
+
+async fn attempt(
     batcher: &Arc<Batcher>,
-    asked: &Arc<Asked>,
-    for_once: bool,
+    request: &Arc<Request>,
+    asking: bool,
     deadline: Instant,
 ) -> Result<Value, RequestError> {
-    match for_once {
-        true => RequestError::or(deadline, batcher.ask_for_moving_slot(asked)).await,
-        false => RequestError::or(deadline, batcher.ask(asked)).await,
+    match asking {
+        true => RequestError::within(deadline, batcher.send_asking(request)).await,
+        false => RequestError::within(deadline, batcher.send(request)).await,
     }
 }
 
@@ -237,6 +256,6 @@ impl Drop for Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("outage", &*self.manager.outage().borrow()).finish_non_exhaustive()
+        f.debug_struct("Client").field("outage", &*self.manager.status().outage().borrow()).finish_non_exhaustive()
     }
 }

@@ -1,103 +1,94 @@
-//! Keeping the store's nodes connected, and knowing which there are.
+//! The connection manager: keeps the nodes connected, and knows the topology.
 
 use super::batch::Batcher;
-use super::client::Trouble;
-use super::connection::{Connection, TRY, is_unknown_command};
-use super::hash_key::{HashKey, takes};
-use super::node::{Node, Pause, within_limit};
-use super::servers::{Deployment, NodeConnector, Servers};
-use super::slot_migration::{SlotMigrations, retry_until_moved};
-use super::slots::{Address, Slots, read_address, slot_of};
+use super::connection::Connection;
+use super::error::{ConnectError, RESPONSE_TIMEOUT, is_unknown_command};
+use super::hash_key::{HashKey, query_if_owned};
+use super::node::{Backoff, Node, with_connect_timeout};
+use super::servers::{Deployment, NodeConnector, Servers, slots_known_to};
+use super::slot_migration::BlockedCustomers;
+use super::slots::{Address, SlotMap, parse_address, slot_of};
+use super::status::Status;
 use super::topology::{ManagedNode, Topology};
-use crate::ledger::Outage;
-use crate::ledger::shared::protocol::ServerTime;
-use crate::ledger::shared::protocol::keys;
+use crate::ledger::StoreError;
+use crate::ledger::shared::protocol::{ServerTime, keys};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-/// What of a new connection can be done without, and how long it may take.
-const PREPARE: Duration = Duration::from_millis(500);
-/// A Cluster of which a node is away, or that has changed, is looked at afresh; so long between two looks.
-pub(in crate::ledger::shared) const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// So many nodes that are away are named.
-const NAMED: usize = 3;
+/// How long the optional preparation of a new connection may take.
+const PREPARE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often the topology is fetched at most, while a node is unreachable or a slot has moved.
+pub(super) const REFRESH: Duration = Duration::from_millis(500);
 
-pub(in crate::ledger::shared) struct ConnectionManager {
+pub(super) struct ConnectionManager {
     own: Weak<ConnectionManager>,
     servers: Servers,
-    secret: Arc<HashKey>,
+    hash_key: Arc<HashKey>,
     time: ServerTime,
     topology: ArcSwap<Topology>,
-    changing: Mutex<()>,
-    /// How a Cluster's connector are connected to.
+    /// Held by whoever replaces the topology.
+    replacing: Mutex<()>,
+    /// How a Cluster's nodes are connected to.
     connector: Mutex<Option<NodeConnector>>,
-    doubted: Notify,
-    changes: watch::Sender<u64>,
-    /// The nodes, and whether they are up.
-    told: Mutex<Vec<(usize, bool)>>,
-    is_any_away: AtomicBool,
-    /// What was wrong with the last request, if it was not that a node is away.
-    failed: Mutex<Option<Trouble>>,
-    has_failed: AtomicBool,
-    migrations: SlotMigrations,
-    outage: watch::Sender<Option<Outage>>,
-    advice: watch::Sender<Option<Arc<str>>>,
+    /// The topology may be outdated.
+    outdated: Notify,
+    status: Status,
+    blocked: BlockedCustomers,
 }
 
 /// What the store turned out to be.
-enum Kind {
+enum Established {
     Single(Arc<Node>),
     Cluster,
 }
 
-/// Keeps all connected, until it is aborted.
-pub(in crate::ledger::shared) async fn keep(manager: Arc<ConnectionManager>) {
-    let mut pause = Pause::default();
+/// Keeps everything connected, until it is aborted.
+pub(super) async fn run(manager: Arc<ConnectionManager>) {
+    let mut backoff = Backoff::default();
     loop {
-        match within_limit(manager.establish()).await {
-            Ok(kind) => {
-                pause = Pause::default();
-                match kind {
-                    Kind::Single(node) => node.broken().await,
-                    Kind::Cluster => manager.watch().await,
+        match with_connect_timeout(manager.establish()).await {
+            Ok(established) => {
+                backoff = Backoff::default();
+                match established {
+                    Established::Single(node) => node.broken().await,
+                    Established::Cluster => manager.watch_cluster().await,
                 }
             }
-            Err(why) => {
-                // The connector of a Cluster see for themselves.
+            Err(error) => {
+                // The nodes of a Cluster have tasks of their own.
                 let topology = manager.topology();
                 if !topology.is_cluster() {
-                    topology.nodes[0].node.away(why);
-                    manager.note();
+                    topology.nodes[0].node.set_unreachable(error.into());
+                    manager.publish();
                 }
-                pause.wait().await;
+                backoff.wait().await;
             }
         }
     }
 }
 
-/// Keeps a node connected, until it is aborted or the manager has ended.
+/// Keeps one node of a Cluster connected, until it is aborted or the manager is gone.
 async fn maintain_node(manager: Weak<ConnectionManager>, connector: NodeConnector, address: Address, node: Arc<Node>) {
-    let mut pause = Pause::default();
+    let mut backoff = Backoff::default();
     while let Some(manager) = manager.upgrade() {
-        let connected = within_limit(manager.connect_to(&connector, &address, &node)).await;
+        let connected = with_connect_timeout(manager.connect_node(&connector, &address, &node)).await;
         let is_up = connected.is_ok();
         match connected {
-            Ok(connection) => node.up(Arc::new(Batcher::new(connection, true, manager.time.clone()))),
-            Err(why) => node.away(why),
+            Ok(connection) => node.set_up(Arc::new(Batcher::new(connection, true, manager.time.clone()))),
+            Err(error) => node.set_unreachable(error.at(format_args!("{}:{}", address.0, address.1)).into()),
         }
-        manager.note();
+        manager.publish();
         drop(manager);
         if is_up {
-            pause = Pause::default();
+            backoff = Backoff::default();
             node.broken().await;
         } else {
-            pause.wait().await;
+            backoff.wait().await;
         }
     }
 }
@@ -107,20 +98,14 @@ impl ConnectionManager {
         Arc::new_cyclic(|own| ConnectionManager {
             own: own.clone(),
             servers,
-            secret: Arc::new(HashKey::new(prefix, hash_key)),
+            hash_key: Arc::new(HashKey::new(prefix, hash_key)),
             time,
             topology: ArcSwap::from_pointee(Topology::single()),
-            changing: Mutex::default(),
+            replacing: Mutex::default(),
             connector: Mutex::default(),
-            doubted: Notify::new(),
-            changes: watch::Sender::new(0),
-            told: Mutex::default(),
-            is_any_away: AtomicBool::new(false),
-            failed: Mutex::default(),
-            has_failed: AtomicBool::new(false),
-            migrations: SlotMigrations::default(),
-            outage: watch::Sender::new(None),
-            advice: watch::Sender::new(None),
+            outdated: Notify::new(),
+            status: Status::new(),
+            blocked: BlockedCustomers::default(),
         })
     }
 
@@ -128,86 +113,67 @@ impl ConnectionManager {
         self.topology.load_full()
     }
 
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    pub fn is_any_away(&self) -> bool {
-        self.is_any_away.load(Ordering::Acquire)
-    }
-
-    pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
-        self.outage.subscribe()
-    }
-
-    pub fn advice(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.advice.subscribe()
+    pub fn status(&self) -> &Status {
+        &self.status
     }
 
     pub fn hash_key(&self) -> Arc<[u8; 16]> {
-        self.secret.bytes()
+        self.hash_key.bytes()
     }
 
-    /// A request was answered.
+    /// Customers that cannot be served while their slots migrate.
+    pub fn blocked(&self) -> &BlockedCustomers {
+        &self.blocked
+    }
+
     pub fn request_succeeded(&self) {
-        if self.has_failed.load(Ordering::Relaxed) {
-            *self.failed.lock() = None;
-            self.has_failed.store(false, Ordering::Relaxed);
-            self.note();
+        if self.status.request_succeeded() {
+            self.publish();
         }
     }
 
-    /// A server that is there refused a request.
-    pub fn request_refused(&self, why: Trouble) {
-        *self.failed.lock() = Some(why);
-        self.has_failed.store(true, Ordering::Relaxed);
-        self.note();
+    /// A node that is up refused a request.
+    pub fn request_refused(&self, error: StoreError) {
+        self.status.request_refused(error);
+        self.publish();
     }
 
-    /// Customers that cannot be asked about while their slots move.
-    pub fn migrations(&self) -> &SlotMigrations {
-        &self.migrations
-    }
-
-    /// Some keys of a customer, this one among them, cannot be asked about because their slot moves, for longer than a request
-    /// can wait.
-    pub fn is_held_up(&self, key: &str, keys: &[String]) -> Trouble {
-        let slot = slot_of(key);
-        let why: Trouble =
-            format!("slot {slot} is on its way to another server, and not all of it can be asked about").into();
-        if self.migrations.add(key, why.clone()) {
-            tokio::spawn(retry_until_moved(self.own.clone(), keys.to_vec()));
-            self.note();
+    /// The slot of a key has been migrating for longer than a request can wait. Whether its customer was not blocked before.
+    pub fn block(&self, key: &str) -> (StoreError, bool) {
+        let (error, is_new) = self.blocked.add(key, slot_of(key));
+        if is_new {
+            self.publish();
         }
-        why
+        (error, is_new)
     }
 
-    /// The customer that has a key can be asked about again.
-    pub fn has_moved(&self, key: &str) {
-        self.migrations.remove(key);
-        self.note();
-        self.changes.send_modify(|changes| *changes += 1);
+    /// The customer that a key belongs to can be served again.
+    pub fn unblock(&self, key: &str) {
+        self.blocked.remove(key);
+        self.publish();
+        self.status.changed();
     }
 
-    /// A node said that a slot is elsewhere: for one request (it is on its way there), or from now on.
+    /// A node redirected a request: for once, because the slot is migrating (ASK), or from now on (MOVED).
     pub fn redirected(&self, slot: u16, address: &str, for_once: bool) -> Option<Arc<Node>> {
         let connector = self.connector.lock().clone()?;
-        let address = read_address(address, connector.host())?;
+        let address = parse_address(address, connector.host())?;
         let node = {
-            let _changing = self.changing.lock();
+            let _replacing = self.replacing.lock();
             let slot = (!for_once).then_some(slot);
-            let (topology, node) = self.topology().with(&address, slot, |address| self.make(address, &connector));
+            let (topology, node) =
+                self.topology().with_node(&address, slot, |address| self.manage(address, &connector));
             self.topology.store(Arc::new(topology));
             node
         };
         if !for_once {
-            self.doubted.notify_one();
+            self.outdated.notify_one();
         }
         Some(node)
     }
 
-    /// Finds the servers, and learns or decides what the store's secret is.
-    async fn establish(&self) -> Result<Kind, String> {
+    /// Finds the servers, and reads the hash key or creates it.
+    async fn establish(&self) -> Result<Established, ConnectError> {
         match self.servers.connect().await? {
             Deployment::Single(connection) => {
                 self.check(&connection).await?;
@@ -216,157 +182,154 @@ impl ConnectionManager {
                 }
                 let node = self.topology().nodes[0].node.clone();
                 self.prepare(&connection, &node).await;
-                node.up(Arc::new(Batcher::new(connection, false, self.time.clone())));
-                self.note();
-                Ok(Kind::Single(node))
+                node.set_up(Arc::new(Batcher::new(connection, false, self.time.clone())));
+                self.publish();
+                Ok(Established::Single(node))
             }
             Deployment::Cluster(slots, connector) => {
-                let topology = Topology::of_cluster(&self.topology(), &slots, |address| self.make(address, &connector));
-                self.learn_secret(&topology).await?;
-                let _ = timeout(PREPARE, async {
+                let topology =
+                    Topology::of_cluster(&self.topology(), &slots, |address| self.manage(address, &connector));
+                self.learn_hash_key(&topology).await?;
+                let _ = timeout(PREPARE_TIMEOUT, async {
                     for managed in &topology.nodes {
-                        let _ = managed.node.connection(Instant::now() + PREPARE).await;
+                        let _ = managed.node.connection(Instant::now() + PREPARE_TIMEOUT).await;
                     }
                 })
                 .await;
                 *self.connector.lock() = Some(connector);
                 self.set_topology(topology);
-                Ok(Kind::Cluster)
+                Ok(Established::Cluster)
             }
         }
     }
 
-    /// The node that has the key usage_report the store's secret when it is connected to; while that is away, a copy elsewhere does.
-    /// Without it nothing can be counted anywhere: recipients would go by names that nobody else knows them by.
-    async fn learn_secret(&self, topology: &Topology) -> Result<(), String> {
-        let (secret, began) = (&self.secret, Instant::now());
-        let key = secret.key();
-        let node = topology.node_for(key).ok_or_else(|| format!("no server has the slot of the key {key}"))?;
-        let mut why = String::new();
-        for wait in [TRY, 3 * TRY] {
+    /// The node that has the hash key reads it when it is connected; if it is unreachable, a copy on another node does. Without
+    /// it nothing can be counted anywhere: recipients would be hashed differently than by other daemons.
+    async fn learn_hash_key(&self, topology: &Topology) -> Result<(), ConnectError> {
+        let (hash_key, began) = (&self.hash_key, Instant::now());
+        let key = hash_key.key();
+        let missing = |reason| ConnectError::NoHashKey { key: key.to_owned(), reason };
+        let no_owner = || StoreError::transient("no node of the cluster serves its slot");
+        let node = topology.node_for(key).ok_or_else(|| missing(no_owner()))?;
+        let mut reason = StoreError::transient("its slot is migrating");
+        for wait in [RESPONSE_TIMEOUT, 3 * RESPONSE_TIMEOUT] {
             let connected = node.connection(began + wait).await;
-            if secret.is_known() || secret.settle_by_copies(topology).await {
+            if hash_key.is_known() || hash_key.read_from_copies(topology).await {
                 return Ok(());
             }
-            why = connected.map_or_else(|why| why.to_string(), |_| "its slot is on its way".to_owned());
+            if let Err(error) = connected {
+                reason = error.into();
+            }
         }
-        Err(format!(
-            "{why}; the key {key} lies there, without which nothing can be counted, and no other server has a copy"
-        ))
+        Err(missing(reason))
     }
 
-    /// Looks at a Cluster afresh whenever that may help. Returns when none of its connector usage_report anything any more.
-    async fn watch(&self) {
-        let (mut changes, mut tick) = (self.changes(), interval(LOOK_AGAIN));
+    /// Refreshes the topology of a Cluster whenever that may help. Returns when none of its nodes knows any slots.
+    async fn watch_cluster(&self) {
+        let (mut changes, mut tick) = (self.status.changes().subscribe(), interval(REFRESH));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.copy_secret();
+        self.copy_hash_key();
         loop {
-            let is_well = self.topology().nodes.iter().all(|managed| managed.node.is_up());
+            let are_all_up = self.topology().nodes.iter().all(|managed| managed.node.is_up());
             tokio::select! {
-                () = self.doubted.notified() => self.copy_secret(),
-                _ = tick.tick(), if !is_well => {}
+                () = self.outdated.notified() => self.copy_hash_key(),
+                _ = tick.tick(), if !are_all_up => {}
                 _ = changes.changed() => {
-                    self.copy_secret();
+                    self.copy_hash_key();
                     continue;
                 }
             }
-            if !self.look_again().await {
+            if !self.refresh_topology().await {
                 return;
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(REFRESH).await;
         }
     }
 
-    /// Nobody waits for it: while a node is away its copies are written later.
-    fn copy_secret(&self) {
-        let (secret, topology) = (self.secret.clone(), self.topology());
-        tokio::spawn(async move { secret.copy(&topology).await });
+    /// Nobody waits for it: the copies of an unreachable node are written later.
+    fn copy_hash_key(&self) {
+        let (hash_key, topology) = (self.hash_key.clone(), self.topology());
+        tokio::spawn(async move { hash_key.write_copies(&topology).await });
     }
 
-    /// Asks all connector that are there, or those of `store.urls`, who has which slots.
-    async fn look_again(&self) -> bool {
+    /// Asks all reachable nodes, or else the servers of `store.urls`, who owns which slots. False: it is no Cluster any more.
+    async fn refresh_topology(&self) -> bool {
         let Some(connector) = self.connector.lock().clone() else { return false };
         let mut asked = JoinSet::new();
         for managed in &self.topology().nodes {
             let (node, host) = (managed.node.clone(), managed.address.clone().map(|(host, _)| host));
             if node.is_up() {
-                asked.spawn(timeout(TRY, async move {
+                asked.spawn(timeout(RESPONSE_TIMEOUT, async move {
                     let (_, batcher) = node.connection(Instant::now()).await.ok()?;
-                    NodeConnector::slots_by(batcher.connection(), host.as_deref().unwrap_or_default()).await
+                    slots_known_to(batcher.connection(), host.as_deref().unwrap_or_default()).await
                 }));
             }
         }
-        let said = asked.join_all().await.into_iter().filter_map(|said| said.ok().flatten()).collect();
-        let slots = match Slots::of_most(said) {
+        let reported = asked.join_all().await.into_iter().filter_map(|slots| slots.ok().flatten()).collect();
+        let slots = match SlotMap::of_majority(reported) {
             Some(slots) => slots,
-            None => match within_limit(self.servers.connect()).await {
+            None => match with_connect_timeout(self.servers.connect()).await {
                 Ok(Deployment::Cluster(slots, _)) => slots,
                 Ok(Deployment::Single(_)) => return false,
                 Err(_) => return true,
             },
         };
-        let topology = Topology::of_cluster(&self.topology(), &slots, |address| self.make(address, &connector));
-        self.set_topology(topology);
+        self.set_topology(Topology::of_cluster(&self.topology(), &slots, |address| self.manage(address, &connector)));
         true
     }
 
     fn set_topology(&self, topology: Topology) {
-        let changing = self.changing.lock();
-        if self.topology().is(&topology) {
+        let replacing = self.replacing.lock();
+        if self.topology().is_same_as(&topology) {
             return;
         }
         let topology = Arc::new(topology);
         let before = self.topology.swap(topology.clone());
-        drop(changing);
-        before.without(&topology).for_each(|managed| managed.end());
-        self.note();
+        drop(replacing);
+        before.nodes_not_in(&topology).for_each(|managed| managed.remove());
+        self.publish();
     }
 
-    fn make(&self, address: &Address, connector: &NodeConnector) -> ManagedNode {
+    fn manage(&self, address: &Address, connector: &NodeConnector) -> ManagedNode {
         let node = Arc::new(Node::new());
         let task = tokio::spawn(maintain_node(self.own.clone(), connector.clone(), address.clone(), node.clone()));
         ManagedNode { node, address: Some(address.clone()), task: Some(task.abort_handle()) }
     }
 
-    async fn connect_to(
+    async fn connect_node(
         &self,
         connector: &NodeConnector,
         address: &Address,
         node: &Node,
-    ) -> Result<Connection, String> {
-        let connecting = async {
-            let connection = connector.connect(address).await?;
-            self.check(&connection).await?;
-            if let Some(key) = node.failed_key() {
-                // Changes nothing, but a server that would refuse a change refuses this, too.
-                takes(&connection, redis::cmd("HDEL").arg(keys::second(&key)).arg("")).await?;
-            }
-            self.prepare(&connection, node).await;
-            Ok(connection)
-        };
-        connecting.await.map_err(|why: String| format!("{}:{}: {why}", address.0, address.1))
+    ) -> Result<Connection, ConnectError> {
+        let connection = connector.connect(address).await?;
+        self.check(&connection).await?;
+        if let Some(key) = node.failed_key() {
+            // Changes nothing, but a server that rejects writes rejects this, too.
+            query_if_owned(&connection, redis::cmd("HDEL").arg(keys::second(&key)).arg("")).await?;
+        }
+        self.prepare(&connection, node).await;
+        Ok(connection)
     }
 
-    /// Learns or decides what the store's secret is, if it is on this server, and whether the server does.
-    async fn check(&self, connection: &Connection) -> Result<(), String> {
-        if self.secret.settle(connection).await? {
-            self.doubted.notify_one();
+    /// Reads or creates the hash key, if it is on this server, and finds out whether the server runs scripts.
+    async fn check(&self, connection: &Connection) -> Result<(), ConnectError> {
+        if self.hash_key.read_or_create(connection).await? {
+            self.outdated.notify_one();
         }
-        // Of no script: a server that runs scripts says that it does not know this one.
-        let none = redis::cmd("EVALSHA").arg("0".repeat(40)).arg(1).arg(self.secret.key()).to_owned();
-        match connection.ask(&none).await {
-            Err(error) if is_unknown_command(&error) => {
-                Err("the server runs no scripts: it does not know EVALSHA".to_owned())
-            }
+        // The digest of no script: a server that runs scripts says that it does not know this one.
+        let none = redis::cmd("EVALSHA").arg("0".repeat(40)).arg(1).arg(self.hash_key.key()).to_owned();
+        match connection.query(&none).await {
+            Err(error) if is_unknown_command(&error) => Err(ConnectError::NoScripts),
             _ => Ok(()),
         }
     }
 
-    /// What can be done without.
+    /// What a connection also works without.
     async fn prepare(&self, connection: &Connection, node: &Node) {
-        let _ = timeout(PREPARE, async {
+        let _ = timeout(PREPARE_TIMEOUT, async {
             connection.load_scripts().await;
-            *node.advice.lock() = connection.evicts().await.map(|policy| {
+            *node.advice.lock() = connection.eviction_policy().await.map(|policy| {
                 format!(
                     "the store may forget counts when its memory is full (maxmemory-policy {policy}): set noeviction"
                 )
@@ -375,37 +338,7 @@ impl ConnectionManager {
         .await;
     }
 
-    /// UsageReport everybody what is away, and what should be changed.
-    fn note(&self) {
-        let topology = self.topology();
-        let away: Vec<Trouble> = topology.nodes.iter().filter_map(|managed| managed.node.trouble()).collect();
-        let migrations = self.migrations.troubles();
-        self.is_any_away.store(!away.is_empty() || !migrations.is_empty(), Ordering::Release);
-        let since = self.outage.borrow().as_ref().map_or_else(std::time::Instant::now, |before| before.since);
-        let outage = if away.is_empty() && migrations.is_empty() {
-            self.failed.lock().clone().map(|why| Outage { why, in_part: false, since })
-        } else {
-            let named: Vec<&str> = away.iter().chain(&migrations).take(NAMED).map(|why| &**why).collect();
-            let more = away.len() + migrations.len() - named.len();
-            let why = named.join("; ") + &if more > 0 { format!("; and {more} more") } else { String::new() };
-            Some(Outage { why: why.into(), in_part: away.len() < topology.nodes.len(), since })
-        };
-        self.outage.send_if_modified(|before| {
-            let is_news = before.is_some() != outage.is_some();
-            *before = outage;
-            is_news
-        });
-        let advice = topology.nodes.iter().find_map(|managed| managed.node.advice.lock().clone());
-        self.advice.send_if_modified(|before| {
-            let is_news = before.as_deref() != advice.as_deref();
-            *before = advice.map(Into::into);
-            is_news
-        });
-        let states =
-            topology.nodes.iter().map(|managed| (Arc::as_ptr(&managed.node) as usize, managed.node.is_up())).collect();
-        if *self.told.lock() != states {
-            *self.told.lock() = states;
-            self.changes.send_modify(|changes| *changes += 1);
-        }
+    fn publish(&self) {
+        self.status.publish(&self.topology(), &self.blocked);
     }
 }

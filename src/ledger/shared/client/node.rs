@@ -1,8 +1,9 @@
-//! A node of the store: the one server, or a master of a Cluster. When it could not be reached, requests to it fail at once,
-//! while a task of its own tries again and again.
+//! A node: the one server, or a master of a Cluster. Once it cannot be reached, requests to it fail at once (a circuit
+//! breaker), while a task of its own tries again and again to connect.
 
 use super::batch::Batcher;
-use super::client::Trouble;
+use super::error::ConnectError;
+use crate::ledger::StoreError;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,17 +12,18 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long a new connection may take, greeting included.
-const CONNECT: Duration = Duration::from_secs(4);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between two attempts to connect: first and longest.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 pub(in crate::ledger::shared) struct Node {
     state: watch::Sender<State>,
     broken: Notify,
+    /// Numbers the connections.
     connections: AtomicU64,
-    /// Of the request that failed: whether it would be answered now is tried with it.
+    /// A key of the request that failed: a new connection is probed with it.
     failed_key: Mutex<Option<String>>,
-    /// What an administrator should change at it.
+    /// What an administrator should change at the server.
     pub advice: Mutex<Option<String>>,
 }
 
@@ -29,19 +31,31 @@ pub(in crate::ledger::shared) struct Node {
 enum State {
     Connecting,
     Up(u64, Arc<Batcher>),
-    Away(Trouble),
-    Gone,
+    Unreachable(StoreError),
+    /// No longer part of the topology.
+    Removed,
 }
 
-/// The connection, and its number.
+/// The connection and its number.
 pub(in crate::ledger::shared) type Connected = Result<(u64, Arc<Batcher>), NoConnection>;
 
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(in crate::ledger::shared) enum NoConnection {
-    Away(Trouble),
-    /// It is no node of the store any more.
-    Gone,
+    #[error("{0}")]
+    Unreachable(StoreError),
+    /// The node is no longer part of the topology: the request must go elsewhere.
+    #[error("the cluster's topology is changing")]
+    Removed,
+}
+
+impl From<NoConnection> for StoreError {
+    fn from(error: NoConnection) -> StoreError {
+        match error {
+            NoConnection::Unreachable(error) => error,
+            NoConnection::Removed => StoreError::transient(error.to_string()),
+        }
+    }
 }
 
 impl Node {
@@ -55,13 +69,13 @@ impl Node {
         }
     }
 
-    /// While there is to be one, it is waited for.
+    /// The connection; while it is being made, it is waited for.
     pub async fn connection(&self, deadline: Instant) -> Connected {
         if let Some(known) = self.state.borrow().known() {
             return known;
         }
         let mut state = self.state.subscribe();
-        let none = || Err(NoConnection::Away("no connection to the server".into()));
+        let none = || Err(NoConnection::Unreachable(StoreError::transient("no connection to the server yet")));
         match timeout_at(deadline, state.wait_for(|state| !matches!(state, State::Connecting))).await {
             Ok(Ok(state)) => state.known().unwrap_or_else(none),
             _ => none(),
@@ -72,27 +86,26 @@ impl Node {
         matches!(*self.state.borrow(), State::Up(..))
     }
 
-    /// Whether it is not known yet if it is there.
     pub fn is_connecting(&self) -> bool {
         matches!(*self.state.borrow(), State::Connecting)
     }
 
-    /// Why it is known to be away, so that nothing is asked.
-    pub fn trouble(&self) -> Option<Trouble> {
+    /// Why it is known to be unreachable. Requests to it then fail at once.
+    pub fn unreachable(&self) -> Option<StoreError> {
         match &*self.state.borrow() {
-            State::Away(why) => Some(why.clone()),
+            State::Unreachable(error) => Some(error.clone()),
             _ => None,
         }
     }
 
-    /// A request failed on this connection: about a key, if it was a script's.
-    pub fn failed(&self, connection: u64, key: Option<&str>) {
+    /// A request failed on this connection; `key` is one of its keys, if it was a script's.
+    pub fn connection_failed(&self, connection: u64, key: Option<&str>) {
         let was_open = self.state.send_if_modified(|state| {
-            let is_it = matches!(state, State::Up(current, _) if *current == connection);
-            if is_it {
+            let is_current = matches!(state, State::Up(current, _) if *current == connection);
+            if is_current {
                 *state = State::Connecting;
             }
-            is_it
+            is_current
         });
         if was_open {
             if let Some(key) = key {
@@ -106,41 +119,32 @@ impl Node {
         self.failed_key.lock().clone()
     }
 
-    /// It is no node any more, for ever.
-    pub fn is_gone(&self) {
-        self.state.send_replace(State::Gone);
+    pub fn remove(&self) {
+        self.state.send_replace(State::Removed);
     }
 
-    pub fn up(&self, batcher: Arc<Batcher>) {
-        self.become_known(State::Up(self.connections.fetch_add(1, Ordering::Relaxed), batcher));
+    pub fn set_up(&self, batcher: Arc<Batcher>) {
+        self.set(State::Up(self.connections.fetch_add(1, Ordering::Relaxed), batcher));
     }
 
-    pub fn away(&self, why: Trouble) {
-        self.become_known(State::Away(why));
+    pub fn set_unreachable(&self, error: StoreError) {
+        self.set(State::Unreachable(error));
     }
 
-    fn become_known(&self, now: State) {
+    /// Nothing happens to a node that was removed.
+    fn set(&self, new: State) {
         self.state.send_if_modified(|state| {
-            let is_part = !matches!(state, State::Gone);
-            if is_part {
-                *state = now;
+            let is_used = !matches!(state, State::Removed);
+            if is_used {
+                *state = new;
             }
-            is_part
+            is_used
         });
     }
 
-    /// Returns when its connection is broken.
+    /// Returns when its connection breaks.
     pub async fn broken(&self) {
         self.broken.notified().await;
-    }
-}
-
-impl std::fmt::Display for NoConnection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            NoConnection::Away(why) => f.write_str(why),
-            NoConnection::Gone => f.write_str("the cluster changes"),
-        }
     }
 }
 
@@ -148,33 +152,32 @@ impl State {
     fn known(&self) -> Option<Connected> {
         match self {
             State::Connecting => None,
-            State::Up(id, batcher) => Some(Ok((*id, batcher.clone()))),
-            State::Away(why) => Some(Err(NoConnection::Away(why.clone()))),
-            State::Gone => Some(Err(NoConnection::Gone)),
+            State::Up(number, batcher) => Some(Ok((*number, batcher.clone()))),
+            State::Unreachable(error) => Some(Err(NoConnection::Unreachable(error.clone()))),
+            State::Removed => Some(Err(NoConnection::Removed)),
         }
     }
 }
 
-/// Between two attempts to connect.
-pub(in crate::ledger::shared) struct Pause(Duration);
+/// The growing pause between attempts to connect.
+pub(super) struct Backoff(Duration);
 
-impl Default for Pause {
+impl Default for Backoff {
     fn default() -> Self {
-        Pause(RECONNECT.0)
+        Backoff(RECONNECT.0)
     }
 }
 
-impl Pause {
+impl Backoff {
     pub async fn wait(&mut self) {
         sleep(self.0).await;
         self.0 = (self.0 * 2).min(RECONNECT.1);
     }
 }
 
-/// What connecting comes to, in the time that it may take.
-pub(in crate::ledger::shared) async fn within_limit<T>(
-    connecting: impl Future<Output = Result<T, String>>,
-) -> Result<T, Trouble> {
-    let connected = timeout(CONNECT, connecting).await;
-    connected.unwrap_or_else(|_| Err("the server does not answer".to_owned())).map_err(Into::into)
+/// Limits how long an attempt to connect may take.
+pub(super) async fn with_connect_timeout<T>(
+    connecting: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(ConnectError::TimedOut(CONNECT_TIMEOUT)))
 }

@@ -1,24 +1,25 @@
-//! What the store told last.
+//! The usage that the servers last reported.
 
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
 use crate::ledger::LedgerAnswer;
-use crate::ledger::shared::protocol::request::limits_of;
+use crate::ledger::api::limits_of;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// Of so many customers, users and logins it is remembered: those that sent last. Some 30 MB at most.
-const MOST: NonZeroUsize = NonZeroUsize::new(200_000).unwrap();
+/// How many customers, users and logins are remembered: those that sent most recently. Some 30 MB at most.
+const MAX_SUBJECTS: NonZeroUsize = NonZeroUsize::new(200_000).unwrap();
 
-/// How much of the two limits of a subject was used.
+/// How much of a subject's two limits was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::ledger::shared) struct Counts {
     pub used: [u64; 2],
-    /// When, on the daemon's own time line. It counts for a topology window from then on: when it began is not known.
+    /// When, on the daemon's own time line. It counts for a whole window from then on: when it was counted is
+    /// unknown.
     pub at: [Moment; 2],
-    /// When by the server's clock: answers may come in another order.
-    told: [Moment; 2],
+    /// The same by the server's clock: responses may arrive in another order.
+    reported: [Moment; 2],
     /// Not on disk yet.
     is_new: bool,
 }
@@ -36,7 +37,7 @@ pub(in crate::ledger::shared) struct LastKnown {
     new: Vec<Subject>,
 }
 
-/// What counts for a transaction beside what was counted here.
+/// The usage that counts for a transaction in addition to what was counted locally.
 #[derive(Clone, Debug, Default)]
 pub(in crate::ledger::shared) struct Baseline {
     used: [u64; LimitName::COUNT],
@@ -45,41 +46,41 @@ pub(in crate::ledger::shared) struct Baseline {
 
 impl Default for LastKnown {
     fn default() -> Self {
-        LastKnown { subjects: LruCache::new(MOST), new: Vec::new() }
+        LastKnown { subjects: LruCache::new(MAX_SUBJECTS), new: Vec::new() }
     }
 }
 
 impl LastKnown {
-    /// As it was on disk.
+    /// As it was saved.
     pub fn load(&mut self, subject: Subject, counts: Counts) {
         self.subjects.put(subject, counts);
     }
 
-    /// The server told, at a time of its own, how much of a limit is used.
-    pub fn note(&mut self, subject: &Subject, limit: LimitName, used: u64, told: Moment, now: Moment) {
+    /// A server reported, at a time of its own clock, how much of a limit is used.
+    pub fn note(&mut self, subject: &Subject, limit: LimitName, used: u64, reported: Moment, now: Moment) {
         let Some(place) = limits_of(subject.kind).iter().position(|&other| other == limit) else { return };
         self.change(subject, |counts| {
-            let is_later = (told, used) >= (counts.told[place], counts.used[place]);
+            let is_later = (reported, used) >= (counts.reported[place], counts.used[place]);
             if is_later {
-                (counts.used[place], counts.at[place], counts.told[place]) = (used, now, told);
+                (counts.used[place], counts.at[place], counts.reported[place]) = (used, now, reported);
             }
             is_later
         });
     }
 
-    /// What was counted here for a subject is counted by the store now: no less than that is used.
+    /// What was counted locally for a subject is merged: at least that much is used.
     pub fn add(&mut self, subject: &Subject, used: [u64; 2], now: Moment) -> Counts {
         self.change(subject, |counts| {
             for (place, limit) in limits_of(subject.kind).iter().enumerate() {
                 counts.used[place] = used[place] + left(counts, place, *limit, now);
-                (counts.at[place], counts.told[place]) = (now, Moment(0));
+                (counts.at[place], counts.reported[place]) = (now, Moment(0));
             }
             true
         });
         self.subjects.peek(subject).copied().unwrap_or_default()
     }
 
-    /// An administrator had it forgotten.
+    /// An administrator reset it.
     pub fn forget(&mut self, subject: &Subject) {
         self.change(subject, |counts| {
             counts.used = [0; 2];
@@ -87,7 +88,7 @@ impl LastKnown {
         });
     }
 
-    /// Those that changed since the last time.
+    /// Those that changed since the last call.
     pub fn take_new(&mut self) -> Vec<(Subject, Counts)> {
         let new = std::mem::take(&mut self.new);
         let with_counts = |subject: Subject| {
@@ -113,7 +114,7 @@ impl LastKnown {
         baseline
     }
 
-    pub fn base_of(&mut self, subject: &Subject, now: Moment) -> Baseline {
+    pub fn baseline_of(&mut self, subject: &Subject, now: Moment) -> Baseline {
         let mut baseline = Baseline::default();
         self.add_to(&mut baseline, subject, now);
         baseline
@@ -140,7 +141,7 @@ impl LastKnown {
     }
 }
 
-/// How much of it is in the window still, as far as is known.
+/// How much of it is still in the window, as far as is known.
 fn left(counts: &Counts, place: usize, limit: LimitName, now: Moment) -> u64 {
     if now < end(counts, place, limit) { counts.used[place] } else { 0 }
 }
@@ -150,7 +151,7 @@ fn end(counts: &Counts, place: usize, limit: LimitName) -> Moment {
 }
 
 impl Baseline {
-    /// What the limits leave.
+    /// What the limits leave above it.
     pub fn lower(&self, limits: &CustomerLimits) -> CustomerLimits {
         limits.lowered(|limit| self.used[limit as usize])
     }
@@ -163,7 +164,7 @@ impl Baseline {
         self.ends[limit as usize]
     }
 
-    /// An answer to the lowered limits, in terms of the limits themselves.
+    /// Turns an answer to the lowered limits into one to the limits themselves.
     pub fn raise(&self, answer: &mut LedgerAnswer, limits: &CustomerLimits) {
         for standing in answer.over.iter_mut().chain(&mut answer.shadow_over) {
             standing.used += self.used(standing.limit);
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_counts_for_its_window_and_the_latest_wins() {
+    fn reported_usage_counts_for_its_window_and_the_latest_wins() {
         let mut known = LastKnown::default();
         known.note(&acme(), LimitName::CustomerPeak, 7, Moment(20), NOW);
         known.note(&acme(), LimitName::CustomerPeak, 6, Moment(10), NOW);
@@ -212,11 +213,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_terms_of_the_whole_limit() {
+    fn a_refusal_states_the_whole_limit() {
         let limits = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::of(10)).with_warnings(&[80]);
         let mut known = LastKnown::default();
         known.note(&acme(), LimitName::CustomerDay, 9, Moment(20), NOW);
-        let baseline = known.base_of(&acme(), NOW);
+        let baseline = known.baseline_of(&acme(), NOW);
         let lowered = baseline.lower(&limits);
         assert_eq!(lowered.counted(LimitName::CustomerDay).max, Some(1));
         assert_eq!(lowered.counted(LimitName::UserMessages).max, Some(10));

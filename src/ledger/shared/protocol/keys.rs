@@ -1,20 +1,20 @@
-//! What the store's keys are called.
+//! The names of the store's keys.
 //!
-//! A customer's name stands in braces, so that all keys of a customer lie in one slot of a cluster (Redis Cluster
-//! specification, "Hash tags"). Names are encoded, so that none can bring braces of its own.
+//! A customer's name is the hash tag, in braces, so that all keys of a customer are in one slot of a Cluster (Redis Cluster
+//! specification, "Hash tags"). Names are percent-encoded, so that none can contain braces of its own.
 
 use crate::directory::{Parties, Subject, SubjectKind};
 use std::fmt::Write;
 
-/// Before every key, for access control lists: `~rk:*`.
+/// What every key begins with, for access control lists: `~rk:*`.
 pub(in crate::ledger::shared) const PREFIX: &str = "rk:";
 
-/// The key of a customer's account: all of the customer's lies in its slot.
+/// The key of a customer's account. All keys of the customer are in its slot.
 pub(in crate::ledger::shared) fn of_customer(prefix: &str, customer: &str) -> String {
     key(prefix, customer, ":c", "")
 }
 
-/// The keys of a transaction: of the customer, of the user and of the login, the account and its second key.
+/// The keys of a transaction: two for the customer's account, then two for the user's and two for the login's, if any.
 pub(in crate::ledger::shared) fn of_parties(prefix: &str, parties: &Parties) -> Vec<String> {
     let mut keys = Vec::with_capacity(6);
     keys.extend(of_account(prefix, &parties.customer, SubjectKind::Customer, ""));
@@ -26,7 +26,7 @@ pub(in crate::ledger::shared) fn of_parties(prefix: &str, parties: &Parties) -> 
     keys
 }
 
-/// The keys of a subject: the customer's account and its second key; of a user or login, the same of that, too.
+/// The keys of a subject: two for the customer's account; of a user or login, two for its own account, too.
 pub(in crate::ledger::shared) fn of_subject(prefix: &str, subject: &Subject) -> Vec<String> {
     let customer = &*subject.customer;
     let mut keys = of_account(prefix, customer, SubjectKind::Customer, "").to_vec();
@@ -43,7 +43,7 @@ pub(in crate::ledger::shared) fn second(key: &str) -> String {
     format!("{before}+{after}")
 }
 
-/// What the keys of all accounts of a kind look like, for SCAN.
+/// Matches the first keys of all accounts of a kind (SCAN … MATCH).
 pub(in crate::ledger::shared) fn pattern(prefix: &str, kind: SubjectKind) -> String {
     match kind {
         SubjectKind::Customer => format!("{prefix}{{*}}:c"),
@@ -52,7 +52,7 @@ pub(in crate::ledger::shared) fn pattern(prefix: &str, kind: SubjectKind) -> Str
     }
 }
 
-/// Whose account a key is.
+/// Whose account a first key belongs to.
 pub(in crate::ledger::shared) fn subject_of(prefix: &str, key: &str) -> Option<Subject> {
     let (customer, rest) = key.strip_prefix(prefix)?.strip_prefix('{')?.split_once('}')?;
     let customer = decode(customer)?;
@@ -65,7 +65,7 @@ pub(in crate::ledger::shared) fn subject_of(prefix: &str, key: &str) -> Option<S
     Some(Subject { kind, customer: customer.into(), name: name.into() })
 }
 
-/// What is looked at each time, and what is long.
+/// An account's first key, which every request reads, and its second one, for what may grow long.
 fn of_account(prefix: &str, customer: &str, kind: SubjectKind, name: &str) -> [String; 2] {
     let [first, second] = match kind {
         SubjectKind::Customer => [":c", ":c+"],
@@ -79,7 +79,7 @@ fn key(prefix: &str, customer: &str, what: &str, name: &str) -> String {
     let mut key = String::with_capacity(prefix.len() + customer.len() + what.len() + name.len() + 2);
     key.push_str(prefix);
     key.push('{');
-    // An empty tag would be none at all.
+    // An empty hash tag would not count as one.
     if customer.is_empty() {
         key.push('%');
     }
@@ -90,7 +90,7 @@ fn key(prefix: &str, customer: &str, what: &str, name: &str) -> String {
     key
 }
 
-/// Percent-encodes whatever is neither a letter, a digit nor usual in names and addresses.
+/// Percent-encodes everything but letters, digits and what is usual in names and addresses.
 fn encode(to: &mut String, name: &str) {
     for &byte in name.as_bytes() {
         if byte.is_ascii_alphanumeric() || b"@.-_+=/'".contains(&byte) {
@@ -141,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_tells_whose_it_is(customer in ".{0,8}", name in ".{0,8}") {
+        fn a_first_key_identifies_its_subject(customer in ".{0,8}", name in ".{0,8}") {
             for kind in [SubjectKind::Customer, SubjectKind::User, SubjectKind::Login] {
                 let name = if kind == SubjectKind::Customer { &customer } else { &name };
                 let subject = Subject { kind, customer: customer.as_str().into(), name: name.as_str().into() };

@@ -1,5 +1,8 @@
-//! What is said to the servers: keys, requests, the scripts that run there, and their responses.
+//! What daemons and servers say to each other: keys, requests, the Lua scripts that serve them, responses.
+//!
+//! All daemons that share a store must agree on it, those of other versions too.
 
+pub(super) mod call;
 pub(super) mod keys;
 pub(super) mod nonces;
 pub(super) mod request;

@@ -1,60 +1,61 @@
-//! Numbers under which messages are counted, so that the server counts each once, however often it is told.
+//! Nonces: numbers under which messages are counted, so that the server counts each once, however often it is sent.
 //!
-//! With each the server is told which is the customer's smallest that may yet be sent again. It remembers those from there on,
-//! and counts nothing under a smaller one: that was on its way for so long that nobody waits for it any more. Each customer
-//! has its own: where a part of the store is away numbers wait for long, and others' are not to be remembered meanwhile.
+//! With each commit the server is told the customer's oldest nonce that may be sent again. It remembers those from there on,
+//! and counts nothing under an older one: that request was delayed for so long that nobody waits for it any more. Each
+//! customer has its own oldest one: while a node is unreachable its customers' nonces stay pending for long, and the other
+//! customers' need not be remembered meanwhile.
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// One daemon's numbers, ascending.
+/// One daemon's nonces, ascending.
 #[derive(Debug, Default)]
-pub(in crate::ledger::shared) struct Nonces(Mutex<Given>);
+pub(in crate::ledger::shared) struct Nonces(Mutex<Issued>);
 
 #[derive(Debug, Default)]
-struct Given {
+struct Issued {
     last: u64,
-    /// Of each customer those that may be sent again, ascending; of none that has none.
-    unsettled: HashMap<Arc<str>, SmallVec<[u64; 2]>>,
+    /// Of each customer those that may be sent again, ascending. A customer without any has no entry.
+    pending: HashMap<Arc<str>, SmallVec<[u64; 2]>>,
 }
 
-/// A number that may be sent again until this is dropped.
+/// A nonce that may be sent again until this is dropped.
 #[derive(Debug)]
 pub(in crate::ledger::shared) struct Nonce<'a> {
     nonces: &'a Nonces,
     customer: Arc<str>,
     number: u64,
-    is_kept: bool,
+    stays_pending: bool,
 }
 
 impl Nonces {
-    /// For a message of a customer.
-    pub fn take(&self, customer: &Arc<str>) -> Nonce<'_> {
-        let mut given = self.0.lock();
-        given.last += 1;
-        let number = given.last;
-        given.unsettled.entry(customer.clone()).or_default().push(number);
-        Nonce { nonces: self, customer: customer.clone(), number, is_kept: false }
+    /// A new one for a customer's message.
+    pub fn issue(&self, customer: &Arc<str>) -> Nonce<'_> {
+        let mut issued = self.0.lock();
+        issued.last += 1;
+        let number = issued.last;
+        issued.pending.entry(customer.clone()).or_default().push(number);
+        Nonce { nonces: self, customer: customer.clone(), number, stays_pending: false }
     }
 
-    /// The customer's smallest that may yet be sent again: the server counts nothing below.
-    pub fn unsettled(&self, customer: &str) -> u64 {
-        let given = self.0.lock();
-        let numbers = given.unsettled.get(customer);
-        numbers.and_then(|numbers| numbers.first().copied()).unwrap_or(given.last + 1)
+    /// The customer's oldest nonce that may be sent again: the server counts nothing under older ones.
+    pub fn oldest_pending(&self, customer: &str) -> u64 {
+        let issued = self.0.lock();
+        let numbers = issued.pending.get(customer);
+        numbers.and_then(|numbers| numbers.first().copied()).unwrap_or(issued.last + 1)
     }
 
-    /// It is never sent again.
-    pub fn settle(&self, customer: &str, number: u64) {
-        let mut given = self.0.lock();
-        let Some(numbers) = given.unsettled.get_mut(customer) else { return };
+    /// It will never be sent again.
+    pub fn retire(&self, customer: &str, number: u64) {
+        let mut issued = self.0.lock();
+        let Some(numbers) = issued.pending.get_mut(customer) else { return };
         if let Ok(place) = numbers.binary_search(&number) {
             numbers.remove(place);
         }
         if numbers.is_empty() {
-            given.unsettled.remove(customer);
+            issued.pending.remove(customer);
         }
     }
 }
@@ -64,17 +65,17 @@ impl Nonce<'_> {
         self.number
     }
 
-    /// It is sent again later; [`Nonces::settle`] has to be called then.
-    pub fn keep(mut self) -> u64 {
-        self.is_kept = true;
+    /// It will be sent again later, until [`Nonces::retire`] is called.
+    pub fn stay_pending(mut self) -> u64 {
+        self.stays_pending = true;
         self.number
     }
 }
 
 impl Drop for Nonce<'_> {
     fn drop(&mut self) {
-        if !self.is_kept {
-            self.nonces.settle(&self.customer, self.number);
+        if !self.stays_pending {
+            self.nonces.retire(&self.customer, self.number);
         }
     }
 }
@@ -84,18 +85,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_come_again_is_remembered() {
+    fn nonces_that_may_be_sent_again_are_pending() {
         let nonces = Nonces::default();
         let [acme, bolt] = ["acme", "bolt"].map(Arc::<str>::from);
-        let (first, second) = (nonces.take(&acme), nonces.take(&acme));
-        assert_eq!((first.number(), second.number(), nonces.unsettled("acme")), (1, 2, 1));
+        let (first, second) = (nonces.issue(&acme), nonces.issue(&acme));
+        assert_eq!((first.number(), second.number(), nonces.oldest_pending("acme")), (1, 2, 1));
         drop(first);
-        assert_eq!(nonces.unsettled("acme"), 2);
-        let kept = second.keep();
-        drop(nonces.take(&bolt));
-        assert_eq!((nonces.unsettled("acme"), nonces.unsettled("bolt")), (2, 4), "one does not wait for the other");
-        nonces.settle("acme", kept);
-        assert_eq!(nonces.unsettled("acme"), 4);
-        assert!(nonces.0.lock().unsettled.is_empty());
+        assert_eq!(nonces.oldest_pending("acme"), 2);
+        let pending = second.stay_pending();
+        drop(nonces.issue(&bolt));
+        let oldest = (nonces.oldest_pending("acme"), nonces.oldest_pending("bolt"));
+        assert_eq!(oldest, (2, 4), "one customer does not wait for the other");
+        nonces.retire("acme", pending);
+        assert_eq!(nonces.oldest_pending("acme"), 4);
+        assert!(nonces.0.lock().pending.is_empty());
     }
 }

@@ -1,144 +1,184 @@
-//! What the scripts are told: keys and arguments (each script says at its top what it expects).
+//! Requests: a script with its keys and arguments (each script says at its top what it expects).
 
 use super::keys;
-use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
+use super::scripts::{self, Script};
+use crate::directory::{CustomerLimits, LimitName, Parties, Subject};
+use crate::ledger::api::limits_of;
 use crate::ledger::{AcceptedRecipients, RecipientKey, ReservationId};
 use std::time::Duration;
 
-/// "No limit", and the greatest number that is told: six bytes.
-const MOST: u64 = (1 << 48) - 1;
+/// "No limit", and the greatest number that is sent: six bytes.
+const UNLIMITED: u64 = (1 << 48) - 1;
 
-/// Asks to be told how much of each limit is used.
-const TELL_USED: u8 = 4;
-/// And exactly how much is held, too. Without it recipients may be told twice that were seen before.
-const TELL_HELD: u8 = 8;
+/// Flags in the first byte of the parameters: there is a user, there is a login, and what of [`UsageReport`] is wanted.
+const HAS_USER: u8 = 1;
+const HAS_LOGIN: u8 = 2;
+const REPORT_USED: u8 = 4;
+/// Without it, held recipients that were also seen before may be counted twice in the report.
+const REPORT_RESERVED: u8 = 8;
 
-/// Names this daemon, from its start to its end: nobody else draws the same six bytes.
-pub(in crate::ledger::shared) type Daemon = [u8; 6];
+/// Names this daemon from its start to its end: six random bytes.
+pub(in crate::ledger::shared) type DaemonId = [u8; 6];
 
-/// The keys and the arguments of one call.
+/// Names a transaction among those of all daemons: the daemon, and the number of its reservation.
+pub(in crate::ledger::shared) type TransactionId = [u8; 12];
+
 #[derive(Clone, Debug)]
 pub(in crate::ledger::shared) struct Request {
+    pub script: &'static Script,
     pub keys: Vec<String>,
     pub arguments: Vec<Vec<u8>>,
 }
 
-/// The message of a commit, beside its transaction.
+/// An accepted message.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::ledger::shared) struct CommitDetails {
-    /// How long ago.
-    pub age: Duration,
+pub(in crate::ledger::shared) struct Commit<'a> {
+    pub transaction: TransactionId,
+    /// Whose nonce it is.
+    pub daemon: DaemonId,
+    /// The message is counted once under this number, however often it is sent.
     pub nonce: u64,
-    /// The smallest nonce of this daemon that may be sent again.
-    pub unsettled: u64,
-    pub usage_report: UsageReport,
+    /// The daemon's smallest nonce that may be sent again for this customer.
+    pub oldest_nonce: u64,
+    pub parties: &'a Parties,
+    pub limits: &'a CustomerLimits,
+    pub reservation_timeout: Duration,
+    /// The named ones must be different.
+    pub recipients: AcceptedRecipients<'a>,
+    /// How long ago it was accepted.
+    pub age: Duration,
+    pub report: UsageReport,
 }
 
-/// What the answer to a commit usage_report of each limit.
+/// What the response to a commit reports of each limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger::shared) enum UsageReport {
     Nothing,
     Used,
-    UsedAndHeld,
+    UsedAndReserved,
 }
 
 impl Request {
-    /// Of a reservation, or of a look.
-    pub fn recipients(
+    /// Reserves one recipient.
+    pub fn reserve(
         prefix: &str,
-        id: [u8; 12],
+        transaction: TransactionId,
         parties: &Parties,
         limits: &CustomerLimits,
-        timeout: Duration,
+        reservation_timeout: Duration,
+        recipient: RecipientKey,
+    ) -> Request {
+        Request {
+            script: &scripts::RESERVE,
+            keys: keys::of_parties(prefix, parties),
+            arguments: vec![
+                parameters(parties, limits, reservation_timeout),
+                transaction.to_vec(),
+                packed(&[recipient]),
+            ],
+        }
+    }
+
+    /// Whether some recipients, all different, would fit as one message.
+    pub fn look(
+        prefix: &str,
+        transaction: TransactionId,
+        parties: &Parties,
+        limits: &CustomerLimits,
         recipients: &[RecipientKey],
     ) -> Request {
-        let arguments = vec![parameters(parties, limits, timeout), id.to_vec(), packed(recipients)];
-        Request { keys: keys::of_parties(prefix, parties), arguments }
+        Request {
+            script: &scripts::LOOK,
+            keys: keys::of_parties(prefix, parties),
+            arguments: vec![parameters(parties, limits, Duration::ZERO), transaction.to_vec(), packed(recipients)],
+        }
     }
 
-    /// Of a commit. The recipients have to be different.
-    #[expect(clippy::too_many_arguments, reason = "a message, who sent it, and where it goes")]
-    pub fn commit(
-        prefix: &str,
-        id: [u8; 12],
-        daemon: Daemon,
-        parties: &Parties,
-        limits: &CustomerLimits,
-        timeout: Duration,
-        kept: AcceptedRecipients<'_>,
-        accepted: CommitDetails,
-    ) -> Request {
-        let mut request = Request::recipients(prefix, id, parties, limits, timeout, kept.named);
-        request.arguments[0][0] |= match accepted.usage_report {
+    pub fn commit(prefix: &str, commit: Commit<'_>) -> Request {
+        let mut parameters = parameters(commit.parties, commit.limits, commit.reservation_timeout);
+        parameters[0] |= match commit.report {
             UsageReport::Nothing => 0,
-            UsageReport::Used => TELL_USED,
-            UsageReport::UsedAndHeld => TELL_USED | TELL_HELD,
+            UsageReport::Used => REPORT_USED,
+            UsageReport::UsedAndReserved => REPORT_USED | REPORT_RESERVED,
         };
-        let mut message = kept.unnamed.to_be_bytes().to_vec();
-        for number in [accepted.age.as_millis() as u64, accepted.nonce, accepted.unsettled] {
+        let mut message = commit.recipients.unnamed.to_be_bytes().to_vec();
+        for number in [commit.age.as_millis() as u64, commit.nonce, commit.oldest_nonce] {
             message.extend_from_slice(&six_bytes(number));
         }
-        request.arguments.extend([message, daemon.to_vec()]);
-        request
+        Request {
+            script: &scripts::COMMIT,
+            keys: keys::of_parties(prefix, commit.parties),
+            arguments: vec![
+                parameters,
+                commit.transaction.to_vec(),
+                packed(commit.recipients.named),
+                message,
+                commit.daemon.to_vec(),
+            ],
+        }
     }
 
-    pub fn release(prefix: &str, id: [u8; 12], parties: &Parties) -> Request {
-        let arguments = vec![who(parties).to_string().into_bytes(), id.to_vec()];
-        Request { keys: keys::of_parties(prefix, parties), arguments }
+    pub fn release(prefix: &str, transaction: TransactionId, parties: &Parties) -> Request {
+        let arguments = vec![flags(parties).to_string().into_bytes(), transaction.to_vec()];
+        Request { script: &scripts::RELEASE, keys: keys::of_parties(prefix, parties), arguments }
     }
 
     pub fn usage(prefix: &str, subject: &Subject, limits: &CustomerLimits) -> Request {
         let max = |limit: &LimitName| match limits.counted(*limit).max {
-            Some(max) => max.min(MOST).to_string().into_bytes(),
+            Some(max) => max.min(UNLIMITED).to_string().into_bytes(),
             None => b"-1".to_vec(),
         };
         let arguments = limits_of(subject.kind).iter().map(max).collect();
-        Request { keys: keys::of_subject(prefix, subject), arguments }
+        Request { script: &scripts::USAGE, keys: keys::of_subject(prefix, subject), arguments }
     }
 
     pub fn reset(prefix: &str, subject: &Subject) -> Request {
-        Request { keys: keys::of_subject(prefix, subject), arguments: Vec::new() }
+        Request { script: &scripts::RESET, keys: keys::of_subject(prefix, subject), arguments: Vec::new() }
     }
 
+    /// How much of a limit each of some accounts has used.
     pub fn top(accounts: &[String], limit: LimitName) -> Request {
         let keys = accounts.iter().flat_map(|account| [account.clone(), keys::second(account)]).collect();
-        Request { keys, arguments: vec![number_of(limit).to_string().into_bytes()] }
+        Request { script: &scripts::TOP, keys, arguments: vec![number_of(limit).to_string().into_bytes()] }
+    }
+
+    /// Whether other requests can go in the same call.
+    pub fn can_share_a_call(&self) -> bool {
+        self.script.opcode.is_some()
+    }
+
+    /// In bytes.
+    pub fn size(&self) -> usize {
+        self.arguments.iter().map(Vec::len).sum::<usize>() + self.keys.iter().map(String::len).sum::<usize>()
     }
 }
 
-/// A transaction, as all daemons tell theirs apart.
-pub(in crate::ledger::shared) fn transaction(daemon: Daemon, id: ReservationId) -> [u8; 12] {
-    let mut topology = [0; 12];
-    topology[..6].copy_from_slice(&daemon);
-    topology[6..].copy_from_slice(&six_bytes(id.0));
-    topology
+/// A transaction, among those of all daemons.
+pub(in crate::ledger::shared) fn transaction_id(daemon: DaemonId, reservation: ReservationId) -> TransactionId {
+    let mut id = [0; 12];
+    id[..6].copy_from_slice(&daemon);
+    id[6..].copy_from_slice(&six_bytes(reservation.0));
+    id
 }
 
-/// The limits of a subject, in the order of its windows in the store.
-pub(in crate::ledger::shared) const fn limits_of(kind: SubjectKind) -> &'static [LimitName] {
-    match kind {
-        SubjectKind::Customer => &[LimitName::CustomerDay, LimitName::CustomerPeak],
-        SubjectKind::User => &[LimitName::UserMessages, LimitName::UserUniques],
-        SubjectKind::Login => &[LimitName::LoginMessages, LimitName::LoginUniques],
-    }
-}
-
+/// Limits are numbered from 1.
 fn number_of(limit: LimitName) -> usize {
     LimitName::ALL.iter().position(|&other| other == limit).map_or(0, |place| place + 1)
 }
 
-fn who(parties: &Parties) -> u8 {
-    u8::from(parties.user.is_some()) + 2 * u8::from(parties.login.is_some())
+fn flags(parties: &Parties) -> u8 {
+    let has = |party: bool, flag| if party { flag } else { 0 };
+    has(parties.user.is_some(), HAS_USER) | has(parties.login.is_some(), HAS_LOGIN)
 }
 
-fn parameters(parties: &Parties, limits: &CustomerLimits, timeout: Duration) -> Vec<u8> {
+fn parameters(parties: &Parties, limits: &CustomerLimits, reservation_timeout: Duration) -> Vec<u8> {
     let mut packed = Vec::with_capacity(44);
     let in_shadow = |(place, limit): (usize, &LimitName)| u8::from(limits.counted(*limit).shadow) << place;
-    packed.push(who(parties));
+    packed.push(flags(parties));
     packed.push(LimitName::ALL.iter().enumerate().map(in_shadow).sum());
-    packed.extend_from_slice(&six_bytes(timeout.as_millis() as u64));
+    packed.extend_from_slice(&six_bytes(reservation_timeout.as_millis() as u64));
     for limit in LimitName::ALL {
-        packed.extend_from_slice(&six_bytes(limits.counted(limit).max.unwrap_or(MOST)));
+        packed.extend_from_slice(&six_bytes(limits.counted(limit).max.unwrap_or(UNLIMITED)));
     }
     packed
 }
@@ -149,6 +189,6 @@ fn packed(recipients: &[RecipientKey]) -> Vec<u8> {
 
 /// Big-endian.
 fn six_bytes(number: u64) -> [u8; 6] {
-    let [_, _, six @ ..] = number.min(MOST).to_be_bytes();
+    let [_, _, six @ ..] = number.min(UNLIMITED).to_be_bytes();
     six
 }

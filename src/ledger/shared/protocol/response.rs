@@ -1,14 +1,14 @@
-//! What the scripts answer.
+//! Responses of the scripts.
 
-use super::request::limits_of;
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName, SubjectKind};
-use crate::ledger::{LedgerAnswer, LimitStanding, LimitUsage, NearLimit};
+use crate::ledger::api::limits_of;
+use crate::ledger::{LedgerAnswer, LimitStanding, LimitUsage, NearLimit, StoreError};
 use redis::Value;
 use smallvec::SmallVec;
 
-/// How many bytes tell how much of a limit is used, and how much used and held: its number, both.
-const TOLD: usize = 13;
+/// The size of an entry of the usage report: a limit's number (1), what is used (6), what is used and reserved (6).
+const REPORT_ENTRY: usize = 13;
 
 /// A decision, and how much of some limits is used.
 #[derive(Debug)]
@@ -17,11 +17,19 @@ pub(in crate::ledger::shared) struct Decision {
     pub used: SmallVec<[(LimitName, u64); LimitName::COUNT]>,
 }
 
-/// The time; or the time, how things stand with the limits that refuse, and how much of each limit is taken, if that was asked.
-pub(in crate::ledger::shared) fn decision(value: Value, limits: &CustomerLimits) -> Option<Decision> {
-    let (numbers, told) = match value {
+/// From the response to a reservation, a look or a commit: the time; or the time, the limits that do not fit, and the usage
+/// report, if one was requested.
+///
+/// # Errors
+/// It is malformed.
+pub(in crate::ledger::shared) fn decision(value: Value, limits: &CustomerLimits) -> Result<Decision, StoreError> {
+    parse_decision(value, limits).ok_or_else(malformed)
+}
+
+fn parse_decision(value: Value, limits: &CustomerLimits) -> Option<Decision> {
+    let (numbers, report) = match value {
         Value::Array(mut values) => match values.pop() {
-            Some(Value::BulkString(told)) => (integers(Value::Array(values))?, told),
+            Some(Value::BulkString(report)) => (integers(Value::Array(values))?, report),
             last => {
                 values.extend(last);
                 (integers(Value::Array(values))?, Vec::new())
@@ -45,9 +53,9 @@ pub(in crate::ledger::shared) fn decision(value: Value, limits: &CustomerLimits)
         let answer = &mut decision.answer;
         if number < 0 { answer.shadow_over.push(standing) } else { answer.over.push(standing) }
     }
-    for told in told.chunks(TOLD) {
-        let &[number, ref of_both @ ..] = told else { return None };
-        let (used, taken) = of_both.split_at_checked(6)?;
+    for entry in report.chunks(REPORT_ENTRY) {
+        let &[number, ref counts @ ..] = entry else { return None };
+        let (used, taken) = counts.split_at_checked(6)?;
         let (limit, used, taken) = (limit(number.into())?, six_bytes(used)?, six_bytes(taken)?);
         let Some(max) = limits.counted(limit).max else { continue };
         decision.used.push((limit, used));
@@ -58,17 +66,19 @@ pub(in crate::ledger::shared) fn decision(value: Value, limits: &CustomerLimits)
     Some(decision)
 }
 
-/// Numbers are from 1.
+/// Limits are numbered from 1.
 fn limit(number: usize) -> Option<LimitName> {
     LimitName::ALL.get(number.checked_sub(1)?).copied()
 }
 
+/// # Errors
+/// It is malformed.
 pub(in crate::ledger::shared) fn usage(
     value: Value,
     kind: SubjectKind,
     limits: &CustomerLimits,
-) -> Option<Vec<LimitUsage>> {
-    let numbers = integers(value)?;
+) -> Result<Vec<LimitUsage>, StoreError> {
+    let numbers = integers(value).ok_or_else(malformed)?;
     let of_limit = |(&limit, numbers): (&LimitName, &[i64])| {
         let &[used, reserved, falls] = numbers else { return None };
         Some(LimitUsage {
@@ -79,11 +89,17 @@ pub(in crate::ledger::shared) fn usage(
             resets_at: if falls > 0 { moment(falls) } else { None },
         })
     };
-    limits_of(kind).iter().zip(numbers.chunks(3)).map(of_limit).collect()
+    let usage = limits_of(kind).iter().zip(numbers.chunks(3)).map(of_limit);
+    usage.collect::<Option<_>>().ok_or_else(malformed)
 }
 
-pub(in crate::ledger::shared) fn numbers(value: Value) -> Option<Vec<u64>> {
+/// How much each of some accounts has used.
+pub(in crate::ledger::shared) fn used(value: Value) -> Option<Vec<u64>> {
     integers(value)?.into_iter().map(|number| u64::try_from(number).ok()).collect()
+}
+
+fn malformed() -> StoreError {
+    StoreError::permanent("the server's response is malformed")
 }
 
 fn moment(milliseconds: i64) -> Option<Moment> {

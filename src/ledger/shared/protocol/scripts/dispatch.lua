@@ -15,7 +15,7 @@ local function answer(letter, key, argument, key_count, argument_count)
   if result then return result end
   KEYS = { unpack(keys, key, key + key_count - 1) }
   ARGV = { unpack(arguments, argument, argument + argument_count - 1) }
-  general = general or in_general()
+  general = general or slow_path()
   return general[letter]()
 end
 

@@ -1,14 +1,13 @@
-//! Where accepted messages wait for the writer.
+//! Where jobs wait for the writer.
 //!
-//! `tests/handover.rs` takes this file with another `sync` beside it, and tries in what orders threads can get here.
+//! `tests/handover.rs` includes this file with another `sync` beside it, and tries the orders in which threads can get here.
 
 use super::sync::{Condvar, Mutex, Notify};
 use std::time::{Duration, Instant};
 
-/// So many are worth a transaction of their own.
+/// How many jobs are worth a transaction of their own.
 pub(super) const ENOUGH: usize = 4096;
 
-/// What can be queued.
 pub(super) trait Awaited {
     /// Somebody waits for it to be done.
     fn is_awaited(&self) -> bool;
@@ -19,7 +18,7 @@ pub(super) struct Queue<J> {
     waiting: Mutex<Waiting<J>>,
     /// For the writer.
     wake: Condvar,
-    /// More than so many waiting, and callers wait before they add to them.
+    /// With this many queued there is no room for more.
     most: usize,
     room: Notify,
 }
@@ -32,7 +31,7 @@ struct Waiting<J> {
     closing: bool,
 }
 
-/// How long the writer waits for work.
+/// How long the writer waits for jobs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     /// For the first job.
@@ -42,30 +41,11 @@ pub(super) struct Patience {
     pub enough: usize,
 }
 
-impl<J: Awaited> Queue<J> {
-    /// `most`: when so many wait there is no room for more.
+impl<J> Queue<J> {
+    /// `most`: with this many queued there is no room for more.
     pub fn new(most: usize) -> Queue<J> {
         let waiting = Waiting { jobs: Vec::new(), awaited: false, closing: false };
         Queue { waiting: Mutex::new(waiting), wake: Condvar::new(), most, room: Notify::new() }
-    }
-
-    /// Whether it was taken: not if the store is being closed.
-    #[must_use]
-    pub fn push(&self, job: J) -> bool {
-        let mut waiting = self.waiting.lock();
-        if waiting.closing {
-            return false;
-        }
-        let first_awaited = job.is_awaited() && !waiting.awaited;
-        waiting.awaited |= first_awaited;
-        waiting.jobs.push(job);
-        // What the writer may sleep for: the first job, the first that is awaited, enough of them.
-        let wake = first_awaited || waiting.jobs.len() == 1 || waiting.jobs.len() == ENOUGH;
-        drop(waiting);
-        if wake {
-            self.wake.notify_one();
-        }
-        true
     }
 
     /// Waits until there is room for more.
@@ -83,7 +63,7 @@ impl<J: Awaited> Queue<J> {
         self.waiting.lock().jobs.len() < self.most
     }
 
-    /// Moves what waits to the end of `jobs`, and tells whether the store is being closed.
+    /// Moves all queued jobs to the end of `jobs`. True: the queue is closed, and these are the last ones.
     pub fn take(&self, jobs: &mut Vec<J>, patience: Patience) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.jobs.is_empty() && !waiting.closing {
@@ -108,14 +88,31 @@ impl<J: Awaited> Queue<J> {
         closing
     }
 
-    pub fn is_closing(&self) -> bool {
-        self.waiting.lock().closing
-    }
-
-    /// Takes no more, and has the writer end when it has written what waits.
+    /// Accepts no more jobs, and has the writer end once it has written those that are queued.
     pub fn close(&self) {
         self.waiting.lock().closing = true;
         self.wake.notify_one();
         self.room.notify_waiters();
+    }
+}
+
+impl<J: Awaited> Queue<J> {
+    /// # Errors
+    /// The queue is closed: the job comes back.
+    pub fn push(&self, job: J) -> Result<(), J> {
+        let mut waiting = self.waiting.lock();
+        if waiting.closing {
+            return Err(job);
+        }
+        let first_awaited = job.is_awaited() && !waiting.awaited;
+        waiting.awaited |= first_awaited;
+        waiting.jobs.push(job);
+        // What the writer may be waiting for: the first job, the first one that is awaited, enough of them.
+        let wake = first_awaited || waiting.jobs.len() == 1 || waiting.jobs.len() == ENOUGH;
+        drop(waiting);
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(())
     }
 }
