@@ -3,15 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+use syslog::Severity;
+
 /// How much a log line matters; ordered from the most to the least urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Level {
-    /// Something does not work and somebody has to act.
+    /// Something does not work, and somebody must act.
     Error = 1,
     /// Something works less well than it should, or soon will.
     Warn = 2,
-    /// What an operator wants in the mail log: one line a transaction, one a refusal.
+    /// What an operator wants in the mail log: one line per transaction, one per refusal.
     Info = 3,
     /// What helps to find a fault; the only level at which recipients are named.
     Debug = 4,
@@ -28,13 +30,13 @@ impl Level {
         }
     }
 
-    /// The severity of RFC 3164, section 4.1.1; the same numbers are the prefixes of sd-daemon(3).
-    pub fn syslog_severity(self) -> u8 {
+    /// The severity of RFC 3164, section 4.1.1; its numbers are also the prefixes of sd-daemon(3).
+    pub fn severity(self) -> Severity {
         match self {
-            Level::Error => 3,
-            Level::Warn => 4,
-            Level::Info => 6,
-            Level::Debug => 7,
+            Level::Error => Severity::LOG_ERR,
+            Level::Warn => Severity::LOG_WARNING,
+            Level::Info => Severity::LOG_INFO,
+            Level::Debug => Severity::LOG_DEBUG,
         }
     }
 }
@@ -45,7 +47,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// A level that is none of ours; says what was found and what to write.
+/// An unknown level; says what was found and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown log level \"{}\": write \"error\", \"warn\", \"info\" or \"debug\"", found.escape_debug())]
 pub struct UnknownLevel {

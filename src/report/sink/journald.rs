@@ -35,9 +35,9 @@ impl<W: Write + Send> Sink for Journald<W> {
         }
         self.scratch.clear();
         for (level, line) in batch.lines() {
-            let _ = writeln!(self.scratch, "<{}>{line}", level.syslog_severity());
+            let _ = writeln!(self.scratch, "<{}>{line}", level.severity() as u8);
         }
-        let prefix = format!("<{}>", Level::Warn.syslog_severity());
+        let prefix = format!("<{}>", Level::Warn.severity() as u8);
         self.output.write(&self.scratch, &prefix);
     }
 }

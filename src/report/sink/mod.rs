@@ -13,21 +13,21 @@ pub mod syslog;
 
 /// Takes the log's lines, on the log's own thread.
 ///
-/// A sink deals with its own troubles: it never panics, never blocks for long, and says how many lines it lost as
-/// soon as it can say anything again.
+/// A sink handles its own errors: it never panics, never blocks for long, and reports how many lines it lost as soon
+/// as it can write again.
 pub trait Sink: Send {
-    /// Writes these lines, or keeps them for later.
+    /// Writes these lines, or buffers them.
     fn write(&mut self, batch: &Batch);
 
-    /// When [`Sink::retry`] wants to be called although nothing new was written; none when nothing is kept.
+    /// How soon [`Sink::retry`] should be called even if nothing new was written; none when nothing is buffered.
     fn retry_in(&self) -> Option<Duration> {
         None
     }
 
-    /// Tries again to write what was kept.
+    /// Tries again to write what is buffered.
     fn retry(&mut self) {}
 
-    /// Writes what was kept, now, with one attempt; false when something is still kept.
+    /// Writes what is buffered, now, with one attempt; false if something is still buffered.
     fn flush(&mut self) -> bool {
         true
     }
@@ -54,7 +54,7 @@ impl Destination {
         }
     }
 
-    /// The sink behind the name. Never fails: a syslog daemon that is not there yet is waited for.
+    /// The sink behind the name. Never fails: lines wait for a syslog daemon that is not running yet.
     pub fn open(self) -> Box<dyn Sink> {
         match self {
             Destination::Syslog => Box::new(syslog::Syslog::new(syslog::DEV_LOG)),
@@ -72,7 +72,7 @@ impl fmt::Display for Destination {
     }
 }
 
-/// A destination that is none of ours; says what was found and what to write.
+/// An unknown destination; says what was found and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown log destination \"{}\": write \"syslog\", \"stderr\" or \"journald\"", found.escape_debug())]
 pub struct UnknownDestination {
@@ -90,7 +90,7 @@ impl FromStr for Destination {
     }
 }
 
-/// Log lines one after the other, each ending with a line feed, with their levels beside them.
+/// Consecutive log lines, each ending with a line feed, and their levels.
 #[derive(Debug, Default)]
 pub struct Batch {
     text: String,
@@ -132,11 +132,11 @@ impl Batch {
 
     /// Removes all lines; keeps memory for the next ones, but not what a burst needed.
     pub fn clear(&mut self) {
-        const KEPT_BYTES: usize = 256 * 1024;
+        const CAPACITY_BYTES: usize = 256 * 1024;
         self.text.clear();
-        self.text.shrink_to(KEPT_BYTES);
+        self.text.shrink_to(CAPACITY_BYTES);
         self.lines.clear();
-        self.lines.shrink_to(KEPT_BYTES / 64);
+        self.lines.shrink_to(CAPACITY_BYTES / 64);
     }
 }
 

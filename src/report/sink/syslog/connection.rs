@@ -10,28 +10,28 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use std::os::fd::AsRawFd;
 
 /// How long one message may wait for a slow daemon.
-const PATIENCE: Duration = Duration::from_millis(250);
+const SEND_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// A socket that is connected to the daemon's, of either kind.
+/// A socket connected to the daemon's, of either kind.
 #[derive(Debug)]
 pub(super) enum Connection {
     Datagrams(UnixDatagram),
-    /// `sent` bytes of the first message are already gone.
+    /// `sent` bytes of the first message were already sent.
     Stream {
         stream: UnixStream,
         sent: usize,
     },
 }
 
-/// What became of a message.
+/// The result of sending a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Sent,
-    /// The daemon is slow: the same message again, later.
+    /// The daemon is slow: send the same message again, later.
     Busy,
-    /// The daemon is away: the same message again, over a new connection.
-    Gone,
-    /// No daemon will ever take this message.
+    /// The daemon is down: send the same message again, over a new connection.
+    Disconnected,
+    /// No daemon will ever accept this message.
     Unsendable,
 }
 
@@ -41,20 +41,20 @@ impl Connection {
         let datagrams = UnixDatagram::unbound()?;
         match datagrams.connect(path) {
             Ok(()) => {
-                datagrams.set_write_timeout(Some(PATIENCE))?;
+                datagrams.set_write_timeout(Some(SEND_TIMEOUT))?;
                 Ok(Connection::Datagrams(datagrams))
             }
             Err(error) if error.raw_os_error() == Some(Errno::EPROTOTYPE as i32) => {
                 let stream = connect_stream(path)?;
                 stream.set_nonblocking(false)?;
-                stream.set_write_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(SEND_TIMEOUT))?;
                 Ok(Connection::Stream { stream, sent: 0 })
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Sends one message; waits for a slow daemon no longer than 250 ms.
+    /// Sends one message; waits for a slow daemon for at most 250 ms.
     pub(super) fn send(&mut self, message: &[u8]) -> Outcome {
         match self {
             Connection::Datagrams(socket) => match socket.send(message) {
@@ -71,7 +71,7 @@ fn send_record(stream: &mut UnixStream, sent: &mut usize, message: &[u8]) -> Out
     while *sent <= message.len() {
         let rest = if *sent == message.len() { &[0][..] } else { &message[*sent..] };
         match stream.write(rest) {
-            Ok(0) => return Outcome::Gone,
+            Ok(0) => return Outcome::Disconnected,
             Ok(taken) => *sent += taken,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return outcome(&error),
@@ -85,7 +85,7 @@ fn outcome(error: &io::Error) -> Outcome {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM) => Outcome::Busy,
         Some(Errno::EMSGSIZE) => Outcome::Unsendable,
-        _ => Outcome::Gone,
+        _ => Outcome::Disconnected,
     }
 }
 

@@ -72,7 +72,7 @@ fn the_stamp_is_local_and_padded_with_a_blank() {
 }
 
 #[test]
-fn lines_wait_for_a_daemon_that_goes_away_and_comes_back() {
+fn lines_wait_while_the_daemon_is_down() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let mut sink = Syslog::new(&path);
@@ -116,7 +116,7 @@ fn a_restart_between_two_lines_costs_nothing() {
 }
 
 #[test]
-fn what_could_not_be_kept_is_counted_and_told() {
+fn lines_that_do_not_fit_are_counted_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let mut sink = Syslog::new(&path);
