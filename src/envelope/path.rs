@@ -111,6 +111,10 @@ fn checked_domain(domain: &str) -> Result<&str, AddressError> {
         Some('@') => Err(AddressError::SecondAt),
         Some(special) => Err(AddressError::Unquoted(special)),
         None if name.is_empty() => Err(AddressError::NoDomain),
+        // Sendmail drops as many final dots as there are.
+        None if !is_literal && name.strip_suffix('.').unwrap_or(name).split('.').any(str::is_empty) => {
+            Err(AddressError::BadDomain)
+        }
         None => Ok(domain),
     }
 }

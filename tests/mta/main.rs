@@ -17,6 +17,7 @@ mod smtp;
 mod standin;
 
 // The scenarios
+mod addresses;
 mod admission;
 mod archive;
 mod audit;
