@@ -134,6 +134,41 @@ fn whatever_is_done_to_the_log_shows() {
     assert_eq!(numbers, [6, 7]);
 }
 
+/// What administrators write can forge no line and control no terminal, wherever it is shown.
+#[test]
+fn reasons_are_escaped_by_every_command() {
+    const HOSTILE: &str = "spam\n9 2026-11-21T14:32:00Z root (uid 0): forged\r\u{1b}[2J\u{9b}31m\u{202e}";
+    let folder = Folder::new();
+    let daemon = start(&folder);
+    daemon.cli_text(&["customer", "suspend", "acme", "--why", HOSTILE]);
+    let until = ["--until", "2d", "--why", HOSTILE];
+    daemon.cli_text(&[&["grant", "acme", "customer.recipients_per_day", "+5"][..], &until].concat());
+    let explain =
+        ["explain", "--client", "192.0.2.7", "--sender", "ann@acme.example", "--recipient", "a\u{1b}@dest.example"];
+    for arguments in [
+        &["audit"][..],
+        &["audit", "--json"],
+        &["status"],
+        &["status", "--json"],
+        &["quota", "show", "acme"],
+        &["quota", "show", "acme", "--json"],
+        &["grants"],
+        &["user", "suspend", "\u{1b}[2J\nrelaykeeper: forged", "--why", "x"],
+        &explain,
+    ] {
+        let output = daemon.cli(arguments);
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!text.contains(hostile), "{arguments:?}: {text:?}");
+        assert!(
+            !text.lines().any(|line| line.starts_with("9 2026") || line.contains("relaykeeper: forged\n")),
+            "{text}"
+        );
+        assert!(!text.lines().any(|line| line.trim_start().starts_with("relaykeeper: forged")), "{text}");
+    }
+    assert!(daemon.cli_text(&["status"]).contains("spam\\n9 2026-11-21T14:32:00Z root (uid 0): forged\\r\\u{1b}[2J"));
+}
+
 /// What the state file lacks is in the audit log, and the other way round: nobody is forgotten.
 #[test]
 fn a_damaged_state_file_stops_the_start() {
