@@ -50,6 +50,17 @@ impl ListenAddress {
     pub fn is_unix(&self) -> bool {
         matches!(self, ListenAddress::Unix(_))
     }
+
+    /// Whether only this machine can connect. Of host names only `localhost` is known to be its own.
+    pub fn is_local(&self) -> bool {
+        match self {
+            ListenAddress::Unix(_) => true,
+            ListenAddress::Tcp { host: Host::Ip(address), .. } => address.is_loopback(),
+            ListenAddress::Tcp { host: Host::Name(name) | Host::NameOfIpv6(name), .. } => {
+                name.eq_ignore_ascii_case("localhost")
+            }
+        }
+    }
 }
 
 impl fmt::Display for ListenAddress {
@@ -133,7 +144,7 @@ fn parse(text: &str) -> Result<ListenAddress, Rejection> {
     if let Some(strange) = text.chars().find(|character| character.is_whitespace() || *character == ',') {
         return rejection(
             format!("has a '{}' in it", strange.escape_debug()),
-            "write one address alone: unix:/PATH or inet:HOST:PORT (options like F=T belong into the MTA's configuration)",
+            "write one address alone: unix:/PATH or inet:HOST:PORT (options like F=T belong in the MTA's configuration)",
         );
     }
     match text.split_once(':') {
@@ -397,7 +408,7 @@ mod tests {
             ("S=inet:8891@localhost", r#""S=inet:8891@localhost" starts as in sendmail.mc; write inet:8891@localhost"#),
             (
                 "inet:8891@localhost, F=T",
-                r#""inet:8891@localhost, F=T" has a ',' in it; write one address alone: unix:/PATH or inet:HOST:PORT (options like F=T belong into the MTA's configuration)"#,
+                r#""inet:8891@localhost, F=T" has a ',' in it; write one address alone: unix:/PATH or inet:HOST:PORT (options like F=T belong in the MTA's configuration)"#,
             ),
         ] {
             let error = text.parse::<ListenAddress>().expect_err(text);

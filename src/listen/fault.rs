@@ -30,6 +30,11 @@ pub(super) enum Fault<E> {
     Gone,
 }
 
+/// The peer is no MTA that may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this address is not in listen.allow")]
+pub(super) struct NotAllowed;
+
 /// Reports faults, at most once a minute for each peer.
 #[derive(Debug)]
 pub struct FaultLog {

@@ -1,9 +1,9 @@
 //! Accepts connections for a service, and ends them in an orderly way.
 
-use super::fault::FaultLog;
+use super::fault::{Fault, FaultLog, NotAllowed};
 use super::framed::{Protocol, converse};
 use super::seats::{Full, NoRoom, Seats, Shares};
-use super::{Listener, Origin};
+use super::{Listener, Origin, Peer};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +21,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// The state of a new connection.
     fn open(self: &Arc<Self>, origin: Origin) -> Self::Connection;
+
+    /// Whether a connection from there is served.
+    fn admits(&self, _: Peer) -> bool {
+        true
+    }
 
     /// Where faults of connections are reported.
     fn faults(&self) -> &FaultLog;
@@ -57,6 +62,10 @@ async fn accept<S: Service>(service: &Arc<S>, mut listener: Listener, seats: &Ar
     loop {
         let mut stream = listener.accept().await;
         let origin = stream.origin();
+        if !service.admits(origin.peer) {
+            service.faults().report(origin, &Fault::Protocol(NotAllowed));
+            continue;
+        }
         let seated = loop {
             match seats.take(origin) {
                 Ok(seated) => break seated,
@@ -107,3 +116,6 @@ async fn reached(phase: &mut watch::Receiver<Phase>, least: Phase) {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use super::conversation::Conversation;
 use super::error::MilterError;
 use super::frames;
 use super::negotiation::Needs;
-use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Protocol, Service, Shares, serve_stream};
+use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Peer, Protocol, Service, Shares, serve_stream};
 use crate::session::Engine;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +54,10 @@ impl Service for MilterService {
 
     fn open(self: &Arc<Self>, _: Origin) -> Conversation {
         Conversation::new(self.engine.clone(), self.needs())
+    }
+
+    fn admits(&self, peer: Peer) -> bool {
+        self.engine.snapshot().settings.listen.admits_mta(peer)
     }
 
     fn faults(&self) -> &FaultLog {

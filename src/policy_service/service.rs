@@ -7,7 +7,7 @@ use super::mtas_with_milter::MtasWithMilter;
 use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
 use super::smtpds::{Caller, MilterSeen, SharedSlot, Slot, State};
 use crate::envelope::Envelope;
-use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Protocol, Service, Shares, serve_stream};
+use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Peer, Protocol, Service, Shares, serve_stream};
 use crate::policy::{CountedBy, FrontEnd, ReportedRecipients};
 use crate::session::{EndReport, Engine, MilterView, Reporter, Transaction};
 use crate::size::MessageSize;
@@ -45,6 +45,10 @@ impl Service for PolicyService {
 
     fn open(self: &Arc<Self>, origin: Origin) -> PolicyConnection {
         PolicyConnection { service: self.clone(), caller: Caller { origin, connection: Arc::default() } }
+    }
+
+    fn admits(&self, peer: Peer) -> bool {
+        self.engine.snapshot().settings.listen.admits_mta(peer)
     }
 
     fn faults(&self) -> &FaultLog {

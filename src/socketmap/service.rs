@@ -69,6 +69,11 @@ impl Service for SocketmapService {
         SocketmapConnection { service: self.clone(), may_log_in: origin.peer == Peer::Local }
     }
 
+    fn admits(&self, peer: Peer) -> bool {
+        let listen = &self.engine.snapshot().settings.listen;
+        listen.allow.is_empty() || listen.admits_mta(peer)
+    }
+
     fn faults(&self) -> &FaultLog {
         &self.faults
     }

@@ -5,7 +5,9 @@ use crate::common::smtpd::Mail;
 use crate::common::{soon, until};
 use crate::installation;
 use relaykeeper::daemon::raise_open_files_limit;
-use relaykeeper::listen::{self, Phase, SocketOptions, bind};
+use relaykeeper::listen::{self, Peer, Phase, Service, SocketOptions, bind};
+use relaykeeper::milter::MilterService;
+use relaykeeper::socketmap::SocketmapService;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -118,5 +120,30 @@ fn is_closed(stream: &TcpStream) -> bool {
     match stream.try_read(&mut [0; 16]) {
         Ok(length) => length == 0,
         Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+/// Over TCP, `listen.allow` says which hosts may ask; this host always may.
+#[tokio::test]
+async fn only_mtas_that_are_allowed_are_served() {
+    let mtas = ["192.0.2.10", "198.51.100.7", "2001:db8::25", "127.0.0.1", "::1"];
+    let [listed, in_range, in_range_6, here, here_6] = mtas.map(|address| Peer::Ip(address.parse().unwrap()));
+    let strangers = ["192.0.2.11", "2001:db8:1::25", "::2"].map(|address| Peer::Ip(address.parse().unwrap()));
+    let allow = "listen.allow = [\"192.0.2.10\", \"198.51.100.0/24\", \"2001:db8::/64\"]";
+    for (more, is_limited) in [(allow, true), ("", false)] {
+        let running = installation(more).run();
+        let milter = MilterService::new(running.engine.clone(), true);
+        let socketmap = SocketmapService::new(running.engine.clone());
+        for peer in [here, here_6, Peer::Local] {
+            assert!(milter.admits(peer) && running.policy.admits(peer) && socketmap.admits(peer), "{peer}");
+        }
+        for peer in [listed, in_range, in_range_6] {
+            assert_eq!([milter.admits(peer), running.policy.admits(peer)], [is_limited; 2], "{peer}");
+            assert!(socketmap.admits(peer));
+        }
+        for peer in strangers {
+            assert!(!milter.admits(peer) && !running.policy.admits(peer), "{peer}");
+            assert_eq!(socketmap.admits(peer), !is_limited, "{peer}");
+        }
     }
 }

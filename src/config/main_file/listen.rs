@@ -2,15 +2,16 @@
 
 use crate::config::defaults::listen as default;
 use crate::config::reading::{Complaint, Item, Table, TableSpec, quoted};
-use crate::config::values;
-use crate::listen::ListenAddress;
+use crate::config::values::{self, networks};
+use crate::listen::{ListenAddress, Peer};
 use hashbrown::HashSet;
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 pub(super) static LISTEN: TableSpec = TableSpec {
     what: "[listen]",
     prefix: "listen.",
-    keys: &["milter", "policy", "socketmap", "http", "control", "socket_mode", "socket_group"],
+    keys: &["milter", "policy", "socketmap", "http", "allow", "control", "socket_mode", "socket_group"],
 };
 
 /// `[listen]`. Whether the addresses can be bound is not known before the start.
@@ -20,6 +21,8 @@ pub struct Listen {
     pub policy: Vec<ListenAddress>,
     pub socketmap: Vec<ListenAddress>,
     pub http: Option<ListenAddress>,
+    /// The MTAs that may connect to TCP sockets.
+    pub allow: Vec<IpNet>,
     pub control: Option<ListenAddress>,
     /// Permission bits of unix sockets.
     pub socket_mode: u32,
@@ -27,6 +30,14 @@ pub struct Listen {
 }
 
 impl Listen {
+    /// Whether an MTA there may connect: always on this host.
+    pub fn admits_mta(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Local => true,
+            Peer::Ip(address) => address.is_loopback() || self.allow.iter().any(|net| net.contains(&address)),
+        }
+    }
+
     /// Keys that are set, but not served by this version.
     pub fn unserved(&self) -> Vec<&'static str> {
         self.http.is_some().then_some("listen.http").into_iter().collect()
@@ -44,12 +55,18 @@ pub(super) fn read_listen(table: &Table<'_>) -> Listen {
         policy: addresses("policy"),
         socketmap: addresses("socketmap"),
         http: one("http", "127.0.0.1:9725"),
+        allow: table.get("allow").map(|item| item.parsed_list("192.0.2.10", networks::net)).unwrap_or_default(),
         control: one("control", "unix:/run/relaykeeper/control.sock"),
-        socket_mode: table.get("socket_mode").and_then(|item| read_socket_mode(&item)).unwrap_or(default::SOCKET_MODE),
+        socket_mode: table
+            .get("socket_mode")
+            .and_then(|item| item.parsed("0660", values::socket_mode))
+            .unwrap_or(default::SOCKET_MODE),
         socket_group: table.get("socket_group").and_then(|item| item.parsed("postfix", values::group)),
     };
     report_double_addresses(table);
     require_unix_control(table, &listen);
+    require_allowed_mtas(table, &listen);
+    report_open_mode(table, &listen);
     if listen.milter.is_empty() && listen.policy.is_empty() && !table.report.has_errors() {
         let complaint = Complaint::new("no MTA can ask: neither listen.milter nor listen.policy is set", "");
         let help = "write milter = [\"unix:/var/spool/postfix/relaykeeper/milter.sock\"] below [listen]";
@@ -88,15 +105,39 @@ fn report_double_addresses(table: &Table<'_>) {
     }
 }
 
-fn read_socket_mode(item: &Item<'_>) -> Option<u32> {
-    let mode = item.parsed("0660", values::socket_mode)?;
-    if mode & 0o002 != 0 {
-        let label = "every local user could ask, and so forge counts";
-        item.warning(
-            Complaint::new(format!("mode {mode:04o} is open to all"), label).help("write \"0660\" and socket_group"),
-        );
+/// Whoever reaches these sockets can forge counts: on TCP only addresses can tell who that is.
+fn require_allowed_mtas(table: &Table<'_>, listen: &Listen) {
+    let is_given = |item: &Item<'_>| !matches!(item.value(), DeValue::Array(list) if list.is_empty());
+    if table.get("allow").is_some_and(|item| is_given(&item)) {
+        return;
     }
-    Some(mode)
+    for (key, addresses) in [("milter", &listen.milter), ("policy", &listen.policy)] {
+        let (Some(item), Some(address)) = (table.get(key), addresses.iter().find(|address| !address.is_local())) else {
+            continue;
+        };
+        let title = format!("{address} can be reached from other hosts, and listen.allow names none");
+        let complaint = Complaint::new(title, "every host that reaches it could forge counts");
+        let help = "write allow = [\"192.0.2.10\"] below [listen], with the addresses of the MTAs that may connect, or listen \
+                    on a unix socket";
+        item.error(complaint.help(help));
+    }
+}
+
+/// Write permission is what connecting to a unix socket needs.
+fn report_open_mode(table: &Table<'_>, listen: &Listen) {
+    let (mode, Some(item)) = (listen.socket_mode, table.get("socket_mode")) else { return };
+    if mode & 0o002 == 0 {
+        return;
+    }
+    let title = format!("mode {mode:04o} is open to all");
+    if listen.socketmap.iter().any(ListenAddress::is_unix) {
+        let label = "every local user could read the passwords of gateways";
+        let help = "write \"0660\" and socket_group; or move listen.socketmap to a TCP socket of this host, which serves no passwords";
+        item.error(Complaint::new(title, label).help(help));
+    } else {
+        let label = "every local user could ask, and so forge counts";
+        item.warning(Complaint::new(title, label).help("write \"0660\" and socket_group"));
+    }
 }
 
 fn listen_address(text: &str) -> Result<ListenAddress, Complaint> {
