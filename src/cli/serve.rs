@@ -8,6 +8,7 @@ use crate::config::{self, Configuration, Settings, Store, how_many};
 use crate::control::{ControlService, Reload};
 use crate::daemon::{self, Sockets, raise_open_files_limit};
 use crate::ledger::Ledger;
+use crate::listen::KeptSockets;
 use crate::report::{Level, LogLine, Logger};
 use crate::session::{Engine, Snapshot};
 use std::path::{Path, PathBuf};
@@ -20,23 +21,26 @@ use tokio::sync::mpsc;
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 pub fn run(path: &Path) -> u8 {
+    let mut kept = KeptSockets::inherited();
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
             print::problems(&problems);
+            kept.release();
             return NO;
         }
     };
-    match serve(path, loaded) {
+    match serve(path, loaded, &mut kept) {
         Ok(()) => DONE,
         Err(error) => {
             print::error(error);
+            kept.release();
             NO
         }
     }
 }
 
-fn serve(path: &Path, loaded: Configuration) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(path: &Path, loaded: Configuration, kept: &mut KeptSockets) -> Result<(), Box<dyn std::error::Error>> {
     let settings = loaded.settings.clone();
     let log = Logger::start(settings.log.level, settings.log.to.open())?;
     raise_open_files_limit(&log);
@@ -45,7 +49,7 @@ fn serve(path: &Path, loaded: Configuration) -> Result<(), Box<dyn std::error::E
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let ledger = open_ledger(&settings)?;
-        let sockets = Sockets::bind(&settings.listen, &log)?;
+        let sockets = Sockets::bind(&settings.listen, kept, &log)?;
         let administration = Administration::open(settings.store.path())?;
         let engine = Engine::new(Snapshot::from(&loaded), ledger, administration, log.clone());
         if let Err(error) = engine.record_decisions(settings.store.path()) {

@@ -28,11 +28,11 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 /// Runs all services until `stop` resolves; then refuses new milter sessions, waits for open transactions for up to the
 /// drain time, and ends. `control` answers administrators.
 pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: Arc<ControlService>, stop: impl Future<Output = ()>) {
-    let fronts = Fronts::start(&engine, sockets, control);
+    let mut fronts = Fronts::start(&engine, sockets, control);
     let background = Background::start(&engine, fronts.policy.clone());
     stop.await;
     fronts.refuse_new_sessions();
-    drain(&engine).await;
+    drain(&engine, fronts.milter_sessions_over()).await;
     fronts.close().await;
     let _ = timeout(LAST_WRITES, engine.ledger.close()).await;
     if let Some(decisions) = engine.decisions() {
@@ -55,13 +55,18 @@ async fn end_expired(engine: Arc<Engine>) {
     }
 }
 
-async fn drain(engine: &Engine) {
+/// Waits until all transactions are over, and the SMTP sessions that go on, for up to `relay.drain`.
+async fn drain(engine: &Engine, milter_sessions_over: impl Future<Output = ()>) {
     let open = engine.open_transactions.count();
     let drain = engine.snapshot().settings.relay.drain;
     if open > 0 {
         engine.log.info(format_args!("stopping: waiting up to {} s for {open} open transactions", drain.as_secs()));
     }
-    if timeout(drain, engine.open_transactions.none()).await.is_err() {
+    let over = async {
+        milter_sessions_over.await;
+        engine.open_transactions.none().await;
+    };
+    if timeout(drain, over).await.is_err() {
         let left = engine.open_transactions.count();
         engine.log.warn(format_args!("{left} transactions were still open after {} s and are cut", drain.as_secs()));
     }

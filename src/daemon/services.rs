@@ -38,10 +38,15 @@ impl Fronts {
         Fronts { policy, milters, lookups, administrators }
     }
 
-    /// MTAs and administrators are turned away, and come back when the daemon does.
+    /// MTAs and administrators are turned away, or wait for the next daemon. SMTP sessions that are open go on.
     pub fn refuse_new_sessions(&self) {
         self.milters.phase.send_replace(Phase::Draining);
         self.administrators.phase.send_replace(Phase::Draining);
+    }
+
+    /// Resolves when the last SMTP session of a milter is over.
+    pub async fn milter_sessions_over(&mut self) {
+        while self.milters.listeners.join_next().await.is_some() {}
     }
 
     /// Closes every connection once its response is written, and ends what no MTA will end.

@@ -1,7 +1,7 @@
 //! The sockets of the configuration, bound all together or not at all.
 
 use crate::config::Listen;
-use crate::listen::{BindError, ListenAddress, Listener, SocketOptions, bind};
+use crate::listen::{BindError, KeptSockets, ListenAddress, Listener, SocketOptions, bind_or_take};
 use crate::report::Logger;
 
 /// What the daemon listens on.
@@ -14,26 +14,29 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds every address of `[listen]`.
+    /// Binds every address of `[listen]` that is not among `kept` already. What `[listen]` does not name any more is closed.
     ///
     /// # Errors
     /// The first address that cannot be bound; none stays bound then.
-    pub fn bind(listen: &Listen, log: &Logger) -> Result<Sockets, BindError> {
+    pub fn bind(listen: &Listen, kept: &mut KeptSockets, log: &Logger) -> Result<Sockets, BindError> {
         let options = SocketOptions { mode: listen.socket_mode, group: listen.socket_group.clone() };
-        let all = |addresses: &[ListenAddress], key| {
-            addresses.iter().map(|address| bind(address, &options, key, log)).collect::<Result<Vec<_>, _>>()
+        let mut all = |addresses: &[ListenAddress], key| {
+            addresses
+                .iter()
+                .map(|address| bind_or_take(address, &options, key, kept, log))
+                .collect::<Result<Vec<_>, _>>()
         };
         // Whoever may write to the control socket is an administrator.
         let administrators = SocketOptions { mode: 0o600, group: None };
-        Ok(Sockets {
-            milter: all(&listen.milter, "listen.milter")?,
-            policy: all(&listen.policy, "listen.policy")?,
-            socketmap: all(&listen.socketmap, "listen.socketmap")?,
-            control: listen
-                .control
-                .as_ref()
-                .map(|address| bind(address, &administrators, "listen.control", log))
-                .transpose()?,
-        })
+        let milter = all(&listen.milter, "listen.milter")?;
+        let policy = all(&listen.policy, "listen.policy")?;
+        let socketmap = all(&listen.socketmap, "listen.socketmap")?;
+        let control = listen
+            .control
+            .as_ref()
+            .map(|address| bind_or_take(address, &administrators, "listen.control", kept, log))
+            .transpose()?;
+        kept.close_the_rest();
+        Ok(Sockets { milter, policy, socketmap, control })
     }
 }

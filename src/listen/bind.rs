@@ -2,11 +2,13 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::address::Host;
+use super::kept::{KeptSockets, Place};
 use super::{ListenAddress, Listener, unix_socket};
 use crate::report::Logger;
 
@@ -126,22 +128,46 @@ pub fn bind(
     key: &str,
     logger: &Logger,
 ) -> Result<Listener, BindError> {
+    bind_or_take(address, options, key, &mut KeptSockets::none(), logger)
+}
+
+/// As [`bind()`], but goes on with a socket that is in `kept` already, and has systemd keep one that is new.
+///
+/// # Errors
+/// As [`bind()`].
+pub fn bind_or_take(
+    address: &ListenAddress,
+    options: &SocketOptions,
+    key: &str,
+    kept: &mut KeptSockets,
+    logger: &Logger,
+) -> Result<Listener, BindError> {
     let bound = match address {
         ListenAddress::Unix(path) => {
-            unix_socket::listen(path, options).map(|(file, listener)| Listener::unix(listener, file, logger))
+            unix_socket::listen(path, options, kept).map(|(file, listener)| Listener::unix(listener, file, logger))
         }
-        ListenAddress::Tcp { host, port } => listen_tcp(host, *port).map(|listener| Listener::tcp(listener, logger)),
+        ListenAddress::Tcp { host, port } => {
+            listen_tcp(host, *port, kept).map(|listener| Listener::tcp(listener, logger))
+        }
     };
     bound.map_err(|problem| BindError { key: key.to_owned(), address: address.clone(), problem })
 }
 
-fn listen_tcp(host: &Host, port: u16) -> Result<TcpListener, Problem> {
+fn listen_tcp(host: &Host, port: u16, kept: &mut KeptSockets) -> Result<TcpListener, Problem> {
     let address = SocketAddr::new(resolve(host)?, port);
+    if let Some(socket) = kept.take_tcp(address) {
+        let socket = std::net::TcpListener::from(socket);
+        socket.set_nonblocking(true).map_err(Problem::System)?;
+        return TcpListener::from_std(socket).map_err(Problem::System);
+    }
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(Problem::System)?;
     // A restart must not wait for the connections of the process before it.
     socket.set_reuseaddr(true).map_err(Problem::System)?;
     socket.bind(address).map_err(Problem::from_tcp)?;
-    socket.listen(BACKLOG).map_err(Problem::from_tcp)
+    let listener = socket.listen(BACKLOG).map_err(Problem::from_tcp)?;
+    let bound = listener.local_addr().map_err(Problem::System)?;
+    kept.keep(&Place::Tcp(bound), listener.as_fd());
+    Ok(listener)
 }
 
 fn resolve(host: &Host) -> Result<IpAddr, Problem> {

@@ -16,6 +16,10 @@ use zeroize::{Zeroize, Zeroizing};
 /// responses cannot fill the memory with them.
 const MAX_OUTPUT: usize = 16 * 1024;
 
+/// During a stop, a peer whose connection is not busy has so long for the next request, from its last one: an MTA whose client
+/// has another message sends it within milliseconds.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+
 /// One end of a connection: finds requests in what is received, and answers them in their order.
 pub trait Protocol: Send {
     /// Why the connection cannot go on, as it stands in the log: `malformed request: …`.
@@ -39,6 +43,11 @@ pub trait Protocol: Send {
         request: &[u8],
         output: &mut Vec<u8>,
     ) -> impl Future<Output = Result<Next, Self::Error>> + Send;
+
+    /// Whether a stop waits for what is open, such as a message.
+    fn is_busy(&self) -> bool {
+        false
+    }
 
     /// Whether the peer must send a request now, although none has begun.
     fn awaits_request(&self) -> bool {
@@ -101,6 +110,8 @@ pub(super) async fn converse<P: Protocol>(
     let mut output = Zeroizing::new(Vec::new());
     let mut deadlines = Deadlines::new(bounds.request_timeout, bounds.idle_timeout);
     let mut closed = pin!(seat.closed());
+    let mut draining = pin!(seat.draining());
+    let mut is_draining = false;
     loop {
         let mut answered = false;
         let missing = loop {
@@ -128,6 +139,7 @@ pub(super) async fn converse<P: Protocol>(
         input.make_room(missing);
         seat.take_bytes(input.beyond_idle())?;
         seat.wait(protocol.holds_something());
+        let may_end = is_draining && !protocol.is_busy() && input.is_empty();
         tokio::select! {
             biased;
             read = input.read(&mut stream) => match read {
@@ -136,6 +148,8 @@ pub(super) async fn converse<P: Protocol>(
                 Ok(_) => deadlines.received(),
             },
             closed = &mut closed => return Ok(closed?),
+            () = &mut draining, if !is_draining => is_draining = true,
+            () = async { tokio::time::sleep(LAST_CHANCE).await }, if may_end => return Ok(()),
             expired = deadlines.expired() => return match expired {
                 Expired::Request => Err(Fault::RequestTimeout(bounds.request_timeout)),
                 Expired::Idle => Ok(()),

@@ -3,6 +3,7 @@
 //! ```text
 //!   address     the spelling of an address
 //!   bind        an address → a listener           unix_socket: its file
+//!   kept        sockets that systemd keeps during a restart
 //!   accept      a listener → streams              stream: one connection, TCP or unix
 //!   server      accepts for a service, until a stop
 //!     ├─ seats      how many connections, in all and for one peer
@@ -22,6 +23,7 @@ mod deadlines;
 mod fault;
 mod framed;
 mod input;
+pub mod kept;
 mod seats;
 mod server;
 mod stream;
@@ -29,9 +31,10 @@ mod unix_socket;
 
 pub use accept::Listener;
 pub use address::{InvalidAddress, ListenAddress};
-pub use bind::{BindError, SocketOptions, bind};
+pub use bind::{BindError, SocketOptions, bind, bind_or_take};
 pub use fault::FaultLog;
 pub use framed::{Bounds, Frame, Next, Protocol};
+pub use kept::KeptSockets;
 pub use seats::Shares;
 pub use server::{Phase, Service, serve, serve_stream};
 pub use stream::{Origin, Peer, Process, Stream};

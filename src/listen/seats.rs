@@ -60,6 +60,8 @@ struct Seat {
     /// What it has taken of the shares' bytes. Changes under the table's lock only.
     bytes: AtomicUsize,
     turn: Arc<AtomicU64>,
+    is_draining: AtomicBool,
+    draining: Notify,
     is_closing: AtomicBool,
     closing: Notify,
 }
@@ -117,6 +119,8 @@ impl Seats {
             state: AtomicU64::new(BUSY),
             bytes: AtomicUsize::new(0),
             turn: self.turn.clone(),
+            is_draining: AtomicBool::new(false),
+            draining: Notify::new(),
             is_closing: AtomicBool::new(false),
             closing: Notify::new(),
         });
@@ -132,6 +136,14 @@ impl Seats {
     /// Resolves when a seat has become free since the last call, or becomes free.
     pub async fn freed(&self) {
         self.freed.notified().await;
+    }
+
+    /// Has every connection closed once nothing is open on it and its peer is silent.
+    pub fn drain(&self) {
+        for seat in self.table.lock().seats.values() {
+            seat.is_draining.store(true, Ordering::Release);
+            seat.draining.notify_one();
+        }
     }
 
     /// Has every connection closed, between two requests.
@@ -267,6 +279,13 @@ impl Seated {
     /// The connection has had to go meanwhile.
     pub fn resume(&self) -> Result<(), NoRoom> {
         Seat::evicted(self.seat.state.swap(BUSY, Ordering::AcqRel))
+    }
+
+    /// Resolves once a stop has begun.
+    pub async fn draining(&self) {
+        while !self.seat.is_draining.load(Ordering::Acquire) {
+            self.seat.draining.notified().await;
+        }
     }
 
     /// Resolves when the connection must be closed; an error, if only to make room.

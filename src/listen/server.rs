@@ -36,15 +36,16 @@ pub trait Service: Send + Sync + 'static {
 pub enum Phase {
     #[default]
     Serving,
-    /// New connections are refused; those that are open go on.
+    /// New connections are not accepted; those that are open go on, and end when nothing is open on them.
     Draining,
     /// Connections are closed between two requests.
     Closing,
 }
 
-/// Serves a listener until [`Phase::Closing`], and until every connection is over and every response is written.
+/// Serves a listener until [`Phase::Draining`], and until every connection is over and every response is written.
 ///
-/// Refused connections are refused by the kernel: MTAs notice at once, and try again later.
+/// New connections are refused by the kernel then: MTAs notice at once, and try again later. Where systemd keeps the socket
+/// they wait for the next daemon.
 pub async fn serve<S: Service>(service: Arc<S>, listener: Listener, mut phase: watch::Receiver<Phase>) {
     let seats = Seats::new(S::SHARES);
     tokio::select! {
@@ -52,9 +53,14 @@ pub async fn serve<S: Service>(service: Arc<S>, listener: Listener, mut phase: w
         () = reached(&mut phase, Phase::Draining) => {}
     }
     // The listener is closed now.
-    reached(&mut phase, Phase::Closing).await;
-    seats.close();
-    seats.all_free().await;
+    seats.drain();
+    tokio::select! {
+        () = seats.all_free() => {}
+        () = reached(&mut phase, Phase::Closing) => {
+            seats.close();
+            seats.all_free().await;
+        }
+    }
 }
 
 /// Without end.

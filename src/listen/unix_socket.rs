@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -14,11 +14,14 @@ use nix::unistd::{Group, chown};
 use tokio::net::{UnixListener, UnixSocket};
 
 use super::bind::{BACKLOG, Problem, SocketOptions};
+use super::kept::{KeptSockets, Place};
 
-/// The file of a listening socket; removed on drop, unless somebody else's file has its name by then.
+/// The file of a listening socket; removed on drop, unless systemd keeps the socket or somebody else's file has its name by
+/// then.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
+    is_kept: bool,
     /// Device and inode. The inode cannot be given to another file while the socket is open, so this must be
     /// dropped before the socket.
     identity: (u64, u64),
@@ -26,7 +29,7 @@ pub(super) struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+        if !self.is_kept && identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -36,7 +39,14 @@ impl Drop for SocketFile {
 ///
 /// The socket is made under another name, gets its mode and group, and only then its own name, in one step: nobody
 /// ever meets it with wrong permissions, and a file that a dead process left is replaced without a gap.
-pub(super) fn listen(path: &Path, options: &SocketOptions) -> Result<(SocketFile, UnixListener), Problem> {
+pub(super) fn listen(
+    path: &Path,
+    options: &SocketOptions,
+    kept: &mut KeptSockets,
+) -> Result<(SocketFile, UnixListener), Problem> {
+    if let Some(taken) = take(path, options, kept)? {
+        return Ok(taken);
+    }
     let folder = path.parent().unwrap_or(Path::new("/"));
     match fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => {}
@@ -52,7 +62,28 @@ pub(super) fn listen(path: &Path, options: &SocketOptions) -> Result<(SocketFile
     let listener = socket.listen(BACKLOG).map_err(Problem::System)?;
     let identity = identity(&temporary.path).map_err(Problem::System)?;
     fs::rename(&temporary.path, path).map_err(|error| Problem::from_folder(folder, error))?;
-    Ok((SocketFile { path: path.to_owned(), identity }, listener))
+    let place = Place::Unix { path: path.to_owned(), identity: Some(identity) };
+    let is_kept = kept.keep(&place, listener.as_fd());
+    Ok((SocketFile { path: path.to_owned(), is_kept, identity }, listener))
+}
+
+/// Goes on with a socket that systemd kept or made, if there is one for `path`.
+fn take(
+    path: &Path,
+    options: &SocketOptions,
+    kept: &mut KeptSockets,
+) -> Result<Option<(SocketFile, UnixListener)>, Problem> {
+    let Ok(identity) = identity(path) else { return Ok(None) };
+    let Some(socket) = kept.take_unix(path, Some(identity)) else { return Ok(None) };
+    let socket = std::os::unix::net::UnixListener::from(socket);
+    socket.set_nonblocking(true).map_err(Problem::System)?;
+    // They may have been others before. A socket that systemd made belongs to root, and has those of its unit.
+    match set_permissions(path, options) {
+        Err(Problem::System(error)) if error.kind() == ErrorKind::PermissionDenied => {}
+        other => other?,
+    }
+    let listener = UnixListener::from_std(socket).map_err(Problem::System)?;
+    Ok(Some((SocketFile { path: path.to_owned(), is_kept: true, identity }, listener)))
 }
 
 /// Makes sure that nothing is at `path` but perhaps the socket of a process that is gone.
@@ -91,7 +122,8 @@ fn set_permissions(path: &Path, options: &SocketOptions) -> Result<(), Problem> 
     fs::set_permissions(path, fs::Permissions::from_mode(options.mode & 0o777)).map_err(Problem::System)
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
+/// Device and inode.
+pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::symlink_metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
 }

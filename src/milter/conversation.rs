@@ -73,6 +73,11 @@ impl Conversation {
         self.session.as_ref().is_some_and(MilterSession::is_in_transaction)
     }
 
+    /// Whether a message with an accepted recipient is under way.
+    pub(super) fn has_message_under_way(&self) -> bool {
+        self.session.as_ref().is_some_and(MilterSession::has_message_under_way)
+    }
+
     /// The SMTP session is over, whatever way.
     fn end_session(&mut self) {
         if let Some(mut session) = self.session.take() {

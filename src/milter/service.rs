@@ -88,6 +88,10 @@ impl Protocol for Conversation {
         self.hear(Command::parse(packet)?, output).await
     }
 
+    fn is_busy(&self) -> bool {
+        self.has_message_under_way()
+    }
+
     /// The negotiation comes first.
     fn awaits_request(&self) -> bool {
         !self.has_begun()

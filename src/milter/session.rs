@@ -106,6 +106,11 @@ impl MilterSession {
         self.transaction.is_some()
     }
 
+    /// Whether the message has a recipient who was accepted.
+    pub fn has_message_under_way(&self) -> bool {
+        self.transaction.as_ref().is_some_and(Transaction::is_under_way)
+    }
+
     /// `recipient` as typed.
     pub async fn recipient(&mut self, recipient: &[u8], macros: &Macros) -> Option<Reply> {
         let recipient = addresses::recipient(recipient, &macros.recipient_reading);

@@ -99,6 +99,11 @@ impl Transaction {
         self.reservation
     }
 
+    /// Whether a stop must wait for it.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// The configuration that it began with.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot

@@ -75,8 +75,27 @@ async fn refuses_connections(path: &PathBuf) -> bool {
     UnixStream::connect(path).await.is_err()
 }
 
+/// An SMTP session that goes on may send its next messages; once its MTA says QUIT nothing is waited for.
 #[tokio::test]
-async fn with_nothing_open_a_stop_is_at_once() {
+async fn an_open_smtp_session_is_finished() {
+    let daemon = start(&installation("relay.drain = \"1h\""));
+    let mut mta = Mta::open(&daemon.milter, Kind::Postfix, Client::default()).await;
+    daemon.stop.send(()).unwrap();
+    until("MTAs are turned away", async || refuses_connections(&daemon.milter).await).await;
+    for _ in 0..2 {
+        mta.mail("ann@acme.example").await;
+        assert_eq!(mta.recipient("a@dest.example").await, Answer::Continue);
+        assert_eq!(mta.try_end().await.expect("the session goes on"), (vec![], Answer::Continue));
+    }
+    assert!(!daemon.task.is_finished());
+    mta.quit().await;
+    soon("the daemon stops", daemon.task).await.unwrap();
+    assert_eq!(daemon.running.counted_and_reserved("acme").await, (2, 0));
+}
+
+/// What holds nothing has a moment for its next message, and no more.
+#[tokio::test]
+async fn with_nothing_open_a_stop_is_soon() {
     let daemon = start(&installation("relay.drain = \"1h\""));
     let mut idle_mta = Mta::open(&daemon.milter, Kind::Postfix, Client::default()).await;
     idle_mta.mail("ann@acme.example").await;
