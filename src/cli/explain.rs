@@ -10,7 +10,8 @@ use crate::envelope::{Address, Envelope};
 use crate::ledger::Ledger;
 use crate::orders::Orders;
 use crate::policy::Step;
-use crate::session::{Rehearsal, RehearsedStage, Snapshot, Stand, Via, WhatIf};
+use crate::session::{OfflineFacts, Rehearsal, RehearsedStage, Snapshot, Surroundings, Via};
+use crate::size::MessageSize;
 use serde_json::{Value, json};
 
 /// Stands where a real reply has its reference.
@@ -32,9 +33,11 @@ pub fn run(question: &Explain) -> u8 {
     };
     let via = question.via.map_or_else(|| offered(&snapshot), Via::from);
     let recipients: Vec<&str> = question.recipients.iter().map(String::as_str).collect();
-    let (envelope, what_if) = (envelope(question, via), WhatIf::default());
-    let stand = Stand { snapshot: &snapshot, ledger: &ledger, orders: &orders };
-    let rehearsal = runtime.block_on(Rehearsal::of(&envelope, &recipients, via, &what_if, stand));
+    let live = OfflineFacts { ledger: &ledger };
+    let surroundings = Surroundings { snapshot: &snapshot, ledger: &ledger, orders: &orders, live: &live };
+    let size = MessageSize { bytes: question.size, attachments: None };
+    let envelope = envelope(question, via);
+    let rehearsal = runtime.block_on(Rehearsal::of(&envelope, &recipients, size, via, surroundings));
     let Some(decisive) = rehearsal.decisive() else { return complain("--recipient: none was given") };
     if question.json {
         print::json(&to_json(&rehearsal, decisive, via, &counts));

@@ -38,7 +38,8 @@ impl OwnMail {
         self.problem.lock().clone()
     }
 
-    pub(super) fn note_handed_over(&self, recipients: &[Address]) {
+    /// Own mail was handed over to the MTA, which will ask about it.
+    pub fn note_handed_over(&self, recipients: &[Address]) {
         let mut handed_over = self.handed_over.lock();
         for recipient in recipients {
             handed_over.put(recipient.as_str().into(), Instant::now());

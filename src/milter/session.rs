@@ -7,7 +7,7 @@ use super::command::Caller;
 use super::macros::Macros;
 use super::negotiation::Agreed;
 use crate::envelope::{Address, Envelope, Reply, bounded};
-use crate::policy::{CountedBy, FrontEnd, Protocol, ReportedRecipients};
+use crate::policy::{CountedBy, FrontEnd, MtaProtocol, ReportedRecipients};
 use crate::session::{Connection, EndReport, Engine, OpenSession, Reporter, Server, SmtpSession, Transaction};
 use crate::size::MessageMeter;
 use indymilter::Actions;
@@ -67,7 +67,7 @@ impl MilterSession {
             front_end: FrontEnd::milter(agreed.can(Actions::CHANGE_SENDER), can_add_recipient),
             can_remove_headers: agreed.can(Actions::CHANGE_HEADER),
             helo: Box::default(),
-            connection: Connection::begin(engine, Protocol::Milter, client, true),
+            connection: Connection::begin(engine, MtaProtocol::Milter, client, true),
             open: session.map(|session| engine.sessions.open(session)),
             transaction: None,
             meter: None,

@@ -4,17 +4,17 @@ use crate::config::OnRewrite;
 
 /// The protocol through which the MTA asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum MtaProtocol {
     Milter,
     Policy,
 }
 
-impl Protocol {
+impl MtaProtocol {
     /// As in logs and metrics.
     pub const fn key(self) -> &'static str {
         match self {
-            Protocol::Milter => "milter",
-            Protocol::Policy => "policy",
+            MtaProtocol::Milter => "milter",
+            MtaProtocol::Policy => "policy",
         }
     }
 }
@@ -22,7 +22,7 @@ impl Protocol {
 /// What can be done with a message where a transaction is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrontEnd {
-    pub protocol: Protocol,
+    pub protocol: MtaProtocol,
     pub rewriting: Rewriting,
     /// A recipient can be added to the message: the archive.
     pub can_archive: bool,
@@ -46,7 +46,7 @@ impl FrontEnd {
             true => Rewriting::Possible,
             false => Rewriting::Impossible { reject: false },
         };
-        FrontEnd { protocol: Protocol::Milter, rewriting, can_archive: can_add_recipient }
+        FrontEnd { protocol: MtaProtocol::Milter, rewriting, can_archive: can_add_recipient }
     }
 
     /// The policy service, which can change nothing itself. `milter_open`: a milter session is open for the same SMTP session, and
@@ -58,6 +58,6 @@ impl FrontEnd {
             OnRewrite::Auto | OnRewrite::Defer => Rewriting::Impossible { reject: false },
             OnRewrite::Reject => Rewriting::Impossible { reject: true },
         };
-        FrontEnd { protocol: Protocol::Policy, rewriting, can_archive: milter_open }
+        FrontEnd { protocol: MtaProtocol::Policy, rewriting, can_archive: milter_open }
     }
 }

@@ -25,7 +25,7 @@ pub use decide::{
     PendingRecipient, RecipientDecision, ReportedRecipients, Stage,
 };
 pub use facts::{Context, Facts, LiveFacts, Rules};
-pub use front_end::{FrontEnd, Protocol, Rewriting};
+pub use front_end::{FrontEnd, MtaProtocol, Rewriting};
 pub use reply::{LimitRefusal, LookedUp, Refusal, Via};
 pub use rules::{
     ConnectionFacts, ConnectionLimit, ConnectionRefusal, IdentifiedBy, Oversize, Route, SizeRefusal,

@@ -4,7 +4,7 @@
 use super::request::Request;
 use crate::envelope::{Reply, bounded};
 use crate::listen::Origin;
-use crate::policy::Protocol;
+use crate::policy::MtaProtocol;
 use crate::session::{Connection, Engine, Server, SmtpSession};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -76,7 +76,7 @@ impl Connections {
         let now = Instant::now();
         let mut sessions = self.0.lock();
         let begin = || {
-            let connection = Connection::begin(engine, Protocol::Policy, Some(client), false);
+            let connection = Connection::begin(engine, MtaProtocol::Policy, Some(client), false);
             Session { connection, instance: Box::default(), stage, touched: now }
         };
         let session = sessions.get_or_insert_mut(name, begin);

@@ -5,7 +5,7 @@ use super::log::{self, LoggedDecision};
 use crate::connections::{Counted, client_net};
 use crate::envelope::{AddressError, BadAddress, Envelope, Reply, bounded};
 use crate::policy::{
-    ConnectionFacts, Outcome, Protocol, Verdict, is_exempt_connection, is_generic_helo, judge_connection,
+    ConnectionFacts, MtaProtocol, Outcome, Verdict, is_exempt_connection, is_generic_helo, judge_connection,
     judge_generic_helo,
 };
 use crate::report::Reference;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// A session that has begun, until it ends.
 pub struct Connection {
     engine: Arc<Engine>,
-    protocol: Protocol,
+    protocol: MtaProtocol,
     limited: Option<Limited>,
     /// The session is refused, and so is all that it says from then on.
     refused: Option<Reply>,
@@ -36,7 +36,7 @@ impl Connection {
     /// limited: they have nothing in common.
     ///
     /// Where no limit is set nothing is counted; one that is set later counts from then on.
-    pub fn begin(engine: &Arc<Engine>, protocol: Protocol, client: Option<IpAddr>, sees_end: bool) -> Connection {
+    pub fn begin(engine: &Arc<Engine>, protocol: MtaProtocol, client: Option<IpAddr>, sees_end: bool) -> Connection {
         let snapshot = engine.snapshot();
         let limits = &snapshot.settings.connection;
         let is_limited = |client| limits.limit_anything() && !is_exempt_connection(client, limits, &snapshot.rules());

@@ -1,4 +1,4 @@
-//! What the running daemon knows and the rules ask for.
+//! What the running daemon knows, for the rules.
 
 use super::engine::{Engine, Snapshot};
 use crate::abuse::describe;
@@ -10,7 +10,8 @@ use crate::ledger::RecipientKey;
 use crate::policy::LiveFacts;
 use jiff::Timestamp;
 
-pub(super) struct Live<'a> {
+/// The facts of this moment, for a transaction that keeps to `snapshot`.
+pub struct Live<'a> {
     pub engine: &'a Engine,
     pub snapshot: &'a Snapshot,
 }

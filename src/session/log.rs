@@ -4,14 +4,14 @@ use super::engine::{Engine, Snapshot};
 use super::recorded::DecisionToRecord;
 use super::replay::Replay;
 use crate::envelope::{Address, Envelope};
-use crate::policy::{Outcome, Protocol, Refusal, Verdict};
+use crate::policy::{MtaProtocol, Outcome, Refusal, Verdict};
 use crate::report::decisions::Source;
 use crate::report::{Level, LogLine, Logger, Reference};
 use std::sync::Arc;
 
 /// A verdict with all that its line says.
 pub(super) struct LoggedDecision<'a> {
-    pub protocol: Protocol,
+    pub protocol: MtaProtocol,
     pub envelope: &'a Envelope,
     pub verdict: &'a Verdict,
     pub recipient: Option<&'a Address>,

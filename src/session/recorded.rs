@@ -4,7 +4,7 @@
 use super::engine::Snapshot;
 use super::replay::Replay;
 use crate::envelope::{Address, Envelope};
-use crate::policy::{Outcome, Protocol, Verdict};
+use crate::policy::{MtaProtocol, Outcome, Verdict};
 use crate::report::Reference;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct DecisionToRecord {
     pub at: Timestamp,
-    pub protocol: Protocol,
+    pub protocol: MtaProtocol,
     pub envelope: Envelope,
     pub snapshot: Arc<Snapshot>,
     pub verdict: Verdict,

@@ -2,15 +2,15 @@
 //! transaction reserves or counts.
 
 use super::engine::Snapshot;
-use super::transaction::context;
+use super::transaction::{context, look};
 use crate::clock::Moment;
 use crate::directory::Subject;
-use crate::envelope::{Address, BadAddress, Envelope, Read, Sender};
+use crate::envelope::{Address, AddressError, BadAddress, Envelope, Read, Sender};
 use crate::ledger::{Ledger, LedgerAnswer, LedgerError, RecipientKey};
 use crate::orders::Orders;
 use crate::policy::{
-    CountedBy, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, ReportedRecipients, Stage, Step, Trace,
-    Verdict,
+    Context, CountedBy, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, ReportedRecipients, Stage,
+    Step, Trace, Verdict,
 };
 use crate::size::MessageSize;
 use jiff::Timestamp;
@@ -56,17 +56,6 @@ impl Via {
     }
 }
 
-/// What a rehearsal supposes; by default nothing special.
-#[derive(Clone, Debug, Default)]
-pub struct WhatIf {
-    /// The user's signs of abuse in words.
-    pub signs_of_abuse: Option<Box<str>>,
-    /// The mail is a letter of relaykeeper's own.
-    pub is_own_mail: bool,
-    /// How large the message turns out to be.
-    pub size: MessageSize,
-}
-
 /// What would happen to a transaction.
 #[derive(Debug)]
 pub struct Rehearsal {
@@ -91,30 +80,38 @@ pub struct RehearsedStage {
 
 /// What a transaction is rehearsed against.
 #[derive(Clone, Copy)]
-pub struct Stand<'a> {
+pub struct Surroundings<'a> {
     pub snapshot: &'a Snapshot,
     pub ledger: &'a Ledger,
     pub orders: &'a Orders,
+    pub live: &'a dyn LiveFacts,
+}
+
+/// Without a daemon: nobody has signs of abuse, and no mail of relaykeeper's own is on its way.
+pub struct OfflineFacts<'a> {
+    pub ledger: &'a Ledger,
 }
 
 impl Rehearsal {
-    /// Goes through the whole transaction.
+    /// Goes through the whole transaction. `size`: how large the message turns out to be.
     pub async fn of(
         envelope: &Envelope,
         recipients: &[&str],
+        size: MessageSize,
         via: Via,
-        what_if: &WhatIf,
-        stand: Stand<'_>,
+        surroundings: Surroundings<'_>,
     ) -> Rehearsal {
-        let on_rewrite = stand.snapshot.settings.policy.on_rewrite;
-        let front_end = match via {
-            Via::Milter | Via::Both => FrontEnd::milter(true, true),
-            Via::Policy => FrontEnd::policy_service(on_rewrite, false),
+        let on_rewrite = surroundings.snapshot.settings.policy.on_rewrite;
+        let (front_end, size) = match via {
+            Via::Milter | Via::Both => (FrontEnd::milter(true, true), size),
+            // It sees no content.
+            Via::Policy => (FrontEnd::policy_service(on_rewrite, false), MessageSize { attachments: None, ..size }),
         };
-        let mut asker = Asker::new(envelope, front_end, what_if, stand);
+        let mut asker = Asker::new(envelope, front_end, surroundings);
         // Restrictions come before the milter's RCPT. At MAIL, and at the end, the milter alone decides.
         let policy_first = (via == Via::Both).then(|| FrontEnd::policy_service(on_rewrite, true));
-        let mut policy_first = policy_first.map(|front_end| Asker::new(envelope, front_end, what_if, stand));
+        let as_postfix_reads_it = Envelope { sender: read_by_postfix(&envelope.sender), ..envelope.clone() };
+        let mut policy_first = policy_first.map(|front_end| Asker::new(&as_postfix_reads_it, front_end, surroundings));
         let mail = if via == Via::Policy { None } else { asker.mail() };
         let mut rehearsal =
             Rehearsal { steps: std::mem::take(&mut asker.steps), mail, recipients: Vec::new(), end: None };
@@ -123,10 +120,16 @@ impl Rehearsal {
             let (verdict, steps) = match (&rehearsal.mail, &mut policy_first) {
                 (Some(refused), _) => (refused.clone(), Vec::new()),
                 (None, None) => asker.recipient(&named, CountedBy::Itself).await,
-                (None, Some(policy)) => match policy.recipient(&named, CountedBy::Milter(None)).await {
-                    (verdict, _) if verdict.passes() => asker.recipient(&named, CountedBy::Itself).await,
-                    refused => refused,
-                },
+                (None, Some(policy)) => {
+                    let as_postfix_reads_it = match &named {
+                        Ok(_) => named.clone(),
+                        Err(_) => Via::Policy.read_recipient(&postfix_form(recipient)),
+                    };
+                    match policy.recipient(&as_postfix_reads_it, CountedBy::Milter(None)).await {
+                        (verdict, _) if verdict.passes() => asker.recipient(&named, CountedBy::Itself).await,
+                        refused => refused,
+                    }
+                }
             };
             rehearsal.recipients.push(RehearsedStage { recipient: recipient.into(), verdict, steps });
         }
@@ -138,7 +141,7 @@ impl Rehearsal {
             (Via::Policy, number) => ReportedRecipients::Number { recipients: number as u64, lone: None },
             (Via::Milter | Via::Both, _) => ReportedRecipients::All,
         };
-        let (verdict, steps) = asker.end(reported).await;
+        let (verdict, steps) = asker.end(reported, size).await;
         rehearsal.end = Some(RehearsedStage { recipient: Box::default(), verdict, steps });
         rehearsal
     }
@@ -150,59 +153,78 @@ impl Rehearsal {
     }
 }
 
+/// What is malformed to a milter may still be an address to Postfix, which tells the policy service its own reading.
+fn read_by_postfix(sender: &Read<Sender>) -> Read<Sender> {
+    match sender {
+        Err(bad) if *bad.error() != AddressError::TooLong => Via::Policy.read_sender(&postfix_form(bad.written())),
+        _ => sender.clone(),
+    }
+}
+
+/// A path as Postfix reads it (`extract_addr` in smtpd.c): without source route, comments and quotes.
+fn postfix_form(typed: &str) -> String {
+    let path = typed.strip_prefix('<').map_or(typed, |inner| inner.strip_suffix('>').unwrap_or(inner));
+    let mailbox = path.strip_prefix('@').and_then(|route| route.split_once(':')).map_or(path, |(_, mailbox)| mailbox);
+    let (mut form, mut is_quoted, mut comments) = (String::new(), false, 0_u32);
+    let mut characters = mailbox.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '(' if !is_quoted => comments += 1,
+            ')' if comments > 0 => comments -= 1,
+            _ if comments > 0 => {}
+            '"' => is_quoted = !is_quoted,
+            '\\' => form.extend(characters.next()),
+            c => form.push(c),
+        }
+    }
+    form
+}
+
 /// One protocol that asks about the transaction.
 struct Asker<'a> {
     envelope: &'a Envelope,
     front_end: FrontEnd,
-    what_if: &'a WhatIf,
-    stand: Stand<'a>,
+    surroundings: Surroundings<'a>,
     evaluation: Evaluation,
     /// Those of MAIL.
     steps: Vec<Step>,
 }
 
 impl<'a> Asker<'a> {
-    fn new(envelope: &'a Envelope, front_end: FrontEnd, what_if: &'a WhatIf, stand: Stand<'a>) -> Asker<'a> {
-        let live = Supposed { ledger: stand.ledger, what_if };
+    fn new(envelope: &'a Envelope, front_end: FrontEnd, surroundings: Surroundings<'a>) -> Asker<'a> {
         let mut trace = Trace::on();
-        let cx = context(envelope, stand.snapshot, front_end, stand.orders, &live);
-        let evaluation = Evaluation::begin(&cx, &mut trace);
-        Asker { envelope, front_end, what_if, stand, evaluation, steps: trace.into_steps() }
+        let evaluation = Evaluation::begin(&surroundings.context(envelope, front_end), &mut trace);
+        Asker { envelope, front_end, surroundings, evaluation, steps: trace.into_steps() }
     }
 
     fn mail(&mut self) -> Option<Verdict> {
-        let live = Supposed { ledger: self.stand.ledger, what_if: self.what_if };
-        let cx = context(self.envelope, self.stand.snapshot, self.front_end, self.stand.orders, &live);
+        let cx = self.surroundings.context(self.envelope, self.front_end);
         let mut trace = Trace::on();
-        let verdict = self.evaluation.mail(&cx, &mut trace);
-        if verdict.is_some() {
-            self.steps.extend(trace.into_steps());
-        }
-        verdict
+        let refused = self.evaluation.mail(&cx, &mut trace)?;
+        self.steps.extend(trace.into_steps());
+        Some(refused)
     }
 
     async fn recipient(&mut self, named: &Read<Address>, counted_by: CountedBy) -> (Verdict, Vec<Step>) {
-        let live = Supposed { ledger: self.stand.ledger, what_if: self.what_if };
-        let cx = context(self.envelope, self.stand.snapshot, self.front_end, self.stand.orders, &live);
+        let cx = self.surroundings.context(self.envelope, self.front_end);
         let mut trace = Trace::on();
         let decision = match self.evaluation.recipient(named, counted_by, &cx, &mut trace) {
             Stage::Decided(decision) => decision,
             Stage::AskLedger(pending) => {
-                let answer = look(self.stand.ledger, self.evaluation.recipient_question(&pending)).await;
+                let answer = ask(self.surroundings.ledger, self.evaluation.recipient_question(&pending)).await;
                 self.evaluation.recipient_answered(pending, answer, &cx, &mut trace)
             }
         };
         (decision.verdict, trace.into_steps())
     }
 
-    async fn end(&mut self, reported: ReportedRecipients<'_>) -> (Verdict, Vec<Step>) {
-        let live = Supposed { ledger: self.stand.ledger, what_if: self.what_if };
-        let cx = context(self.envelope, self.stand.snapshot, self.front_end, self.stand.orders, &live);
+    async fn end(&mut self, reported: ReportedRecipients<'_>, size: MessageSize) -> (Verdict, Vec<Step>) {
+        let cx = self.surroundings.context(self.envelope, self.front_end);
         let mut trace = Trace::on();
-        let decision = match self.evaluation.end(reported, &self.what_if.size, &cx, &mut trace) {
+        let decision = match self.evaluation.end(reported, &size, &cx, &mut trace) {
             Stage::Decided(decision) => decision,
             Stage::AskLedger(pending) => {
-                let answer = look(self.stand.ledger, self.evaluation.end_question(&pending)).await;
+                let answer = ask(self.surroundings.ledger, self.evaluation.end_question(&pending)).await;
                 self.evaluation.end_answered(pending, answer, &cx, &mut trace)
             }
         };
@@ -210,23 +232,26 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// Counts nothing.
-async fn look(ledger: &Ledger, question: LedgerQuestion<'_>) -> Result<LedgerAnswer, LedgerError> {
-    let LedgerQuestion { parties, limits, request } = question;
-    match request {
-        LedgerRequest::Recipient { accepted, new, .. } => {
-            ledger.look(None, parties, limits, &[accepted, &[new]].concat()).await
-        }
-        LedgerRequest::Message(recipients) => ledger.look(None, parties, limits, recipients.named).await,
+impl<'a> Surroundings<'a> {
+    fn context(self, envelope: &'a Envelope, front_end: FrontEnd) -> Context<'a> {
+        context(envelope, self.snapshot, front_end, self.orders, self.live)
     }
 }
 
-struct Supposed<'a> {
-    ledger: &'a Ledger,
-    what_if: &'a WhatIf,
+/// Counts nothing.
+async fn ask(ledger: &Ledger, question: LedgerQuestion<'_>) -> Result<LedgerAnswer, LedgerError> {
+    let LedgerQuestion { parties, limits, request } = question;
+    match request {
+        LedgerRequest::Recipient { accepted, new, .. } => look(ledger, None, parties, limits, accepted, new).await,
+        // Each recipient has been let through: a transaction would hold them, and count them without asking again.
+        LedgerRequest::Message(recipients) => {
+            let answer = ledger.look(None, parties, limits, recipients.named).await?;
+            Ok(LedgerAnswer::fitting(answer.at))
+        }
+    }
 }
 
-impl LiveFacts for Supposed<'_> {
+impl LiveFacts for OfflineFacts<'_> {
     fn now(&self) -> Timestamp {
         Timestamp::from_millisecond(self.wall_clock(self.ledger.now())).unwrap_or_default()
     }
@@ -240,10 +265,10 @@ impl LiveFacts for Supposed<'_> {
     }
 
     fn signs_of_abuse(&self, _: &Subject) -> Option<Box<str>> {
-        self.what_if.signs_of_abuse.clone()
+        None
     }
 
     fn has_own_mail_for(&self, _: &Address) -> bool {
-        self.what_if.is_own_mail
+        false
     }
 }

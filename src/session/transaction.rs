@@ -9,12 +9,13 @@ use super::live::Live;
 use super::log::{self, LoggedDecision};
 use super::open_count::UnderWay;
 use super::replay::{Replay, ReportedAtEnd, Subject};
+use crate::directory::{CustomerLimits, LimitName, Parties};
 use crate::envelope::{Address, Envelope, Read, Reply};
-use crate::ledger::{Foreseen, Ledger, LedgerAnswer, LedgerError, ReservationId};
+use crate::ledger::{Foreseen, Ledger, LedgerAnswer, LedgerError, LimitStanding, RecipientKey, ReservationId};
 use crate::orders::Orders;
 use crate::policy::{
-    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, Outcome, Protocol,
-    ReportedRecipients, Stage, Trace, Verdict,
+    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, MtaProtocol,
+    Outcome, ReportedRecipients, Stage, Trace, Verdict,
 };
 use crate::report::Reference;
 use crate::size::MessageSize;
@@ -166,8 +167,8 @@ impl Transaction {
             return Decision { verdict: decision.verdict, reply: None };
         }
         let has_something_to_lose = match self.front_end.protocol {
-            Protocol::Milter => decision.verdict.passes(),
-            Protocol::Policy => !self.evaluation.counted().is_empty(),
+            MtaProtocol::Milter => decision.verdict.passes(),
+            MtaProtocol::Policy => !self.evaluation.counted().is_empty(),
         };
         if has_something_to_lose && self.under_way.is_none() && counts_here {
             self.under_way = Some(self.engine.open_transactions.enter());
@@ -400,9 +401,30 @@ async fn ask(
             ledger.reserve(reservation, parties, limits, new).await
         }
         LedgerRequest::Recipient { accepted, new, counted_by: CountedBy::Milter(theirs) } => {
-            ledger.look(theirs, parties, limits, &[accepted, &[new]].concat()).await
+            look(ledger, theirs, parties, limits, accepted, new).await
         }
         LedgerRequest::Message(recipients) if hurried => ledger.commit(reservation, parties, limits, recipients).await,
         LedgerRequest::Message(recipients) => ledger.commit_unhurried(reservation, parties, limits, recipients).await,
     }
+}
+
+/// What [`Ledger::reserve`] would answer to one more recipient, without reserving it. `except`: whose reservation holds those
+/// that were accepted before, if there is one.
+pub(super) async fn look(
+    ledger: &Ledger,
+    except: Option<ReservationId>,
+    parties: &Parties,
+    limits: &CustomerLimits,
+    accepted: &[RecipientKey],
+    new: RecipientKey,
+) -> Result<LedgerAnswer, LedgerError> {
+    let mut answer = ledger.look(except, parties, limits, &[accepted, &[new]].concat()).await?;
+    if !accepted.is_empty() {
+        // The message was let through with its first recipient.
+        let counts_recipients =
+            |standing: &LimitStanding| !matches!(standing.limit, LimitName::UserMessages | LimitName::LoginMessages);
+        answer.over.retain(counts_recipients);
+        answer.shadow_over.retain(counts_recipients);
+    }
+    Ok(answer)
 }

@@ -1,12 +1,14 @@
 //! A configuration made of text, and a daemon's heart that runs on it, with a clock that the test moves.
 
 use super::smtpd::Smtpd;
+use relaykeeper::abuse::AcceptedMessage;
 use relaykeeper::administration::Administration;
 use relaykeeper::audit::{Actor, Instruction};
 use relaykeeper::clock::{ManualClock, Moment};
 use relaykeeper::config::{self, Configuration};
 use relaykeeper::control::find_subject;
-use relaykeeper::directory::{LimitName, Subject, SubjectKind};
+use relaykeeper::directory::{LimitName, Parties, Subject, SubjectKind};
+use relaykeeper::envelope::Address;
 use relaykeeper::ledger::{Ledger, LimitUsage};
 use relaykeeper::listen::{self, ListenAddress, Origin, Peer, Phase, SocketOptions, bind};
 use relaykeeper::milter::MilterService;
@@ -70,6 +72,20 @@ impl Installation {
         let clock = Arc::new(ManualClock::at(START));
         let timeout = self.loaded.settings.relay.reservation_timeout;
         self.run_with(Ledger::in_memory(clock.clone(), timeout), clock)
+    }
+
+    /// With a store that cannot be read.
+    pub async fn run_with_unreadable_store(&self) -> Running {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Ledger::open(folder.path(), config::Sync::Full, Duration::from_secs(600)).unwrap();
+        store.ready().await.unwrap();
+        store.close().await;
+        drop(store);
+        let file = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
+        file.execute_batch("DROP VIEW IF EXISTS messages; DROP TABLE message;").unwrap();
+        let running = self.run_with(Ledger::open_read_only(folder.path()).unwrap(), Arc::new(ManualClock::default()));
+        assert!(running.engine.ledger.ready().await.is_err());
+        running
     }
 
     /// With a ledger of the test's own; the clock is that of the ledger, if it is one that tests move.
@@ -162,6 +178,13 @@ impl Running {
         self.engine.administration.resume(self.target(name), self.instruction("")).await.unwrap();
     }
 
+    pub async fn resume_all(&self) {
+        for suspension in self.engine.administration.orders().suspensions() {
+            let target = suspension.target.clone();
+            self.engine.administration.resume(target, self.instruction("")).await.unwrap();
+        }
+    }
+
     fn target(&self, name: &str) -> Target {
         match name.split_once(':') {
             Some(("client", range)) => Target::client(range.parse().unwrap()),
@@ -175,6 +198,21 @@ impl Running {
         let (subject, _) = find_subject(name, &self.engine.snapshot().directory).unwrap();
         let until = self.engine.wall_time() + time;
         self.engine.administration.grant(subject, limit, more, until, self.instruction("fair")).await.unwrap();
+    }
+
+    /// The user sent spam: enough for `spam_count = 1`.
+    pub fn mark_as_spammer(&self, address: &str) {
+        let snapshot = self.engine.snapshot();
+        let (subject, _) = find_subject(address, &snapshot.directory).unwrap();
+        let parties = Parties { customer: subject.customer, user: Some(subject.name), login: None };
+        let message = AcceptedMessage { parties: &parties, client: None, is_marked: true };
+        let settings = snapshot.settings.abuse.as_ref().expect("[abuse] is configured");
+        self.engine.watch.accepted(&message, [1].into_iter(), settings, self.engine.ledger.now());
+    }
+
+    /// A letter of relaykeeper's own is on its way.
+    pub fn hand_over_own_mail_to(&self, address: &str) {
+        self.engine.own_mail.note_handed_over(&[Address::from_internal(address).unwrap()]);
     }
 
     fn instruction(&self, why: &str) -> Instruction {
@@ -219,6 +257,12 @@ impl Running {
         let usage = self.usage(customer).await;
         let day = usage.iter().find(|usage| usage.limit == LimitName::CustomerDay).unwrap();
         (day.used, day.reserved)
+    }
+
+    /// Waits until every milter session is over and all that was given up is released.
+    pub async fn settle(&self) {
+        super::until("all sessions are over", async || self.engine.sessions.is_empty() && self.holds_nothing().await)
+            .await;
     }
 
     /// Whether nobody holds a reservation.

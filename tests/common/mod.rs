@@ -6,6 +6,7 @@ pub mod installation;
 pub mod message;
 pub mod mta;
 pub mod redis;
+pub mod rehearsal;
 pub mod smtp_sink;
 pub mod smtpd;
 

@@ -8,6 +8,7 @@ mod both_protocols;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
+mod explain_agrees;
 mod limit_warnings;
 mod milter_addresses;
 mod milter_connections;

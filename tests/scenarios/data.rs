@@ -15,6 +15,7 @@
 //! A case is one transaction, or with `script` several; steps take from the case what they leave out, and the case from
 //! `defaults`. All keys: [`Step`].
 
+use crate::ways::Way;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -72,6 +73,8 @@ pub struct Step {
     pub expect: Option<OneOrMany>,
     /// What the policy protocol has to answer instead.
     pub over_policy: Option<OneOrMany>,
+    /// What Postfix has to answer instead where it asks both protocols.
+    pub over_both: Option<OneOrMany>,
     /// What is answered to the end of the message; accepted if not given.
     pub at_end: Option<String>,
     /// What the policy protocol has to answer to the end instead.
@@ -98,6 +101,13 @@ pub struct Step {
     pub used_over_policy: Option<BTreeMap<String, BTreeMap<String, u64>>>,
     pub reserved: Option<BTreeMap<String, BTreeMap<String, u64>>>,
 
+    /// `policy.on_rewrite` of the case.
+    pub on_rewrite: Option<String>,
+    /// `relay.on_failure` of the case.
+    pub on_failure: Option<String>,
+    /// The store of the case cannot be read.
+    pub store_is_unreadable: Option<bool>,
+
     /// Lets time pass before the transaction: `90s`, `10m`, `24h`.
     pub wait: Option<String>,
     /// Suspends a user or a customer before the transaction, or ends that: an address or a customer's name.
@@ -105,6 +115,10 @@ pub struct Step {
     pub resume: Option<String>,
     /// Grants before the transaction: `ann@acme.example user.messages_per_day 5 24h`.
     pub grant: Option<String>,
+    /// The user has sent spam before the transaction: where `abuse.spam_count = 1`, a sign of abuse.
+    pub spam_of: Option<String>,
+    /// A letter of relaykeeper's own to this address is on its way.
+    pub own_mail_to: Option<String>,
     pub script: Option<Vec<Step>>,
 }
 
@@ -147,8 +161,17 @@ impl RuleFile {
         files
     }
 
-    pub fn main_text(&self) -> String {
+    /// The main file for one case.
+    pub fn main_text(&self, case: &Step) -> String {
         let mut main = self.main.clone();
+        for (section, key, value) in
+            [("policy", "on_rewrite", &case.on_rewrite), ("relay", "on_failure", &case.on_failure)]
+        {
+            if let Some(value) = value {
+                let section = main.entry(section).or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
+                section.insert(key.into(), value.as_str().into());
+            }
+        }
         let relay = main.entry("relay").or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
         relay.entry("hostname").or_insert("relay.example.net".into());
         main.insert("listen".into(), toml::Table::from_iter([("policy", vec!["inet:127.0.0.1:1"])].map(listen)).into());
@@ -179,7 +202,7 @@ impl Step {
         inherit!(client helo tls login sender to);
         let expects_something = step.expect.is_some();
         if !expects_something {
-            inherit!(expect over_policy at_end at_end_over_policy says reason customer by setting user rewrite shadow steps);
+            inherit!(expect over_policy over_both at_end at_end_over_policy says reason customer by setting user rewrite shadow steps);
         }
         step
     }
@@ -187,6 +210,11 @@ impl Step {
     /// What a client says.
     pub fn said(value: &Option<String>, default: &str) -> String {
         value.as_deref().unwrap_or(default).replace("{long}", &"l".repeat(1_000))
+    }
+
+    /// Whether the case needs a configuration of its own.
+    pub fn has_own_configuration(&self) -> bool {
+        self.on_rewrite.is_some() || self.on_failure.is_some()
     }
 
     /// Whether it is a transaction and not only a wait or a look.
@@ -212,9 +240,18 @@ impl Step {
         all
     }
 
+    /// What is expected in place of `expect` on this way, if anything is.
+    pub fn expected_instead(&self, way: Way) -> Option<&OneOrMany> {
+        match way {
+            Way::Policy => self.over_policy.as_ref(),
+            Way::Both => self.over_both.as_ref(),
+            Way::Decision | Way::Milter(_) => None,
+        }
+    }
+
     /// What is expected for each of `recipients` recipients.
-    pub fn expectations(&self, over_policy: bool, recipients: usize) -> Vec<String> {
-        let list = self.over_policy.as_ref().filter(|_| over_policy).or(self.expect.as_ref());
+    pub fn expectations(&self, way: Way, recipients: usize) -> Vec<String> {
+        let list = self.expected_instead(way).or(self.expect.as_ref());
         let mut all = Vec::new();
         for expectation in list.into_iter().flat_map(OneOrMany::iter) {
             match expectation.rsplit_once(" *") {

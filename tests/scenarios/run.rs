@@ -1,12 +1,18 @@
 //! Runs a case one way, and tells what is not as expected.
 
 use crate::common::installation::{Installation, Running};
+use crate::common::rehearsal::{rehearse, reply_of, without_reference};
+use crate::common::smtpd::internal_form;
 use crate::data::{End, RuleFile, Step, duration};
-use crate::ways::{Inside, Open, Road, Told, Way};
+use crate::ways::{Inside, Open, Reply, Road, Way, envelope_of, size_of};
+use relaykeeper::session::{Rehearsal, Via};
 use std::collections::BTreeMap;
 
 pub async fn run_case(file: &RuleFile, installation: &Installation, case: &Step, way: Way) -> Vec<String> {
-    let running = installation.run();
+    let running = match case.store_is_unreadable {
+        Some(true) => installation.run_with_unreadable_store().await,
+        _ => installation.run(),
+    };
     let mut runner = Runner { way, running: &running, open: BTreeMap::new(), wrong: Vec::new() };
     let mut road = Road::open(way, &running).await;
     let case = case.over(&file.defaults);
@@ -49,6 +55,12 @@ impl<'r> Runner<'r> {
                 .grant(words[0], words[1].parse().unwrap(), words[2].parse().unwrap(), duration(words[3]))
                 .await;
         }
+        if let Some(address) = &step.spam_of {
+            self.running.mark_as_spammer(address);
+        }
+        if let Some(address) = &step.own_mail_to {
+            self.running.hand_over_own_mail_to(address);
+        }
         let left_open = step.called.as_ref().and_then(|name| self.open.remove(name));
         match left_open {
             Some(open) => self.finish(open, step).await,
@@ -73,8 +85,21 @@ impl<'r> Runner<'r> {
             if repetition > 1 {
                 logged = self.logged(step);
             }
-            let told = open.begin(step, &recipients).await;
-            let expected = step.expectations(self.way == Way::Policy, recipients.len());
+            let via = self.way.via();
+            let as_passed: Vec<String> = match via {
+                Via::Policy => recipients.iter().map(|recipient| internal_form(recipient)).collect(),
+                Via::Milter | Via::Both => recipients.clone(),
+            };
+            let rehearsal = rehearse(self.running, &envelope_of(step, via), &as_passed, size_of(step), via).await;
+            let told = open.begin(step, &recipients, &rehearsal).await;
+            // A session that is refused never comes to MAIL.
+            let rehearsal = (!open.is_refused()).then_some(rehearsal);
+            if let Some(rehearsal) = &rehearsal {
+                for ((recipient, told), rehearsed) in recipients.iter().zip(&told).zip(&rehearsal.recipients) {
+                    self.check_explained(&format!("recipient {recipient}"), told, reply_of(&rehearsed.verdict));
+                }
+            }
+            let expected = step.expectations(self.way, recipients.len());
             for (recipient, (told, expected)) in recipients.iter().zip(told.iter().zip(&expected)) {
                 self.check_reply(&format!("recipient {recipient}"), told, expected);
             }
@@ -85,14 +110,14 @@ impl<'r> Runner<'r> {
                 }
             }
             let is_refused = told.iter().all(Option::is_some);
-            let as_elsewhere = self.way != Way::Policy || step.over_policy.is_none();
+            let as_elsewhere = step.expected_instead(self.way).is_none();
             match step.end.unwrap_or(End::Sent) {
                 End::Open => {
                     let name = step.called.clone().expect("an open transaction needs a name");
                     self.open.insert(name, open);
                     return;
                 }
-                End::Sent if !is_refused => self.end(&mut open, step).await,
+                End::Sent if !is_refused => self.end(&mut open, step, rehearsal.as_ref()).await,
                 _ => open.give_up().await,
             }
             if as_elsewhere {
@@ -107,19 +132,27 @@ impl<'r> Runner<'r> {
 
     async fn finish(&mut self, mut open: Open<'r>, step: &Step) {
         match step.end.unwrap_or(End::Sent) {
-            End::Sent => self.end(&mut open, step).await,
+            End::Sent => self.end(&mut open, step, None).await,
             End::GivenUp => open.give_up().await,
             End::Open => panic!("it is open already"),
         }
         open.close().await;
     }
 
-    async fn end(&mut self, open: &mut Open<'r>, step: &Step) {
+    /// `rehearsal`: unless something happened since it was made.
+    async fn end(&mut self, open: &mut Open<'r>, step: &Step, rehearsal: Option<&Rehearsal>) {
         let (told, senders) = open.end(step).await;
+        if let Some(end) = rehearsal.and_then(|rehearsal| rehearsal.end.as_ref()) {
+            self.check_explained("the end of the message", &told, reply_of(&end.verdict));
+            let explained: Vec<String> = end.verdict.rewrite_sender_to.iter().map(ToString::to_string).collect();
+            if told.is_none() && senders != explained {
+                self.wrong.push(format!("the sender is changed to {senders:?}, and explain says {explained:?}"));
+            }
+        }
         let over_policy = step.at_end_over_policy.as_ref().filter(|_| self.way == Way::Policy);
         let expected = over_policy.or(step.at_end.as_ref()).map_or("accept", String::as_str);
         self.check_reply("the end of the message", &told, expected);
-        if self.way != Way::Policy && told.is_none() {
+        if self.way != Way::Policy && told.is_none() && step.expected_instead(self.way).is_none() {
             let expected: Vec<&str> = step.rewrite.as_deref().into_iter().filter(|new| !new.is_empty()).collect();
             if senders != expected {
                 self.wrong.push(format!("the sender is changed to {senders:?}, not {expected:?}"));
@@ -127,7 +160,14 @@ impl<'r> Runner<'r> {
         }
     }
 
-    fn check_reply(&mut self, what: &str, told: &Told, expected: &str) {
+    fn check_explained(&mut self, what: &str, told: &Reply, explained: Reply) {
+        let told = told.as_deref().map(without_reference);
+        if told != explained.as_deref() {
+            self.wrong.push(format!("{what}: came {told:?}, and explain says {explained:?}"));
+        }
+    }
+
+    fn check_reply(&mut self, what: &str, told: &Reply, expected: &str) {
         let (word, begin) = expected.split_once(' ').unwrap_or((expected, ""));
         let (is_word, reply) = match told.as_deref() {
             None => ("accept", ""),

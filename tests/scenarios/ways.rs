@@ -5,11 +5,9 @@ use crate::common::message::{of_bytes, with_attachments};
 use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::smtpd::{Mail, Smtpd, internal_form};
 use crate::data::Step;
-use relaykeeper::envelope::{Address, Envelope, Reply, parse_client};
-use relaykeeper::policy::{CountedBy, FrontEnd, Outcome, Protocol, Refusal, ReportedRecipients, Verdict};
-use relaykeeper::session::{
-    Connection, Decision, EndReport, Rehearsal, Reporter, Server, Stand, Transaction, Via, WhatIf,
-};
+use relaykeeper::envelope::{Address, Envelope, parse_client};
+use relaykeeper::policy::{CountedBy, FrontEnd, MtaProtocol, Outcome, Refusal, ReportedRecipients, Verdict};
+use relaykeeper::session::{Connection, Decision, EndReport, Rehearsal, Reporter, Server, Transaction, Via};
 use relaykeeper::size::{AttachmentSizes, MessageSize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +16,22 @@ pub enum Way {
     Decision,
     Milter(Kind),
     Policy,
+    /// Postfix asks the policy service about each recipient, and then the milter.
+    Both,
 }
 
-/// What came of a recipient, or of the end of a message. `None` stands for acceptance.
-pub type Told = Option<String>;
+impl Way {
+    pub fn via(self) -> Via {
+        match self {
+            Way::Decision | Way::Milter(_) => Via::Milter,
+            Way::Policy => Via::Policy,
+            Way::Both => Via::Both,
+        }
+    }
+}
+
+/// What was answered to a recipient, or to the end of a message, if it was refused.
+pub type Reply = Option<String>;
 
 /// What the decision itself says, beyond the reply.
 #[derive(Debug, Default)]
@@ -42,6 +52,7 @@ pub enum Road<'r> {
     Decision(&'r Running),
     Milter { kind: Kind, milter: Milter, sessions: u16 },
     Policy { running: &'r Running, pids: u32 },
+    Both { milter: Milter, running: &'r Running, pids: u32 },
 }
 
 impl<'r> Road<'r> {
@@ -55,24 +66,19 @@ impl<'r> Road<'r> {
                 running.smtpd(0).ask(&mail.at_end(&[])).await;
                 Road::Policy { running, pids: 0 }
             }
+            Way::Both => Road::Both { milter: running.start_milter(), running, pids: 0 },
         }
     }
 
     /// Opens a connection for transactions.
     pub async fn connect(&mut self, step: &Step) -> Open<'r> {
-        let client = Client {
-            address: Step::said(&step.client, "192.0.2.7"),
-            helo: Step::said(&step.helo, "mx.acme.example"),
-            tls: Step::said(&step.tls, ""),
-            login: Step::said(&step.login, ""),
-            ..Client::default()
-        };
+        let client = client_of(step);
         match self {
             Road::Decision(running) => {
                 let address = parse_client(&client.address);
-                let mut connection = Connection::begin(&running.engine, Protocol::Milter, address, true);
-                let refused = connection.judge(Some(&client.helo)).map(Reply::to_string);
-                Open::Decision { running, client, _connection: connection, refused, transaction: None, inside: None }
+                let mut connection = Connection::begin(&running.engine, MtaProtocol::Milter, address, true);
+                let refused = connection.judge(Some(&client.helo)).map(ToString::to_string);
+                Open::Decision { running, _connection: connection, refused, transaction: None, inside: None }
             }
             Road::Milter { kind, milter, sessions } => {
                 // Each session has a port of its own; 4711 is the first.
@@ -88,8 +94,16 @@ impl<'r> Road<'r> {
                 // Each session has a port of its own; 4711 is the first.
                 let client = Client { port: 4710 + *pids as u16, ..client };
                 let before_mail = Mail { instance: String::new(), ..mail_of(&client, "") };
-                smtpd.ask(&before_mail.request("EHLO", "", 0, "")).await;
-                Open::Policy { smtpd, client, mail: Mail::default(), accepted: Vec::new() }
+                let refused = refused_action(smtpd.ask(&before_mail.request("EHLO", "", 0, "")).await);
+                Open::Policy { refused, smtpd, client, mail: Mail::default(), accepted: Vec::new() }
+            }
+            Road::Both { milter, running, pids } => {
+                *pids += 1;
+                let client = Client { port: 4710 + *pids as u16, ..client };
+                let mut mta = Box::new(Mta::connect(&milter.path, Kind::Postfix).await);
+                let refused = refused(mta.greet(client.clone()).await);
+                let (smtpd, mail) = (running.smtpd(*pids), Mail::default());
+                Open::Both { mta, refused, smtpd, client, mail, accepted: Vec::new() }
             }
         }
     }
@@ -99,17 +113,25 @@ impl<'r> Road<'r> {
 pub enum Open<'r> {
     Decision {
         running: &'r Running,
-        client: Client,
         _connection: Connection,
-        refused: Told,
+        refused: Reply,
         transaction: Option<Box<Transaction>>,
         inside: Option<Inside>,
     },
     Milter {
         mta: Box<Mta>,
-        refused: Told,
+        refused: Reply,
     },
     Policy {
+        refused: Reply,
+        smtpd: Smtpd,
+        client: Client,
+        mail: Mail,
+        accepted: Vec<String>,
+    },
+    Both {
+        mta: Box<Mta>,
+        refused: Reply,
         smtpd: Smtpd,
         client: Client,
         mail: Mail,
@@ -118,19 +140,28 @@ pub enum Open<'r> {
 }
 
 impl Open<'_> {
-    /// MAIL and all RCPTs: what is answered to each of these.
-    pub async fn begin(&mut self, step: &Step, recipients: &[String]) -> Vec<Told> {
+    /// Whether the session itself was refused.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Open::Decision { refused, .. }
+            | Open::Milter { refused, .. }
+            | Open::Policy { refused, .. }
+            | Open::Both { refused, .. } => refused.is_some(),
+        }
+    }
+
+    /// MAIL and all RCPTs: what is answered to each of these. `rehearsal`: what `explain` says of them.
+    pub async fn begin(&mut self, step: &Step, recipients: &[String], rehearsal: &Rehearsal) -> Vec<Reply> {
         let sender = &*Step::said(&step.sender, "ann@acme.example");
         let mut told = Vec::new();
         match self {
-            Open::Decision { refused: refused @ Some(_), .. } | Open::Milter { refused: refused @ Some(_), .. } => {
+            Open::Decision { refused: refused @ Some(_), .. }
+            | Open::Milter { refused: refused @ Some(_), .. }
+            | Open::Both { refused: refused @ Some(_), .. } => {
                 told.resize(recipients.len(), refused.clone());
             }
-            Open::Decision { running, client, transaction, inside, .. } => {
-                let Client { address, helo, tls, login, .. } = client;
-                let sender = Via::Milter.read_sender(sender);
-                let envelope = Envelope::new(parse_client(address), helo, tls, login, sender).declaring(step.size);
-                let rehearsal = rehearse(running, &envelope, recipients, step).await;
+            Open::Decision { running, transaction, inside, .. } => {
+                let envelope = envelope_of(step, Via::Milter);
                 let front_end = FrontEnd::milter(true, true);
                 let mut begun = Transaction::begin(&running.engine, running.engine.snapshot(), front_end, envelope);
                 if let Some(reply) = begun.mail(None) {
@@ -164,7 +195,28 @@ impl Open<'_> {
                     told.push(refused(mta.recipient(recipient).await));
                 }
             }
-            Open::Policy { smtpd, client, mail, accepted } => {
+            Open::Both { mta, smtpd, client, mail, accepted, .. } => {
+                let at_mail = mta.mail_declaring(format!("<{sender}>").as_bytes(), step.size.unwrap_or(0)).await;
+                if at_mail != Answer::Continue {
+                    told.resize(recipients.len(), refused(at_mail));
+                    return told;
+                }
+                let instance = smtpd.next_mail().instance;
+                *mail = Mail { instance, size: step.size.unwrap_or(0), ..mail_of(client, &internal_form(sender)) };
+                accepted.clear();
+                for recipient in recipients {
+                    let internal = internal_form(recipient);
+                    let answer = match ask_each_restriction(smtpd, mail, &internal).await {
+                        None => refused(mta.recipient(recipient).await),
+                        refused => refused,
+                    };
+                    if answer.is_none() {
+                        accepted.push(internal);
+                    }
+                    told.push(answer);
+                }
+            }
+            Open::Policy { smtpd, client, mail, accepted, .. } => {
                 let instance = smtpd.next_mail().instance;
                 *mail = Mail { instance, size: step.size.unwrap_or(0), ..mail_of(client, &internal_form(sender)) };
                 accepted.clear();
@@ -182,7 +234,7 @@ impl Open<'_> {
     }
 
     /// The end of the message: the answer, and the senders it was given.
-    pub async fn end(&mut self, step: &Step) -> (Told, Vec<String>) {
+    pub async fn end(&mut self, step: &Step) -> (Reply, Vec<String>) {
         match self {
             Open::Decision { transaction, .. } => {
                 let mut transaction = transaction.take().expect("a transaction is open");
@@ -200,11 +252,15 @@ impl Open<'_> {
                 (reply_of(decision), senders)
             }
             Open::Milter { mta, .. } => {
-                match (&step.attachments, step.bytes) {
-                    (Some(sizes), _) => mta.content(&with_attachments(sizes)).await,
-                    (None, Some(bytes)) => mta.content(&of_bytes(bytes)).await,
-                    (None, None) => {}
-                }
+                send_content(mta, step).await;
+                let (senders, answer) = mta.end().await;
+                (refused(answer), senders)
+            }
+            Open::Both { mta, smtpd, mail, accepted, .. } => {
+                send_content(mta, step).await;
+                let accepted: Vec<&str> = accepted.iter().map(String::as_str).collect();
+                let mail = Mail { size: step.bytes.unwrap_or(0), ..mail.clone() };
+                assert_eq!(smtpd.ask(&mail.at_end(&accepted)).await, "DUNNO", "the milter's end decides");
                 let (senders, answer) = mta.end().await;
                 (refused(answer), senders)
             }
@@ -221,6 +277,10 @@ impl Open<'_> {
         match self {
             Open::Decision { transaction, .. } => *transaction = None,
             Open::Milter { mta, .. } => mta.abort().await,
+            Open::Both { mta, accepted, .. } => {
+                accepted.clear();
+                mta.abort().await;
+            }
             // The next instance of the same smtpd tells.
             Open::Policy { smtpd, accepted, .. } => {
                 accepted.clear();
@@ -234,6 +294,10 @@ impl Open<'_> {
         match self {
             Open::Decision { .. } => {}
             Open::Milter { mta, .. } => mta.quit().await,
+            Open::Both { mta, mut smtpd, .. } => {
+                mta.quit().await;
+                assert_eq!(smtpd.close_and_read_rest().await, b"");
+            }
             Open::Policy { mut smtpd, .. } => {
                 assert_eq!(smtpd.close_and_read_rest().await, b"");
             }
@@ -254,8 +318,25 @@ fn mail_of(client: &Client, sender: &str) -> Mail {
     Mail { client: address, port, server, server_port, helo, tls, login, sender: sender.to_owned(), ..Mail::default() }
 }
 
+pub fn envelope_of(step: &Step, via: Via) -> Envelope {
+    let client = client_of(step);
+    let sender = Step::said(&step.sender, "ann@acme.example");
+    let sender = via.read_sender(&if via == Via::Policy { internal_form(&sender) } else { sender });
+    Envelope::new(parse_client(&client.address), &client.helo, &client.tls, &client.login, sender).declaring(step.size)
+}
+
+fn client_of(step: &Step) -> Client {
+    Client {
+        address: Step::said(&step.client, "192.0.2.7"),
+        helo: Step::said(&step.helo, "mx.acme.example"),
+        tls: Step::said(&step.tls, ""),
+        login: Step::said(&step.login, ""),
+        ..Client::default()
+    }
+}
+
 /// As the milter measures it.
-fn size_of(step: &Step) -> MessageSize {
+pub fn size_of(step: &Step) -> MessageSize {
     let attachments = step.attachments.as_ref().map(|sizes| AttachmentSizes {
         count: sizes.len() as u64,
         total: sizes.iter().sum(),
@@ -264,17 +345,16 @@ fn size_of(step: &Step) -> MessageSize {
     MessageSize { bytes: step.bytes, attachments }
 }
 
-async fn rehearse(running: &Running, envelope: &Envelope, recipients: &[String], step: &Step) -> Rehearsal {
-    let (engine, orders) = (&running.engine, running.engine.administration.orders());
-    let snapshot = engine.snapshot();
-    let stand = Stand { snapshot: &snapshot, ledger: &engine.ledger, orders: &orders };
-    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
-    let what_if = WhatIf { size: size_of(step), ..WhatIf::default() };
-    Rehearsal::of(envelope, &recipients, Via::Milter, &what_if, stand).await
+async fn send_content(mta: &mut Mta, step: &Step) {
+    match (&step.attachments, step.bytes) {
+        (Some(sizes), _) => mta.content(&with_attachments(sizes)).await,
+        (None, Some(bytes)) => mta.content(&of_bytes(bytes)).await,
+        (None, None) => {}
+    }
 }
 
 /// Postfix asks at each restriction stage until one refuses. In `smtpd_relay_restrictions` it wants to know more.
-async fn ask_each_restriction(smtpd: &mut Smtpd, mail: &Mail, recipient: &str) -> Told {
+async fn ask_each_restriction(smtpd: &mut Smtpd, mail: &Mail, recipient: &str) -> Reply {
     for _ in ["client", "helo", "sender"] {
         match smtpd.ask(&mail.at_recipient(recipient)).await.as_str() {
             "DUNNO" => {}
@@ -290,14 +370,14 @@ async fn ask_each_restriction(smtpd: &mut Smtpd, mail: &Mail, recipient: &str) -
     refused_action(smtpd.ask(&mail.at_recipient(recipient)).await)
 }
 
-fn refused_action(action: String) -> Told {
+fn refused_action(action: String) -> Reply {
     match action.as_str() {
         "DUNNO" => None,
         _ => Some(action),
     }
 }
 
-fn refused(answer: Answer) -> Told {
+fn refused(answer: Answer) -> Reply {
     match answer {
         Answer::Continue => None,
         Answer::Reply(reply) => Some(reply),
@@ -305,9 +385,9 @@ fn refused(answer: Answer) -> Told {
     }
 }
 
-fn reply_of(decision: Decision) -> Told {
+fn reply_of(decision: Decision) -> Reply {
     assert_eq!(decision.verdict.passes(), decision.reply.is_none());
-    let reply: Option<String> = decision.reply.as_ref().map(Reply::to_string);
+    let reply: Option<String> = decision.reply.as_ref().map(ToString::to_string);
     let word = match reply.as_deref().map(|reply| reply.starts_with('4')) {
         None => "accept",
         Some(true) => "defer",
