@@ -31,6 +31,9 @@
 //! line both come from the one [`policy::Verdict`].
 
 #![warn(clippy::print_stdout, clippy::print_stderr, reason = "cli/print.rs is the one place that prints")]
+// Input must not be able to end the daemon, and memory safety needs no thought here.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unwrap_used))]
+#![warn(unsafe_code)]
 
 pub mod abuse;
 pub mod administration;

@@ -27,7 +27,7 @@ pub(super) struct Fronts {
 impl Fronts {
     pub fn start(engine: &Arc<Engine>, sockets: Sockets, control: Arc<ControlService>) -> Fronts {
         let policy = PolicyService::new(engine.clone());
-        policy.remember_mtas_in(&engine.snapshot().settings.store.path());
+        policy.remember_mtas_in(engine.snapshot().settings.store.path());
         let milter = MilterService::new(engine.clone(), !sockets.policy.is_empty());
         let socketmap = SocketmapService::new(engine.clone());
         let (mut milters, mut lookups, mut administrators) = (Group::new(), Group::new(), Group::new());

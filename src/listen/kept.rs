@@ -46,6 +46,7 @@ impl KeptSockets {
     }
 
     /// What systemd passed to this process (sd_listen_fds(3)). To be called once, before anything else opens files.
+    #[expect(unsafe_code, reason = "a descriptor that was inherited has no owner yet")]
     pub fn inherited() -> KeptSockets {
         let passed: Vec<(RawFd, String)> =
             sd_notify::listen_fds_with_names().map(Iterator::collect).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use super::fault::{Fault, FaultLog, NotAllowed};
 use super::framed::{Protocol, converse};
-use super::seats::{Full, NoRoom, Seats, Shares};
+use super::seats::{NoRoom, Seats, Shares};
 use super::{Listener, Origin, Peer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,9 +73,8 @@ async fn accept<S: Service>(service: &Arc<S>, mut listener: Listener, seats: &Ar
             continue;
         }
         let seated = loop {
-            match seats.take(origin) {
-                Ok(seated) => break seated,
-                Err(Full) => {}
+            if let Ok(seated) = seats.take(origin) {
+                break seated;
             }
             service.faults().report_full(seats.shares().connections);
             // One may also become idle, which nobody reports.

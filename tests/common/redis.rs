@@ -208,6 +208,7 @@ impl Servers {
     }
 
     fn signal(&self, node: usize, signal: i32) {
+        // SAFETY: no memory is shared.
         let sent = unsafe { libc::kill(self.nodes.lock()[node].pid, signal) };
         assert_eq!(sent, 0, "node {node} is there");
     }

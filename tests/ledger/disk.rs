@@ -200,7 +200,7 @@ fn a_start_on_a_full_disk_says_so() {
     for left in [0, 16 << 10] {
         let Some(disk) = Disk::new() else { return };
         fill(&disk.path(), left);
-        let error = open(&disk.path()).err().expect("there is no room");
+        let error = open(&disk.path()).expect_err("there is no room");
         assert!(error.contains("No space left on device"), "{left} left: {error}");
         assert!(error.ends_with("; free some disk space, at least 1 MiB"), "{error}");
     }

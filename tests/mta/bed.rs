@@ -125,6 +125,7 @@ impl Process {
     }
 
     pub fn signal(&self, signal: i32) {
+        // SAFETY: no memory is shared.
         let sent = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
         assert_eq!(sent, 0, "{} is not there any more", self.name);
     }
@@ -273,6 +274,7 @@ impl Mta {
             let of_mta = pids.filter(|pid| {
                 fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder.starts_with(&self.dir))
             });
+            // SAFETY: no memory is shared.
             let killed = of_mta.filter(|pid| unsafe { libc::kill(*pid, libc::SIGKILL) } == 0).count();
             (killed == 0).then_some(())
         });

@@ -242,9 +242,7 @@ mod tests {
     fn what_is_no_regular_file_is_refused_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo.toml");
-        let path = std::ffi::CString::new(fifo.to_str().unwrap()).unwrap();
-        // SAFETY: a valid C string, and no memory is shared.
-        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert!(matches!(Source::read(fifo.as_path().into(), 10), Err(Unreadable::NotRegular)));
         assert!(matches!(Source::read(folder.path().into(), 10), Err(Unreadable::NotRegular)));
         std::fs::write(folder.path().join("a"), "0123456789").unwrap();

@@ -43,8 +43,6 @@ pub struct Evaluation {
 }
 
 /// How far a stage has come.
-// Made and taken apart at once, never stored.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Stage<Decided, Pending> {
     Decided(Decided),

@@ -13,6 +13,7 @@ pub(super) fn prefetch<T>(value: &T) {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "there is no other way to prefetch")]
 #[inline]
 fn fetch_line(at: *const i8) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

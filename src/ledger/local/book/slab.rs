@@ -195,12 +195,14 @@ fn short(hash: u64) -> u32 {
 impl<T> Index<Position> for Slab<T> {
     type Output = T;
 
+    #[expect(clippy::expect_used, reason = "no input chooses a position")]
     fn index(&self, position: Position) -> &T {
         self.get(position).expect("an account that is referred to exists")
     }
 }
 
 impl<T> IndexMut<Position> for Slab<T> {
+    #[expect(clippy::expect_used, reason = "no input chooses a position")]
     fn index_mut(&mut self, position: Position) -> &mut T {
         self.get_mut(position).expect("an account that is referred to exists")
     }
