@@ -6,7 +6,7 @@ use crate::config::MAX_NETWORKS;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A window has so many slots, and leaves by one of them at a time.
+/// Slots of a window, which expire one at a time.
 const SLOTS: usize = 12;
 
 /// Different recipients are estimated by parts of a window: 3 slots each.
@@ -16,7 +16,7 @@ const PARTS: usize = 4;
 const BITS: usize = 1_024;
 const WORDS: usize = BITS / 64;
 
-/// The most recipients in a window are remembered for so many days, today included.
+/// Days for which the busiest window's recipients are remembered, today included.
 const DAYS: usize = 8;
 
 const SECONDS_A_DAY: u64 = 86_400;
@@ -128,7 +128,7 @@ impl Activity {
         if newest <= self.newest {
             return;
         }
-        // Before anything leaves: whole windows are compared with whole windows.
+        // Before anything expires, so that complete windows are compared.
         if newest / SLOTS as u64 > self.newest / SLOTS as u64 {
             self.note_most_recipients();
         }

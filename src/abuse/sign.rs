@@ -145,7 +145,7 @@ mod tests {
         story("a flood of spam", Traits { messages: 80, marked: 20, ..QUIET }, &["spam"]);
         story("a newsletter as every week", Traits { recipients: 4_000, usual_recipients: Some(3_900), ..QUIET }, &[]);
         story(
-            "ten times as many as ever",
+            "ten times as many as ever before",
             Traits { recipients: 500, usual_recipients: Some(50), ..QUIET },
             &["recipients"],
         );

@@ -15,7 +15,7 @@ const HASH: &str = ",\"hash\":\"";
 /// How many breaks are reported.
 const MAX_BREAKS: usize = 100;
 
-/// Where the chain ended when it was last known: kept in another file, so that a lost tail shows.
+/// Where the chain ended when something was last written. It is stored in another file, so that a truncated log is noticed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchor {
     /// The number of the last record; 0: there is none.
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(breaks(&twice, &anchor)[0], "line 3: record 2 follows record 2");
         swapped.swap(1, 2);
         assert_eq!(breaks(&swapped, &anchor).len(), 3);
-        // Somebody who forges a whole log still meets the anchor.
+        // Whoever forges all of the log still has to match the anchor.
         let (mut forged, _) = log_of(5);
         forged[4] = forged[4].replace("\"files\":5", "\"files\":6");
         assert!(breaks(&forged, &anchor)[0].starts_with("line 5: the record was changed"));

@@ -1,5 +1,5 @@
-//! What was configured last, and what is different now. It is kept beside the audit log, so that changes made while
-//! the daemon was down are recorded, too.
+//! What was configured last, and what is different now. It is stored beside the audit log, so that changes made
+//! while the daemon was down are recorded, too.
 
 use super::digest::sha256_hex;
 use super::keys::{Keys, keys_of_toml, keys_of_users};
@@ -223,7 +223,7 @@ impl<'t> Comparison<'t> {
         Ok(())
     }
 
-    /// What is to be recorded, and how many files differ.
+    /// The records, and how many files differ.
     fn finish(self) -> (Vec<Action>, u64) {
         let files = self.differing;
         match self.is_first {
@@ -304,18 +304,18 @@ mod tests {
                 (self.path("main"), customers.iter().map(|name| self.path(name)).collect::<Vec<_>>());
             let all = customers.iter().cloned().collect();
             let compared = ComparedFiles { main: &main, customers: &customers, all_customers: &all };
-            let mut told = Vec::new();
+            let mut recorded = Vec::new();
             let folder = format!("{}/", self.folder.path().display());
             self.log
                 .compare(&compared, |actions, _| {
-                    told.extend(actions.iter().map(|action| {
+                    recorded.extend(actions.iter().map(|action| {
                         let changes = action.changes().iter().map(|change| format!(" {change}")).collect::<String>();
                         format!("{action}{changes}").replace(&folder, "")
                     }));
                     Ok(())
                 })
                 .unwrap();
-            told
+            recorded
         }
     }
 
@@ -329,17 +329,17 @@ mod tests {
         assert!(files.compare(&["acme"]).is_empty());
         files.write("acme", "name = \"acme\"\nusers_file = \"acme.users\"\nlicenses = 6\n# no key\n");
         files.write("acme.users", "ann@acme.example an@acme.example\nbob@acme.example\n");
-        let told = files.compare(&["acme"]);
+        let recorded = files.compare(&["acme"]);
         let users = "acme.users user[\"ann@acme.example\"]: [] -> [\"an@acme.example\"] user[\"bob@acme.example\"]: (none) -> []";
-        assert_eq!(told, ["acme licenses: 5 -> 6", users]);
+        assert_eq!(recorded, ["acme licenses: 5 -> 6", users]);
         files.write("bolt", "name = \"bolt\"\n");
         assert_eq!(files.compare(&["acme", "bolt"]), ["bolt name: (none) -> \"bolt\""]);
         assert_eq!(files.compare(&["acme"]), ["bolt name: \"bolt\" -> (none)"]);
         files.write("acme", "name = \"acme\"\nlicenses = 6\n");
-        let told = files.compare(&["acme"]);
+        let recorded = files.compare(&["acme"]);
         assert!(
-            told[0].contains("users_file: \"acme.users\" -> (none)") && told[1].starts_with("acme.users user"),
-            "{told:?}"
+            recorded[0].contains("users_file: \"acme.users\" -> (none)") && recorded[1].starts_with("acme.users user"),
+            "{recorded:?}"
         );
         assert!(files.compare(&["acme"]).is_empty());
     }

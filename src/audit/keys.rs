@@ -41,7 +41,7 @@ fn flatten(key: String, value: toml::Value, keys: &mut Keys) {
                 let own_name = ["name", "address", "range"].iter().find_map(|key| value.get(key)?.as_str());
                 let name = own_name.map_or_else(|| n.to_string(), |name| format!("{name:?}"));
                 let mut item = format!("{key}[{name}]");
-                // Two of the same name are told apart by their place.
+                // Tables of the same name are distinguished by their position.
                 if keys
                     .range(format!("{item}.")..)
                     .next()
@@ -72,7 +72,7 @@ fn shown(value: toml::Value) -> Value {
         return value;
     }
     let end = (0..=MAX_VALUE).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    // The digest tells that something changed where it cannot be shown.
+    // The digest shows that something changed beyond what is shown.
     let digest = super::configuration::digest(text.as_bytes());
     Value::from(format!("{}... ({} bytes, sha256 {})", &text[..end], text.len(), &digest[..16]))
 }

@@ -50,7 +50,7 @@ impl AuditLog {
         let mut verified = chain::verify(BufReader::new(&file), anchor, each).map_err(failed("cannot be read"))?;
         if let Some(at) = verified.torn_at {
             if verified.last.records >= anchor.records {
-                // Written in part when the daemon or the machine died: nobody was told, so it was not done.
+                // The daemon or the machine died while it was written: the command was not answered, so nothing was done.
                 file.set_len(at).map_err(failed("cannot be written"))?;
                 verified.breaks.pop();
             } else {

@@ -2,7 +2,7 @@
 //! appended to, and each record holds a hash of the one before, so that an edit, a gap or a lost tail shows.
 //!
 //! ```text
-//!   log             appends records, each on disk before anybody is told
+//!   log             appends records, each on disk before the command is answered
 //!     ├─ record         what a record says
 //!     └─ chain          how records hang together, and where the chain is broken
 //!   configuration   what was configured last, and what is different now

@@ -64,10 +64,10 @@ pub enum Action {
         /// Keys that changed, but take effect only at the next start.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         need_restart: Vec<String>,
-        /// Why nothing of it is in force; empty if it is.
+        /// Why it was rejected; empty if it took effect.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         refused: String,
-        /// Files with errors: what they said before is in force, or nothing.
+        /// Customer files with errors: their last good copy stays in use, if there is one.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         bad_files: Vec<String>,
         /// How many files are new, changed, gone.
@@ -79,7 +79,7 @@ pub enum Action {
         file: String,
         changes: Vec<Change>,
     },
-    /// What was configured before is not known: differences are told from here on.
+    /// What was configured before is not known: differences are recorded from here on.
     ConfigurationUnknown {
         files: u64,
     },

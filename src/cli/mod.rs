@@ -79,7 +79,7 @@ fn settings(path: &Path) -> Option<Settings> {
     }
 }
 
-/// The store's folder, for commands that look at what was: they are needed most when the main file has errors.
+/// The store's folder, for commands that read what was recorded: they are needed most when the main file has errors.
 fn store_folder(path: &Path) -> Option<PathBuf> {
     let problems = match config::load_settings(path) {
         Ok(settings) => return Some(settings.store.path().to_owned()),

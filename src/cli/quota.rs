@@ -46,7 +46,7 @@ fn show(usage: &[Usage], json: bool) -> u8 {
     DONE
 }
 
-/// Shows what there is and says what is missing: then the exit code tells that the ranking is incomplete.
+/// Shows what there is. If nodes are missing, it says so, and the exit code is that of a no.
 fn show_top(top: &[Top], missing: &[MissingNode], json: bool) -> u8 {
     if json {
         print::json(&json!({ "top": top, "missing": missing }));

@@ -6,7 +6,7 @@ use crate::report::Logger;
 use crate::session::Engine;
 use std::fmt::Write;
 
-/// The new configuration is in force.
+/// The new configuration took effect.
 pub(super) fn good(log: &Logger, loaded: &Configuration, changes: &Changes) -> String {
     for problem in loaded.problems.iter() {
         log.warn(problem);

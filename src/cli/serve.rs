@@ -100,8 +100,8 @@ fn announce(engine: &Engine, loaded: &Configuration, path: &Path) {
         log.error(bad);
     }
     reload_report::warn_of_strangers(engine);
-    for trouble in engine.administration.problems() {
-        log.error(trouble);
+    for problem in engine.administration.problems() {
+        log.error(problem);
     }
     for key in loaded.settings.listen.unserved() {
         log.warn(format_args!("{key}: nothing listens there, this version does not serve it yet"));
@@ -172,7 +172,7 @@ async fn serve_reloads(
     }
 }
 
-/// What the audit log is to know of a configuration that is in force.
+/// What the audit log records of a configuration that took effect.
 fn what_was_read(
     path: &Path,
     loaded: &Configuration,

@@ -323,8 +323,8 @@ mod tests {
             writer.report_error(written);
         }
         logger.flush(Duration::from_secs(10));
-        let told = lines.all().into_iter().filter(|(_, line)| line.contains("decisions are not recorded")).count();
-        assert_eq!(told, 1);
+        let reports = lines.all().into_iter().filter(|(_, line)| line.contains("decisions are not recorded")).count();
+        assert_eq!(reports, 1);
     }
 
     #[test]
