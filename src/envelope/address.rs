@@ -5,7 +5,7 @@
 //! - in [Postfix's internal form](Address::from_internal), already parsed and without quotes (policy protocol).
 
 use super::address_error::AddressError;
-use super::domain::{canonical_domain, is_name_byte};
+use super::domain::{canonical_domain, is_mapped, is_name_byte};
 use super::path::{self, Path};
 use std::cmp::Ordering;
 use std::fmt;
@@ -25,6 +25,8 @@ pub struct Address {
     written: Option<Box<str>>,
     has_route: bool,
     is_quoted: bool,
+    /// MTAs may take the domain for another than it is in canonical form.
+    is_mapped: bool,
 }
 
 /// The reverse-path: empty for bounces and out-of-office notes.
@@ -40,7 +42,7 @@ impl Address {
     pub fn from_path(typed: &str) -> Result<Address, AddressError> {
         let Path { local, domain, written, has_route, is_quoted } = path::parse(typed)?;
         let address = Address { has_route, is_quoted, ..Address::canonical(&local, domain, written)? };
-        if !domain.is_empty() && !is_domain(address.domain()) {
+        if address.is_mapped || !domain.is_empty() && !is_domain(address.domain()) {
             return Err(AddressError::BadDomain);
         }
         Ok(address)
@@ -60,6 +62,7 @@ impl Address {
     }
 
     fn canonical(local: &str, domain: &str, written: &str) -> Result<Address, AddressError> {
+        let is_mapped = is_mapped(domain);
         let domain = canonical_domain(domain);
         let mut text = String::with_capacity(local.len() + 1 + domain.len());
         push_lower_case(&mut text, local);
@@ -76,7 +79,7 @@ impl Address {
             _ => return Err(AddressError::TooLong),
         }
         let written = (*text != *written).then(|| written.into());
-        Ok(Address { canonical: text.into(), local_length, written, has_route: false, is_quoted: false })
+        Ok(Address { canonical: text.into(), local_length, written, has_route: false, is_quoted: false, is_mapped })
     }
 
     /// The canonical form.
@@ -96,9 +99,10 @@ impl Address {
 
     /// Whether an MTA may deliver mail for this address elsewhere than to its domain: the local part holds one of the
     /// characters that Postfix (`resolve_dequoted_address`, `allow_percent_hack`, `swap_bangpath`) and Sendmail (class O)
-    /// route by, or there is a source route (Sendmail's `_USE_DEPRECATED_ROUTE_ADDR_`).
+    /// route by, or there is a source route (Sendmail's `_USE_DEPRECATED_ROUTE_ADDR_`), or the domain is no valid name as it
+    /// was written.
     pub fn may_be_routed_on(&self) -> bool {
-        self.has_route || self.local_part().contains(['@', '%', '!'])
+        self.has_route || self.is_mapped || self.local_part().contains(['@', '%', '!'])
     }
 
     /// Whether every MTA reads the address in the same way: only the operator's own tables can change where it leads.

@@ -76,6 +76,16 @@ pub fn canonical_domain(text: &str) -> Cow<'_, str> {
     Cow::Owned(name)
 }
 
+/// Whether UTS #46 makes another name of `domain` than a valid one in other letters (a full-width dot, a soft hyphen, a
+/// ligature). MTAs compare without that mapping, and look up with it.
+pub(super) fn is_mapped(domain: &str) -> bool {
+    let is_mapped = |label: &str| {
+        let (unicode, _) = idna::domain_to_unicode(&canonical_domain(label));
+        unicode != label.to_lowercase()
+    };
+    domain.split('.').any(|label| !label.is_ascii() && is_mapped(label))
+}
+
 /// What names consist of. Underscores are in use, although host names have none.
 pub(super) fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
@@ -153,5 +163,17 @@ mod tests {
         assert_eq!(canonical_domain("acme.example.."), "acme.example", "as Sendmail has it");
         assert_eq!(canonical_domain("bücher.example"), "xn--bcher-kva.example");
         assert_eq!(canonical_domain("bücher。example。"), "xn--bcher-kva.example");
+    }
+
+    #[test]
+    fn names_that_mtas_compare_otherwise_are_told_apart() {
+        for name in ["bücher.example", "BÜCHER.example.", "xn--bcher-kva.STRAßE.example", "例え.テスト", "acme.example"]
+        {
+            assert!(!is_mapped(name), "{name}");
+        }
+        for name in ["own。example", "ｏｗｎ.example", "o\u{ad}wn.example", "ﬁ.example", "bu\u{308}cher.example"]
+        {
+            assert!(is_mapped(name), "{name}");
+        }
     }
 }

@@ -93,6 +93,19 @@ fn what_left_is_what_was_judged_and_counted(front: Front) {
 }
 on!(what_left_is_what_was_judged_and_counted: every_front);
 
+/// Sendmail tells a milter `car+2Bol@hooli.example`.
+fn a_login_with_a_plus_is_that_login(front: Front) {
+    let hooli = crate::customers::HOOLI.replace("kim@hooli.example", "car+ol@hooli.example");
+    let setup = Setup::new().customer("hooli", &hooli).main("relay.sender_must_match_login = true");
+    let relay = setup.start(front);
+    let mut client = relay.tls_client("192.0.2.7", "laptop");
+    client.login("car+ol@hooli.example", "secret-carol");
+    relay.deliver(&mut client, "car+ol@hooli.example", &["you@dest.example"]);
+    client.quit();
+    relay.daemon.await_line(&["verdict=accept", "login=car+ol@hooli.example", "user=car+ol@hooli.example"]);
+}
+on!(a_login_with_a_plus_is_that_login: postfix_milter, sendmail_milter);
+
 /// own.example is local to the MTA; all mail goes to the sink.
 fn relay(front: Front) -> Relay {
     Setup::with_customers()

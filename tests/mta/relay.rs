@@ -67,6 +67,10 @@ macro_rules! front {
 }
 pub(crate) use {front, on};
 
+/// `name@realm:password`
+const LOGINS: [&str; 3] =
+    ["kim@hooli.example:secret-kim", "kim@mx.test.example:secret-short", "car+ol@hooli.example:secret-carol"];
+
 /// What a scenario wants to be different.
 #[derive(Default)]
 pub struct Setup {
@@ -135,7 +139,7 @@ impl Setup {
         daemon.start(); // first: Sendmail wants the socket to be there
         let sink = Sink::start(&folder);
         let mut setup = MtaSetup {
-            logins: vec!["kim@hooli.example:secret-kim".to_owned(), "kim@mx.test.example:secret-short".to_owned()],
+            logins: LOGINS.map(str::to_owned).into(),
             main_cf: self.main_cf,
             master_cf: self.master_cf,
             mc: self.mc,

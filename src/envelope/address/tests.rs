@@ -110,6 +110,8 @@ fn what_an_mta_would_read_in_its_own_way_is_refused() {
         ("<v@dest.example!own.example>", BadDomain),
         ("<v@dest.example%own.example>", BadDomain),
         ("<v@dest.example％own.example>", BadDomain),
+        ("<v@own。example>", BadDomain),
+        ("<v@o\u{ad}wn.example>", BadDomain),
         ("<v@\u{ad}>", BadDomain),
         ("<v@[192.0.2.1>", BadDomain),
         ("<v@own.example:25>", Unquoted(':')),
@@ -160,7 +162,9 @@ fn what_an_mta_may_route_on() {
     ] {
         assert!(Address::from_path(typed).unwrap().may_be_routed_on(), "{typed}");
     }
-    assert!(Address::from_internal("v@dest.example@own.example").unwrap().may_be_routed_on());
+    for internal in ["v@dest.example@own.example", "v@own。example"] {
+        assert!(Address::from_internal(internal).unwrap().may_be_routed_on(), "{internal}");
+    }
     for typed in ["v@own.example", "\"v w\"@own.example", "v+tag@own.example", "v@[192.0.2.1]"] {
         assert!(!Address::from_path(typed).unwrap().may_be_routed_on(), "{typed}");
     }
