@@ -38,6 +38,7 @@
 pub mod abuse;
 pub mod administration;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;

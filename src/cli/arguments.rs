@@ -111,6 +111,21 @@ pub enum Command {
         #[arg(value_enum)]
         format: ExportFormat,
     },
+    /// Write the store to one file, while the daemon runs or not: counts, orders, audit log, decisions
+    Backup {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The file; an earlier backup is replaced
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the store; the daemon must not run
+    Restore {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod audit;
+mod backup;
 mod check;
 mod explain;
 mod export;
@@ -54,6 +55,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Status { config, json } => status::run(&config.config, json),
         Command::Reload { config, why } => status::reload(&config.config, &why),
         Command::Export { config, format } => export::run(&config.config, format),
+        Command::Backup { config, file } => backup::save(&config.config, &file),
+        Command::Restore { config, file } => backup::restore(&config.config, &file),
     })
 }
 

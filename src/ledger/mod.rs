@@ -32,3 +32,21 @@ pub use api::{
 pub use error::{LedgerError, OpenError, StoreError};
 pub use ledger::{Health, Ledger, Readiness};
 pub use ranking::RankBy;
+
+use std::path::Path;
+
+/// Keeps every daemon away from the store in a folder, until it is dropped.
+///
+/// # Errors
+/// A daemon runs there, or the folder cannot be written.
+pub fn lock_store(folder: &Path) -> Result<impl Drop + use<>, OpenError> {
+    local::journal::lock(folder)
+}
+
+/// Whether this version can read the embedded store in a folder.
+///
+/// # Errors
+/// Why not.
+pub fn check_store(folder: &Path) -> Result<(), OpenError> {
+    local::sqlite::StoreFile::open_read_only(folder).map(drop)
+}

@@ -111,7 +111,7 @@ fn check_folder(folder: &Path) -> Result<(), OpenError> {
 }
 
 /// Two daemons must never count in one store.
-fn lock(folder: &Path) -> Result<Flock<File>, OpenError> {
+pub(in crate::ledger) fn lock(folder: &Path) -> Result<Flock<File>, OpenError> {
     let path = folder.join(LOCK_NAME);
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o640).open(&path);
     let file = file.map_err(|error| cannot_write(&path, &error))?;

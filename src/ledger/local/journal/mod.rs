@@ -17,7 +17,7 @@ mod sqlite_error;
 mod sync;
 mod writer;
 
-pub(in crate::ledger) use database::{BUSY_TIMEOUT, Database, random_key, read_anchor};
+pub(in crate::ledger) use database::{BUSY_TIMEOUT, Database, lock, random_key, read_anchor};
 pub(in crate::ledger) use journal::{Journal, LoadProgress, Options, Outcome, Start, await_outcome};
 pub(in crate::ledger) use sqlite_error::{explain, store_error};
 pub(in crate::ledger) use writer::{Job, Records, Transaction};
