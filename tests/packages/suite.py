@@ -187,15 +187,35 @@ class Step:
     def lines_are_known(self):
         """logcheck's rules know every line of this run."""
         lines = [line for line in self.machine.journal("-t", "relaykeeper").splitlines() if "relaykeeper[" in line]
+        # Not what `relaykeeper reload` printed to whoever called it.
+        daemons = {pid for line in lines for pid in re.findall(r" relaykeeper\[(\d+)\]: relaykeeper [0-9.]+ ready: ", line)}
+        lines = [line for line in lines if re.search(r" relaykeeper\[(\d+)\]: ", line).group(1) in daemons]
         rules = self.machine.read("/etc/logcheck/ignore.d.server/relaykeeper")
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(rules)
             file.flush()
             left = subprocess.run(["grep", "-Evf", file.name], input="\n".join(lines), stdout=subprocess.PIPE, text=True).stdout
-        # The bad reload is for the administrator to see.
-        left = [line for line in left.splitlines() if not re.search("nonsense|not reloaded|configuration.*error|relaykeeper.toml", line)]
+        # What is for the administrator to see: there were no customers yet, and the bad reload.
+        left = [line for line in left.splitlines() if not re.search("no customer files|relaykeeper.toml:|not reloaded", line)]
         assert lines and not left, "\n".join(left[:10])
         return f"{len(lines)} lines"
+
+    def backup_and_restore(self):
+        """A backup of the running daemon, put back while it is stopped; not while it runs."""
+        machine = self.machine
+        counted = self.used()
+        machine.call("relaykeeper", "backup", "/root/backup")
+        assert self.send().startswith("250 ") and self.used() == counted + 1
+        refused = machine.call("relaykeeper", "restore", "/root/backup", check=False)
+        assert refused.returncode == 1 and "stop it first" in refused.stdout, refused.stdout
+        machine.call("systemctl", "stop", "relaykeeper")
+        machine.call("relaykeeper", "restore", "/root/backup")
+        machine.call("systemctl", "start", "relaykeeper")
+        machine.until("control socket", lambda: machine.call("relaykeeper", "status", check=False).returncode == 0)
+        assert self.used() == counted
+        assert self.send().startswith("250 ") and self.used() == counted + 1
+        assert "\n" not in machine.call("find", "/var/lib/relaykeeper", "!", "-user", "relaykeeper").strip()
+        machine.call("relaykeeper", "audit")
 
     def remove(self):
         """Says what to take out of main.cf; the sockets go, mail is deferred at once, and the counts stay."""
@@ -227,10 +247,10 @@ class Step:
         assert machine.has("/etc/relaykeeper/customers.d/acme.toml") and "still there" in said, said
         machine.call("rm", "-r", "/etc/relaykeeper")
 
-    def without_postfix_folder(self):
+    def without_postfix(self):
         """Where the sample cannot work, the installation says what to change, and nothing loops."""
         machine = self.machine
-        machine.shell("systemctl stop postfix; mv /var/spool/postfix /var/spool/elsewhere")
+        machine.shell("dpkg -P postfix; rm -rf /var/spool/postfix; userdel postfix || true; groupdel postfix || true")
         said = self.dpkg("-i", "/root/new.deb")
         assert "not started yet" in said and "/var/spool/postfix/relaykeeper" in said and "For Sendmail" in said, said
         assert machine.call("systemctl", "is-active", "relaykeeper", check=False).stdout.strip() == "inactive"
@@ -239,7 +259,7 @@ class Step:
         assert machine.has("/run/relaykeeper/milter.sock")
 
     STEPS = ["install", "mail_flows", "a_bad_reload_fails", "restart_under_load", "upgrade_under_load", "downgrade_is_refused",
-             "lines_are_known", "remove", "reinstall", "purge", "without_postfix_folder"]
+             "backup_and_restore", "lines_are_known", "remove", "reinstall", "purge", "without_postfix"]
 
 
 def lower(deb, folder):
