@@ -27,8 +27,9 @@ pub use customer_file::{MAX_PASSWORD, Password, PasswordFileError, read_password
 pub use limits::{ConnectionLimits, LimitKey, LimitRule, LimitRules, MaxRule};
 pub use load::{BadFile, Changes, Configuration, LoadedFiles, check, load, load_settings, reload};
 pub use main_file::{
-    AbuseSettings, CountAt, Listen, Log, MAX_NETWORKS, Mail, MailRoute, NotAVerdict, OnAbuse, OnFailure, OnOutage,
-    OnRewrite, PolicyOptions, Relay, SenderForm, Settings, Store, Sync, Thresholds, VerdictHeader, VerdictHeaders,
+    AbuseSettings, CountAt, Listen, LocalSubmission, Log, MAX_NETWORKS, Mail, MailRoute, NotAVerdict, OnAbuse,
+    OnFailure, OnOutage, OnRewrite, PolicyOptions, Relay, SenderForm, Settings, Store, Sync, Thresholds, VerdictHeader,
+    VerdictHeaders,
 };
 pub use reading::{
     Diagnostic, Location, MAX_CUSTOMER_FILE, MAX_MAIN_FILE, MAX_SHOWN, MAX_USERS_FILE, Problems, Severity, Style,

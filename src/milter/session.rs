@@ -57,6 +57,8 @@ impl MilterSession {
         let Caller { address: client, port } = caller;
         let server = Server::parse(&macros.server, &macros.server_port);
         let session = SmtpSession::new(client, port, server);
+        // sendmail(1) by Postfix's non_smtpd_milters; no client over TCP has port 0.
+        let is_local = port == 0 && client.is_some_and(|client| client.is_loopback());
         let can_add_recipient = agreed.can(Actions::ADD_RCPT) || agreed.can(Actions::ADD_RCPT_EXT);
         MilterSession {
             engine: engine.clone(),
@@ -64,10 +66,11 @@ impl MilterSession {
             client_port: port,
             server,
             token: Arc::new(()),
-            front_end: FrontEnd::milter(agreed.can(Actions::CHANGE_SENDER), can_add_recipient),
+            front_end: FrontEnd::milter(agreed.can(Actions::CHANGE_SENDER), can_add_recipient).with_local(is_local),
             can_remove_headers: agreed.can(Actions::CHANGE_HEADER),
             helo: Box::default(),
-            connection: Connection::begin(engine, MtaProtocol::Milter, client, true),
+            // sendmail(1) makes no connections.
+            connection: Connection::begin(engine, MtaProtocol::Milter, client.filter(|_| !is_local), true),
             open: session.map(|session| engine.sessions.open(session)),
             transaction: None,
             meter: None,

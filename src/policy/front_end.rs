@@ -26,6 +26,8 @@ pub struct FrontEnd {
     pub rewriting: Rewriting,
     /// A recipient can be added to the message: the archive.
     pub can_archive: bool,
+    /// sendmail(1) hands the message in: nothing can be refused before its end, and nobody splits it.
+    pub is_local: bool,
 }
 
 /// Whether the envelope sender can be rewritten.
@@ -46,7 +48,12 @@ impl FrontEnd {
             true => Rewriting::Possible,
             false => Rewriting::Impossible { reject: false },
         };
-        FrontEnd { protocol: MtaProtocol::Milter, rewriting, can_archive: can_add_recipient }
+        FrontEnd { protocol: MtaProtocol::Milter, rewriting, can_archive: can_add_recipient, is_local: false }
+    }
+
+    /// The same for a session of sendmail(1).
+    pub fn with_local(self, is_local: bool) -> FrontEnd {
+        FrontEnd { is_local, ..self }
     }
 
     /// The policy service, which can change nothing itself. `milter_open`: a milter session is open for the same SMTP session, and
@@ -58,6 +65,6 @@ impl FrontEnd {
             OnRewrite::Auto | OnRewrite::Defer => Rewriting::Impossible { reject: false },
             OnRewrite::Reject => Rewriting::Impossible { reject: true },
         };
-        FrontEnd { protocol: MtaProtocol::Policy, rewriting, can_archive: milter_open }
+        FrontEnd { protocol: MtaProtocol::Policy, rewriting, can_archive: milter_open, is_local: false }
     }
 }

@@ -162,8 +162,9 @@ impl Transaction {
         }
         self.watch_recipient(&decision.verdict);
         self.reserved |= decision.verdict.outcome == Outcome::Accept && counts_here;
-        if decision.is_repeated {
-            // Everything was said the first time.
+        let is_said_at_end = self.front_end.is_local && !decision.verdict.passes();
+        if decision.is_repeated || is_said_at_end {
+            // Everything was said the first time, or is said at the end of the message.
             return Decision { verdict: decision.verdict, reply: None };
         }
         let has_something_to_lose = match self.front_end.protocol {

@@ -259,6 +259,21 @@ impl Mta {
         assert!(self.flush.status().unwrap().success());
     }
 
+    /// Hands a message in by sendmail(1) (Postfix).
+    pub fn hand_in(&self, sender: &str, recipients: &[&str], id: &str) {
+        let mut command = Command::new("/usr/sbin/sendmail");
+        command.args(["-i", "-f", sender]).args(recipients).env("MAIL_CONFIG", self.dir.join("etc"));
+        let mut sendmail = command.stdin(Stdio::piped()).spawn().unwrap();
+        let text = format!("Subject: test\nX-Test-Id: {id}\n\nhello\n{}\n", crate::sink::LAST_LINE);
+        std::io::Write::write_all(&mut sendmail.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        assert!(sendmail.wait().unwrap().success(), "sendmail(1) does not take the message");
+    }
+
+    /// Messages of sendmail(1) that Postfix has not taken into its queue.
+    pub fn handed_in(&self) -> usize {
+        fs::read_dir(self.dir.join("queue/maildrop")).unwrap().count()
+    }
+
     /// Awaits a log line that holds all of `words`.
     pub fn await_line(&self, words: &[&str]) -> String {
         eventually(&format!("a line with {words:?} in the mail log"), || {

@@ -28,6 +28,7 @@ mod given_back;
 mod grants;
 mod harness;
 mod lifecycle;
+mod local_mail;
 mod notices;
 mod one_message;
 mod quotas;

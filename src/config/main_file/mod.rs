@@ -15,7 +15,7 @@ pub use listen::Listen;
 pub use log::Log;
 pub use mail::{Mail, MailRoute};
 pub use policy::{CountAt, OnRewrite, PolicyOptions};
-pub use relay::{OnFailure, Relay, SenderForm};
+pub use relay::{LocalSubmission, OnFailure, Relay, SenderForm};
 pub use store::{OnOutage, Store, Sync};
 pub use verdict_headers::{NotAVerdict, VerdictHeader, VerdictHeaders};
 

@@ -22,6 +22,7 @@ pub(super) static RELAY: TableSpec = TableSpec {
         "sender_forms",
         "identify_by_address",
         "sender_must_match_login",
+        "local_submission",
         "max_range_addresses",
         "private_gateways",
         "gateway_transport",
@@ -46,6 +47,8 @@ pub struct Relay {
     pub sender_forms: Vec<SenderForm>,
     pub identify_by_address: bool,
     pub sender_must_match_login: bool,
+    /// What becomes of mail from sendmail(1); `None`: as `exempt_clients` says.
+    pub local_submission: Option<LocalSubmission>,
     /// The largest range of a customer: at least 1; in IPv6 a /64 counts as one address.
     pub max_range_addresses: u64,
     /// Loopback and private networks in which gateways may be.
@@ -59,6 +62,15 @@ pub struct Relay {
 pub enum OnFailure {
     Defer,
     Accept,
+}
+
+/// What becomes of mail that sendmail(1) hands in, and Postfix's `non_smtpd_milters` ask about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalSubmission {
+    /// Judged, also where `exempt_clients` holds the loopback address.
+    Judge,
+    /// Passed and counted nowhere.
+    Exempt,
 }
 
 /// Spellings of a user's address that are that user's.
@@ -84,6 +96,9 @@ pub(super) fn read_relay(table: &Table<'_>, folder: &Path) -> Relay {
     let on_failure = table
         .get("on_failure")
         .and_then(|item| item.choice(&[("defer", OnFailure::Defer), ("accept", OnFailure::Accept)]));
+    let local_submission = table
+        .get("local_submission")
+        .and_then(|item| item.choice(&[("judge", LocalSubmission::Judge), ("exempt", LocalSubmission::Exempt)]));
     let exempt_clients = table.get("exempt_clients").map(|item| read_exempt_clients(&item));
     let exempt_recipient_domains = table
         .get("exempt_recipient_domains")
@@ -103,6 +118,7 @@ pub(super) fn read_relay(table: &Table<'_>, folder: &Path) -> Relay {
         sender_forms: sender_forms.unwrap_or_else(|| default::SENDER_FORMS.to_vec()),
         identify_by_address: boolean("identify_by_address", default::IDENTIFY_BY_ADDRESS),
         sender_must_match_login: boolean("sender_must_match_login", default::SENDER_MUST_MATCH_LOGIN),
+        local_submission,
         max_range_addresses: max_range_addresses.unwrap_or(default::MAX_RANGE_ADDRESSES),
         private_gateways: private_gateways.unwrap_or_default(),
         gateway_transport: gateway_transport.unwrap_or_else(|| default::GATEWAY_TRANSPORT.into()),

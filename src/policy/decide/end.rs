@@ -77,6 +77,9 @@ impl Evaluation {
             return Err(verdict);
         }
         let exempt = |exemption| Err(Box::new(self.admission.verdict(Outcome::Exempt(exemption), cx.front_end)));
+        if let Some(refusal) = &self.refused_local {
+            return Err(self.refused(refusal.clone(), cx));
+        }
         let unjudged = if self.is_own_mail { Exemption::OwnMail } else { Exemption::RecipientDomain };
         let admitted = match &self.admission {
             Admission::Exempt(exemption) => return exempt(*exemption),

@@ -50,13 +50,24 @@ pub struct Admitted {
 impl Evaluation {
     /// Begins with what is known at MAIL (relay service, sections 1 to 3).
     pub fn begin(cx: &Context, trace: &mut Trace) -> Evaluation {
-        Evaluation { admission: admit(cx, trace), counted: Vec::new(), uncounted: Vec::new(), is_own_mail: false }
+        Evaluation {
+            admission: admit(cx, trace),
+            counted: Vec::new(),
+            uncounted: Vec::new(),
+            is_own_mail: false,
+            is_local: cx.front_end.is_local,
+            refused_local: None,
+        }
     }
 
     /// What must be said to MAIL already: a message that declares itself too large, whomever it is for. Everything else is said to
     /// its recipients.
     pub fn mail(&self, cx: &Context, trace: &mut Trace) -> Option<Verdict> {
         let Admission::Admitted(admitted) = &self.admission else { return None };
+        // Mail from sendmail(1) is refused at its end.
+        if self.is_local {
+            return None;
+        }
         // Mail to exempt recipients would pass.
         if !cx.rules.relay.exempt_recipient_domains.is_empty() {
             return None;
@@ -69,7 +80,7 @@ impl Evaluation {
 
 fn admit(cx: &Context, trace: &mut Trace) -> Admission {
     let (envelope, rules) = (cx.envelope, &cx.rules);
-    if exempt::is_exempt_client(envelope.client, &envelope.login, rules, trace) {
+    if exempt::is_exempt_client(cx, trace) {
         return Admission::Exempt(Exemption::Client);
     }
     let Some(facts) = &Facts::of(envelope) else {

@@ -40,6 +40,10 @@ pub struct Evaluation {
     uncounted: Vec<RecipientKey>,
     /// A letter of relaykeeper's own to an administrator.
     is_own_mail: bool,
+    /// sendmail(1) hands it in.
+    is_local: bool,
+    /// Of mail from sendmail(1): why a recipient cannot have it, which refuses the whole message at its end.
+    refused_local: Option<Refusal>,
 }
 
 /// How far a stage has come.

@@ -7,7 +7,7 @@ use crate::envelope::{Address, Read};
 use crate::ledger::{LedgerAnswer, LedgerError, RecipientKey};
 use crate::policy::facts::Context;
 use crate::policy::reply::Refusal;
-use crate::policy::rules::{abuse, exempt, recipients, rewrite, size, suspension};
+use crate::policy::rules::{abuse, exempt, local_mail, recipients, rewrite, size, suspension};
 use crate::policy::trace::Trace;
 use crate::policy::verdict::{Exemption, Outcome, Verdict};
 
@@ -134,7 +134,13 @@ impl Evaluation {
             // Whether it fits could not be told; the end of the message asks again.
             Outcome::Accept | Outcome::Exempt(Exemption::OnFailure) => &mut self.counted,
             Outcome::Exempt(_) => &mut self.uncounted,
-            Outcome::Refuse(_) => return RecipientDecision { verdict, recipient, is_repeated: false },
+            Outcome::Refuse(refusal) => {
+                if self.is_local {
+                    let refusal = local_mail::of_whole_message((**refusal).clone());
+                    self.refused_local = Some(local_mail::graver(self.refused_local.take(), refusal));
+                }
+                return RecipientDecision { verdict, recipient, is_repeated: false };
+            }
         };
         let is_repeated = accepted.contains(&key);
         if !is_repeated {

@@ -70,6 +70,10 @@ pub enum Refusal {
     },
     /// Nobody is registered, but a customer's file cannot be read.
     DirectoryIncomplete,
+    /// What a client would bring again for fewer recipients, of a message from sendmail(1), which never splits one.
+    CannotSplit {
+        refusal: Box<Refusal>,
+    },
     /// The sender has to be rewritten, which the policy protocol cannot do.
     CannotRewrite {
         sender: Sender,
@@ -155,6 +159,7 @@ impl Refusal {
             Refusal::Connection(connection) => connection.limit.key(),
             Refusal::CustomerUnusable { .. } => "customer-unusable",
             Refusal::DirectoryIncomplete => "directory-incomplete",
+            Refusal::CannotSplit { refusal } => refusal.key(),
             Refusal::CannotRewrite { .. } => "cannot-rewrite",
             Refusal::BadSender(_) => "bad-sender",
             Refusal::BadRecipient(_) => "bad-recipient",
@@ -176,6 +181,7 @@ impl Refusal {
             Refusal::Limit(limit) => limit.codes(),
             Refusal::Size(_) => (552, (3, 4)),
             Refusal::Connection(_) => (421, (7, 0)),
+            Refusal::CannotSplit { refusal } => (550, refusal.codes().1),
             Refusal::CannotRewrite { reject: true, .. } => (550, (7, 1)),
             Refusal::CannotRewrite { reject: false, .. } | Refusal::HeldBack { .. } => (450, (7, 1)),
             // RFC 3463, 3.2

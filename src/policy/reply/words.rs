@@ -73,6 +73,18 @@ impl fmt::Display for Refusal {
                     "Your message has too many recipients: {max} in one transaction; send the rest in a further one"
                 )
             }
+            Refusal::CannotSplit { refusal } => match &**refusal {
+                Refusal::TooManyRecipients { max } => write!(
+                    f,
+                    "Your message has too many recipients: {max} in one message; mail from sendmail(1) is never split, so send \
+                     it to fewer recipients at a time"
+                ),
+                Refusal::EmptySenderRecipients => f.write_str(
+                    "One recipient per message with an empty sender; mail from sendmail(1) is never split, so send each \
+                     recipient a message",
+                ),
+                other => other.fmt(f),
+            },
             Refusal::Limit(limit) => limit.fmt(f),
             Refusal::Size(size) => size.fmt(f),
             Refusal::Connection(connection) => connection.fmt(f),

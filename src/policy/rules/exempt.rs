@@ -1,13 +1,22 @@
 //! What is not relaykeeper's to judge: exempt clients, exempt recipients, its own mail.
 
+use crate::config::LocalSubmission;
 use crate::envelope::{Address, Sender};
 use crate::policy::facts::{Context, Rules};
 use crate::policy::reply::words;
 use crate::policy::trace::Trace;
-use std::net::IpAddr;
 
-/// Whether the client's mail is not judged, whatever it says (`exempt_clients`).
-pub fn is_exempt_client(client: Option<IpAddr>, login: &str, rules: &Rules, trace: &mut Trace) -> bool {
+/// Whether the client's mail is not judged, whatever it says (`exempt_clients`, and `local_submission` for sendmail(1)).
+pub fn is_exempt_client(cx: &Context, trace: &mut Trace) -> bool {
+    let (client, login, rules) = (cx.envelope.client, &cx.envelope.login, &cx.rules);
+    match rules.relay.local_submission.filter(|_| cx.front_end.is_local) {
+        Some(LocalSubmission::Judge) => return false,
+        Some(LocalSubmission::Exempt) => {
+            trace.note("exempt", "pass", || "sendmail(1) hands it in, and local_submission is \"exempt\"".to_owned());
+            return true;
+        }
+        None => {}
+    }
     let Some(client) = client else { return false };
     let is_exempt = login.is_empty() && rules.relay.exempt_clients.iter().any(|net| net.contains(&client));
     if is_exempt {

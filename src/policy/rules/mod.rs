@@ -7,6 +7,7 @@ mod connection;
 pub(super) mod exempt;
 pub(super) mod identify;
 pub(super) mod limits;
+pub(super) mod local_mail;
 pub(super) mod recipients;
 pub(super) mod rewrite;
 pub(super) mod route;
