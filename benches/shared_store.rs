@@ -1,4 +1,4 @@
-//! What a decision costs with the shared store, beside the embedded one and beside what the server can do at best: prints tables.
+//! What a decision costs with the shared store, compared with the embedded one and with the server's best: prints tables.
 //!
 //! ```text
 //! cargo bench --bench shared_store                     # all of it: two minutes
@@ -156,7 +156,7 @@ async fn run(
     rate
 }
 
-/// What the server says that scripts take in all, without reading the questions and writing the answers.
+/// The time that the server reports for scripts, without reading requests and writing responses.
 async fn server_microseconds(mut server: MultiplexedConnection) -> f64 {
     let text: String = redis::cmd("INFO").arg("commandstats").query_async(&mut server).await.expect("statistics");
     let line = text.lines().find(|line| line.starts_with("cmdstat_evalsha:")).expect("scripts ran");

@@ -1,4 +1,4 @@
-//! What every store has to do, in telling cases. The random ones are in `model`.
+//! What every store must do, case by case. Random cases are in `interleavings`.
 
 use crate::over_every_store;
 use crate::stores::{Bench, RESERVATION_TIMEOUT, START};
@@ -124,7 +124,7 @@ async fn a_known_recipient_is_free_at_the_limit(bench: Bench) {
     bench.ledger.release(id, &parties);
     bench.wait(DAY / 2 - 60);
     assert!(reserve(&bench, id, &parties, &limits, 1).await);
-    // While it is held, its day passes; nobody takes its place.
+    // While it is reserved, its day passes; nobody takes its place.
     bench.wait(61);
     let other = bench.ledger.new_reservation();
     assert!(!reserve(&bench, other, &parties, &limits, 3).await);

@@ -1,9 +1,9 @@
-//! Real file systems in trouble: power that fails, a disk that hangs, a folder that can no longer be written. Each in a
-//! file system of its own, on a loop device; that needs root, so for others these tests say that they did nothing.
+//! Real file systems that fail: the power fails, a disk hangs or fills up, a folder becomes read-only. Each in a file system of its
+//! own, on a loop device. That needs root; for others these tests say that they did nothing.
 
 use crate::crash::{Books, Worker};
+use crate::store_errors::{open, send, until, usage};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
-use crate::trouble::{open, send, until, usage};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use relaykeeper::config::Sync;
@@ -135,7 +135,9 @@ fn a_folder_that_turns_read_only_refuses_counts_and_recovers() {
         }
         set_read_only(&folder, true);
         for n in 100..110 {
-            let LedgerError::Unavailable(reason) = send(&ledger, n, 2).await.unwrap_err() else { panic!("not told") };
+            let LedgerError::Unavailable(reason) = send(&ledger, n, 2).await.unwrap_err() else {
+                panic!("it is loaded")
+            };
             assert!(reason.message().contains("; check "), "it says what to do: {reason}");
             assert!(reason.is_transient() && std::error::Error::source(&reason).is_some(), "{reason:?}");
             assert_eq!(ledger.health().readiness, Readiness::Degraded(reason.message()));
@@ -243,18 +245,21 @@ fn while_the_disk_hangs_decisions_are_made_and_acceptance_is_refused_in_time() {
             .unwrap();
         let frozen = disk.freeze();
         let began = tokio::time::Instant::now();
-        let LedgerError::Unavailable(reason) = send(&ledger, 1, 2).await.unwrap_err() else { panic!("not told") };
+        let LedgerError::Unavailable(reason) = send(&ledger, 1, 2).await.unwrap_err() else { panic!("it is loaded") };
         assert_eq!(&*reason.message(), "the disk did not respond within 50 s");
         assert_eq!(began.elapsed().as_secs(), 50);
-        let [(counted, held), _] = usage(&ledger).await.unwrap();
-        assert_eq!((counted, held), (0, 1), "it may yet get to the disk");
+        let [(counted, reserved), _] = usage(&ledger).await.unwrap();
+        assert_eq!((counted, reserved), (0, 1), "it may yet get to the disk");
         drop(frozen);
         let ledger_after = ledger.clone();
         std::thread::spawn(move || {
             crate::stores::runtime().block_on(async {
                 send(&ledger_after, 2, 2).await.unwrap();
-                let [(counted, held), _] = usage(&ledger_after).await.unwrap();
-                assert!((1..=2).contains(&counted) && held == 0, "too much rather than too little: {counted} {held}");
+                let [(counted, reserved), _] = usage(&ledger_after).await.unwrap();
+                assert!(
+                    (1..=2).contains(&counted) && reserved == 0,
+                    "too much rather than too little: {counted} {reserved}"
+                );
                 ledger_after.close().await;
             });
         })

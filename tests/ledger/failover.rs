@@ -1,4 +1,4 @@
-//! Servers die, hang, and hand slots over while daemons send. Whatever the engine kept is counted, and nothing twice.
+//! Servers die, hang, and migrate slots while daemons send. Whatever the server kept is counted, and nothing twice.
 
 use crate::crash::{folder_of_worker, worker_by};
 use crate::load::{CUSTOMERS, Load, Sent, counted, daemon, recipients_counted};
@@ -134,7 +134,7 @@ fn slots_that_move_under_load_take_all_counts_with_them() {
                 load.until("it goes on", |sent| sent.before >= before + 50, 1).await;
             }
             let sent = load.stop().await[0];
-            assert_eq!(sent.unsure, 0, "every question was answered");
+            assert_eq!(sent.unsure, 0, "every request was answered");
             assert_eq!(counted(&daemons[0], CUSTOMERS[0]).await, sent.before);
         });
     }
@@ -154,7 +154,7 @@ fn a_limit_holds_while_its_slot_moves() {
         move_slot(&servers, first, (first + 1) % 3);
         move_slot(&servers, (first + 1) % 3, (first + 2) % 3);
         load.until_refused().await;
-        // Whoever held some of it when another was refused has ended by now, or sends it again.
+        // Whoever had reserved some of it when another was refused has ended by now, or retries.
         load.until("all of it", |sent| sent.before + sent.unsure >= max, 1).await;
         let sent = load.stop().await[0];
         assert_eq!((sent.before, sent.unsure), (max, 0), "all of it, and not one more");

@@ -1,4 +1,4 @@
-//! Random interleavings of everything that can be asked of a ledger, beside the naive [`Model`].
+//! Random interleavings of all requests to a ledger, compared with the naive [`Model`].
 //!
 //! With few events the ledger is exact by the second, and must agree in every field of every answer. With many it may
 //! forget late, by 1 % of the window at most: it must never let more through than fits, nor refuse without need.

@@ -157,7 +157,7 @@ pub async fn recipients_counted(daemon: &Ledger, customer: &str) -> u64 {
     used(daemon, SubjectKind::Customer, customer, customer).await[0]
 }
 
-/// Asked again while the servers are away.
+/// Retries while the servers are unreachable.
 async fn used(daemon: &Ledger, kind: SubjectKind, customer: &str, name: &str) -> [u64; 2] {
     let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
     let subject = Subject { kind, customer: customer.into(), name: name.into() };

@@ -1,7 +1,7 @@
-//! What is asked while the store is still being loaded.
+//! Requests while the store is still being loaded.
 
+use crate::store_errors::{file, parties, unlimited, usage};
 use crate::stores::RESERVATION_TIMEOUT;
-use crate::trouble::{file, parties, unlimited, usage};
 use relaykeeper::config::Sync;
 use relaykeeper::ledger::{Ledger, LedgerError, Readiness, RecipientKey};
 use rusqlite::Connection;

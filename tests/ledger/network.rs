@@ -1,5 +1,5 @@
-//! Networks that can be cut: namespaces with one hub between them, which loses packets in silence when it is told to. That
-//! needs root, so for others the tests say that they did nothing.
+//! Networks that can be cut: namespaces with one hub between them, which silently drops packets on demand. That needs root; for
+//! others these tests say that they did nothing.
 
 use crate::redis::Place;
 use nix::sched::{CloneFlags, setns, unshare};

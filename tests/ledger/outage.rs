@@ -1,4 +1,4 @@
-//! The shared store goes away, and `on_outage = "local"`: what is decided meanwhile, and that all of it is counted in the
+//! The shared store is unreachable, and `on_outage = "local"`: what is decided meanwhile, and that all of it is counted in the
 //! end, each message once.
 
 use crate::crash::{folder_of_worker, worker_by};
@@ -110,9 +110,9 @@ fn to_merge(ledger: &Ledger) -> u64 {
     *ledger.counted_here().expect("it counts here").0.borrow()
 }
 
-/// Sends until the store is known to be away: the first questions wait for an answer.
-async fn until_away(ledger: &Ledger) {
-    until("it is known to be away", async || {
+/// Sends until the store is known to be unreachable: the first requests wait for a response.
+async fn until_unreachable(ledger: &Ledger) {
+    until("it is known to be unreachable", async || {
         let _ = ledger.look(None, &parties("nobody"), &limits(), &[RecipientKey(0)]).await;
         matches!(ledger.health().readiness, Readiness::Degraded(_))
     })
@@ -133,7 +133,7 @@ fn it_goes_on_from_what_was_known_and_merges_what_it_counted() {
             assert_eq!(of_user(&ledger, "ann").await, [2, 5]);
             assert_eq!(send(&ledger, "ann", 5..9).await, Some(3), "ten for the customer, eight different ones for her");
             assert_eq!(send(&ledger, "bob", 5..6).await, None);
-            let Readiness::Degraded(why) = ledger.health().readiness else { panic!("it is away") };
+            let Readiness::Degraded(why) = ledger.health().readiness else { panic!("it is unreachable") };
             assert!(why.contains("decisions are based on the last known usage; messages counted locally: 2"), "{why}");
             servers.start_again(0);
             until_ready(&ledger).await;
@@ -164,7 +164,7 @@ fn a_refusal_says_how_much_of_the_whole_limit_is_used() {
         assert_eq!((refused[0].limit, refused[0].used, refused[0].max), (LimitName::CustomerDay, 9, 10));
         assert!(!refused[0].never_fits() && refused[0].fits_at.is_some());
         assert!(look(11).await.iter().any(|standing| standing.never_fits()));
-        // What was known counts for a day from when it was told, what was counted here from when it was.
+        // Last known usage counts for a day from when it was reported, local counts from when they were counted.
         clock.advance(Duration::from_secs(86_500));
         assert_eq!(of_customer(&ledger).await, (0, 0));
         assert!(look(2).await.is_empty());
@@ -225,8 +225,8 @@ fn what_is_open_when_it_goes_and_when_it_comes_back_is_counted_once() {
         };
         let (kept, given_up) = (reserve("ann", 0..3).await, reserve("bob", 0..2).await);
         servers.pause(0);
-        until_away(&ledger).await;
-        // What is open is held here, too.
+        until_unreachable(&ledger).await;
+        // What is open is reserved locally, too.
         assert_eq!(of_customer(&ledger).await, (0, 5));
         let (begun_here, begun_and_given_up) = (reserve("eve", 0..2).await, reserve("eve", 2..5).await);
         assert!(!ledger.look(None, &parties("eve"), &limits(), &[RecipientKey(9)]).await.unwrap().fits());
@@ -234,7 +234,7 @@ fn what_is_open_when_it_goes_and_when_it_comes_back_is_counted_once() {
         ledger.release(given_up, &parties("bob"));
         servers.resume(0);
         until_ready(&ledger).await;
-        until("what was given up meanwhile is given back", async || on_the_server(&servers).await == (3, 0)).await;
+        until("what ended meanwhile is released", async || on_the_server(&servers).await == (3, 0)).await;
         assert!(commit(begun_here, "eve", 0..2).await, "decided anew, on the server");
         ledger.release(begun_and_given_up, &parties("eve"));
         assert_eq!(on_the_server(&servers).await, (5, 0));
@@ -250,7 +250,7 @@ fn a_commit_that_was_perhaps_counted_is_counted_once() {
         assert_eq!(send(&ledger, "ann", 0..1).await, Some(1));
         let id = ledger.new_reservation();
         assert!(ledger.reserve(id, &parties("ann"), &limits(), RecipientKey(1)).await.unwrap().fits());
-        // The question reaches a server that stands still: it is answered after nobody waits for it any more.
+        // The request reaches a server that hangs: it is served after nobody waits for it any more.
         servers.pause(0);
         let kept = AcceptedRecipients { named: &[RecipientKey(1)], unnamed: 0 };
         assert!(ledger.commit(id, &parties("ann"), &limits(), kept).await.unwrap().fits());
@@ -271,7 +271,7 @@ fn two_daemons_merge_what_each_has_counted() {
         assert_eq!(send(&other, "bob", 0..2).await, Some(2));
         servers.kill(0);
         let (of_one, of_other) = tokio::join!(send(&one, "ann", 2..9), send(&other, "bob", 2..9));
-        // Each knows what the store told it last: the one not of the other's two.
+        // Each knows the usage that it was last told: neither knows of the other's two.
         assert_eq!((of_one, of_other), (Some(6), Some(6)), "eight different recipients");
         assert_eq!(send(&other, "eve", 0..5).await, None);
         servers.start_again(0);
@@ -345,7 +345,7 @@ fn killed_again_and_again_while_it_merges_the_books_balance() {
             let id = ledger.new_reservation();
             assert!(ledger.commit(id, &parties("ann"), &unlimited(), kept).await.expect("the disk takes it").fits());
         };
-        until_away(&ledger).await;
+        until_unreachable(&ledger).await;
         for first in (0..MESSAGES).step_by(100) {
             // Together, for the sake of time.
             let mut sending = Vec::new();

@@ -1,5 +1,5 @@
-//! The network between daemons and their store is cut, so that packets vanish, and mended again: whatever passed is counted
-//! once, also where its packets come after all.
+//! The network between daemons and their store is cut, so that packets vanish, and restored: whatever passed is counted once, even
+//! if its packets arrive after all.
 
 use crate::network::{Lost, Network};
 use crate::redis::{Flavour, Kind, Servers};
@@ -133,7 +133,7 @@ fn cut_off(flavour: Flavour, on_outage: OnOutage, lost: Lost) {
             while_sending(&ledger, &books, async {
                 until("it sends", async || books.passed.get() > 100).await;
                 network.cut(1, lost);
-                until("it is away", async || ledger.outage().unwrap().borrow().is_some()).await;
+                until("it is unreachable", async || ledger.outage().unwrap().borrow().is_some()).await;
                 let (before, before_of_other) = (in_all(), of_other.load(SeqCst));
                 // Far more than sessions that wait for an answer would come to.
                 until("it goes on", async || in_all() > before + 500).await;

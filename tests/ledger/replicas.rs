@@ -1,4 +1,4 @@
-//! `min-replicas-to-write`: a master without its replicas takes nothing. That is an outage as any other.
+//! `min-replicas-to-write`: a master without its replicas accepts nothing. That is an outage like any other.
 
 use crate::failover::await_replica;
 use crate::network::{Lost, Network};
@@ -88,7 +88,7 @@ fn a_master_without_replicas_is_away_until_it_has_one() {
         }
         assert!(began.elapsed() < AT_ONCE, "nobody waited: {:?}", began.elapsed());
         for ledger in [&defers, &goes_on] {
-            let why = ledger.outage().unwrap().borrow().clone().expect("it is away");
+            let why = ledger.outage().unwrap().borrow().clone().expect("it is unreachable");
             assert!(why.to_string().contains("NOREPLICAS"), "{why}");
         }
         servers.start_again(1);

@@ -1,4 +1,4 @@
-//! What the shared store takes, as `docs/redis.md` tells it: run with `--nocapture` to see the table.
+//! How much memory the shared store takes, as `docs/redis.md` says: run with `--nocapture` to see the table.
 
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, START, runtime};

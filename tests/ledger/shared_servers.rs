@@ -87,7 +87,7 @@ fn the_rights_in_the_manual_are_enough_and_fewer_are_not() {
     }
 }
 
-/// Asks about a customer whose slot is on its way to another master, all of it there already: the question is sent there.
+/// Sends a request for a customer whose slot is migrating, with all its keys on the new master: it is redirected there.
 fn move_slot_and_ask(servers: &Servers, urls: &[String]) -> Result<(), LedgerError> {
     let slot = servers.cli(0, &["cluster", "keyslot", "rk:{bolt}:c"]);
     let from = slot.parse::<usize>().unwrap() * 3 / 16384;

@@ -32,7 +32,7 @@ impl StoreKind {
     pub const VALKEY_CLUSTER: StoreKind = StoreKind::Shared(Flavour::Valkey, Kind::Cluster);
 }
 
-/// A ledger that can be restarted, and a clock that stands still until told.
+/// A ledger that can be restarted, and a clock that only advances on demand.
 pub struct Bench {
     kind: StoreKind,
     pub clock: Arc<ManualClock>,
@@ -81,7 +81,7 @@ impl Bench {
         true
     }
 
-    /// Whether what was open when the daemon ended is held until it ends by itself.
+    /// Whether what was open when the daemon ended stays reserved until it expires.
     pub fn holds_over_restarts(&self) -> bool {
         !matches!(self.place, Place::Memory | Place::Folder(_))
     }

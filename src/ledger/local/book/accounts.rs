@@ -1,6 +1,6 @@
-//! What is counted and held for each customer, user and login.
+//! Usage and reservations of each customer, user and login.
 
-use super::keys::{HeldKeys, LetGo};
+use super::keys::{Released, ReservedKeys};
 use super::rolling::{Day, TenMinutes};
 use super::slab::{Position, Slab};
 use super::unique_recipients::UniqueRecipients;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 pub(super) struct Accounts {
     pub customers: Slab<Customer>,
     pub senders: Slab<Sender>,
-    /// Recipients held by open transactions, on the accounts of senders.
-    pub held: HeldKeys,
+    /// Recipients reserved by open transactions, on the accounts of senders.
+    pub reserved: ReservedKeys,
     /// Numbers of accounts that were dropped, for the store to drop them too.
     pub dropped: Vec<u64>,
     sweep_at: (Position, Position),
@@ -27,12 +27,12 @@ pub(super) struct Accounts {
 #[repr(align(64))]
 pub(super) struct Customer {
     pub name: Arc<str>,
-    pub line: StoredAs,
+    pub store_number: StoreNumber,
     /// Recipients, repeats too.
     pub day: Day,
     pub ten_minutes: TenMinutes,
-    /// Recipients held by open transactions.
-    pub held: u64,
+    /// Recipients reserved by open transactions.
+    pub reserved: u64,
     /// How many senders refer to it.
     pub senders: u32,
 }
@@ -42,32 +42,32 @@ pub(super) struct Customer {
 #[repr(align(128))]
 pub(super) struct Sender {
     pub name: Arc<str>,
-    pub line: StoredAs,
+    pub store_number: StoreNumber,
     pub messages: Day,
     pub remembered: UniqueRecipients,
     pub customer: Position,
-    /// Messages held: the open transactions.
-    pub held: u32,
-    /// Different recipients held by open transactions.
-    pub keys_held: u32,
-    /// So many of them may be among the remembered too.
-    pub unread: u32,
+    /// Messages reserved: the open transactions.
+    pub reserved: u32,
+    /// Unique recipients reserved by open transactions.
+    pub keys_reserved: u32,
+    /// How many of them nobody has looked up: they may be among the remembered recipients, too.
+    pub not_looked_up: u32,
     pub kind: SubjectKind,
 }
 
-/// What the store calls an account.
+/// The number that the store knows an account by.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct StoredAs {
+pub(super) struct StoreNumber {
     /// 0: it has no number yet.
     number: u64,
 }
 
-/// The top bit tells that the store knows the number, so that there is room for millions.
+/// The top bit says that the store knows the number: one word, as there are millions of accounts.
 const KNOWN: u64 = 1 << 63;
 
-impl StoredAs {
-    pub fn known(number: u64) -> StoredAs {
-        StoredAs { number: number | KNOWN }
+impl StoreNumber {
+    pub fn known(number: u64) -> StoreNumber {
+        StoreNumber { number: number | KNOWN }
     }
 
     pub fn number(&self) -> u64 {
@@ -91,42 +91,42 @@ impl StoredAs {
 }
 
 impl Sender {
-    /// No more different recipients than so many are counted and held. The true number may be lower: some may have expired,
-    /// and what is held and [unread](Sender::unread) may be in it twice.
+    /// An upper bound of the unique recipients that are used and reserved. The true number may be lower: some may have expired, and
+    /// those that are [not looked up](Sender::not_looked_up) may be in it twice.
     pub fn uniques_at_most(&self) -> u64 {
-        self.remembered.at_most() + u64::from(self.keys_held)
+        self.remembered.at_most() + u64::from(self.keys_reserved)
     }
 }
 
-/// Where the accounts of a transaction are.
+/// Where a transaction's accounts are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Holders {
+pub(super) struct TransactionAccounts {
     pub customer: Option<Position>,
-    pub user: Holder,
-    pub login: Holder,
+    pub user: AccountAt,
+    pub login: AccountAt,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
-    /// The transaction has none.
+pub(super) enum AccountAt {
+    /// The transaction has no such party.
     Nobody,
-    /// It has one that nothing is known of.
+    /// The party has no account yet.
     Fresh,
     At(Position),
 }
 
-impl Holders {
-    /// Whose account such a limit is about; of the customer's own it is not told here.
-    pub fn of(&self, limit: LimitName) -> Holder {
+impl TransactionAccounts {
+    /// The sender's account that a limit applies to; nobody's for the customer's own limits.
+    pub fn of(&self, limit: LimitName) -> AccountAt {
         match SubjectKind::of(limit) {
             SubjectKind::User => self.user,
             SubjectKind::Login => self.login,
-            SubjectKind::Customer => Holder::Nobody,
+            SubjectKind::Customer => AccountAt::Nobody,
         }
     }
 }
 
-/// Hashes of a transaction's names.
+/// Hashes of the names of a transaction's parties.
 pub(super) struct Hashes {
     pub customer: u64,
     user: u64,
@@ -152,14 +152,14 @@ pub(super) fn sender_hash(hasher: &impl BuildHasher, customer: u64, kind: Subjec
 }
 
 impl Accounts {
-    /// Has the processor fetch what leads to a transaction's accounts.
+    /// Has the processor fetch the index entries of a transaction's accounts.
     pub fn fetch_index(&self, hashes: &Hashes) {
         self.customers.fetch_index(hashes.customer);
         self.senders.fetch_index(hashes.user);
         self.senders.fetch_index(hashes.login);
     }
 
-    /// Has it fetch the accounts themselves, all at once: with a million, each is in memory that no cache holds, and one after
+    /// Has the processor fetch the accounts themselves, all at once: with a million, each access misses the caches, and one after
     /// the other they would take longer than all else.
     pub fn fetch(&self, hashes: &Hashes) {
         self.fetch_index(hashes);
@@ -168,26 +168,26 @@ impl Accounts {
         self.senders.fetch_value(hashes.login);
     }
 
-    pub fn find(&mut self, parties: &Parties, hashes: &Hashes) -> Holders {
+    pub fn find(&mut self, parties: &Parties, hashes: &Hashes) -> TransactionAccounts {
         let customer = self.customers.find(hashes.customer, |customer| same(&customer.name, &parties.customer));
         if let Some(customer) = customer {
             share(&mut self.customers[customer].name, &parties.customer);
         }
-        let user = self.find_holder(customer, SubjectKind::User, &parties.user, hashes.user);
-        let login = self.find_holder(customer, SubjectKind::Login, &parties.login, hashes.login);
-        Holders { customer, user, login }
+        let user = self.find_account(customer, SubjectKind::User, &parties.user, hashes.user);
+        let login = self.find_account(customer, SubjectKind::Login, &parties.login, hashes.login);
+        TransactionAccounts { customer, user, login }
     }
 
-    fn find_holder(
+    fn find_account(
         &mut self,
         customer: Option<Position>,
         kind: SubjectKind,
         name: &Option<Arc<str>>,
         hash: u64,
-    ) -> Holder {
-        let Some(name) = name else { return Holder::Nobody };
-        let Some(customer) = customer else { return Holder::Fresh };
-        self.find_sender(customer, kind, name, hash).map_or(Holder::Fresh, Holder::At)
+    ) -> AccountAt {
+        let Some(name) = name else { return AccountAt::Nobody };
+        let Some(customer) = customer else { return AccountAt::Fresh };
+        self.find_sender(customer, kind, name, hash).map_or(AccountAt::Fresh, AccountAt::At)
     }
 
     pub fn find_sender(
@@ -204,86 +204,89 @@ impl Accounts {
     }
 
     /// Opens the accounts that are missing.
-    pub fn open(&mut self, holders: Holders, parties: &Parties, hashes: &Hashes) -> Holders {
+    pub fn open(&mut self, positions: TransactionAccounts, parties: &Parties, hashes: &Hashes) -> TransactionAccounts {
         let customer =
-            holders.customer.unwrap_or_else(|| self.open_customer(hashes.customer, parties.customer.clone()));
-        let mut open = |holder, kind, name: &Option<Arc<str>>, hash| match (holder, name) {
-            (Holder::Fresh, Some(name)) => Holder::At(self.open_sender(customer, kind, name.clone(), hash)),
-            _ => holder,
+            positions.customer.unwrap_or_else(|| self.open_customer(hashes.customer, parties.customer.clone()));
+        let mut open = |account, kind, name: &Option<Arc<str>>, hash| match (account, name) {
+            (AccountAt::Fresh, Some(name)) => AccountAt::At(self.open_sender(customer, kind, name.clone(), hash)),
+            _ => account,
         };
-        let user = open(holders.user, SubjectKind::User, &parties.user, hashes.user);
-        let login = open(holders.login, SubjectKind::Login, &parties.login, hashes.login);
-        Holders { customer: Some(customer), user, login }
+        let user = open(positions.user, SubjectKind::User, &parties.user, hashes.user);
+        let login = open(positions.login, SubjectKind::Login, &parties.login, hashes.login);
+        TransactionAccounts { customer: Some(customer), user, login }
     }
 
     pub fn open_customer(&mut self, hash: u64, name: Arc<str>) -> Position {
         let (day, ten_minutes) = (Day::default(), TenMinutes::default());
-        let line = StoredAs::default();
-        self.customers.insert(hash, Customer { name, line, day, ten_minutes, held: 0, senders: 0 })
+        let store_number = StoreNumber::default();
+        self.customers.insert(hash, Customer { name, store_number, day, ten_minutes, reserved: 0, senders: 0 })
     }
 
     pub fn open_sender(&mut self, customer: Position, kind: SubjectKind, name: Arc<str>, hash: u64) -> Position {
         self.customers[customer].senders += 1;
         let sender = Sender {
             name,
-            line: StoredAs::default(),
+            store_number: StoreNumber::default(),
             messages: Day::default(),
             remembered: UniqueRecipients::default(),
             customer,
-            held: 0,
-            keys_held: 0,
-            unread: 0,
+            reserved: 0,
+            keys_reserved: 0,
+            not_looked_up: 0,
             kind,
         };
         self.senders.insert(hash, sender)
     }
 
-    /// Holds a recipient on a sender's account. Whether it was seen before is not looked up: far from the limit nobody asks.
-    pub fn hold(&mut self, sender: Position, key: RecipientKey) {
-        if self.held.hold(sender, key) {
+    /// Reserves a recipient on a sender's account. Whether it was seen before is not looked up: far from the limit nobody needs to
+    /// know.
+    pub fn reserve_key(&mut self, sender: Position, key: RecipientKey) {
+        if self.reserved.reserve(sender, key) {
             let account = &mut self.senders[sender];
-            account.keys_held += 1;
-            account.unread += 1;
+            account.keys_reserved += 1;
+            account.not_looked_up += 1;
         }
     }
 
-    /// Gives a held recipient back, as seen at the second `seen`; 0: it was not.
-    pub fn let_go(&mut self, sender: Position, key: RecipientKey, seen: u32, now: Moment) {
+    /// Releases a reserved recipient. `seen`: the second when it was sent to; 0: it was not.
+    pub fn release_key(&mut self, sender: Position, key: RecipientKey, seen: u32, now: Moment) {
         let account = &mut self.senders[sender];
         let read = || account.remembered.take(key, now).unwrap_or(0);
-        let Some(LetGo { was_read, last_seen }) = self.held.let_go(sender, key, seen, read) else { return };
-        account.unread -= u32::from(was_read);
+        let Some(Released { was_looked_up, last_seen }) = self.reserved.release(sender, key, seen, read) else {
+            return;
+        };
+        account.not_looked_up -= u32::from(was_looked_up);
         match last_seen {
             None => return,
-            // It is among the remembered still, if it ever was.
-            Some(None) => account.unread -= 1,
+            // It is still among the remembered recipients, if it ever was.
+            Some(None) => account.not_looked_up -= 1,
             Some(Some(0)) => {}
             Some(Some(at)) => account.remembered.put(key, at, now),
         }
-        account.keys_held -= 1;
+        account.keys_reserved -= 1;
     }
 
-    /// Looks up all that is held on an account among the remembered: from then on each is in one place only.
-    pub fn read_held(&mut self, sender: Position, now: Moment) {
+    /// Looks up all recipients that are reserved on an account among the remembered ones: from then on each is in one place only.
+    pub fn look_up_reserved(&mut self, sender: Position, now: Moment) {
         let account = &mut self.senders[sender];
-        if std::mem::take(&mut account.unread) == 0 {
+        if std::mem::take(&mut account.not_looked_up) == 0 {
             return;
         }
-        for held in self.held.of_mut(sender) {
-            held.last_seen.get_or_insert_with(|| account.remembered.take(held.key, now).unwrap_or(0));
+        for reserved in self.reserved.of_mut(sender) {
+            reserved.last_seen.get_or_insert_with(|| account.remembered.take(reserved.key, now).unwrap_or(0));
         }
     }
 
-    /// Forgets what is counted for a sender. What is held stays held.
+    /// Forgets a sender's usage; reservations stay.
     pub fn forget_sender(&mut self, sender: Position) {
         let account = &mut self.senders[sender];
         account.messages.clear();
         account.remembered.clear();
-        account.unread = 0;
-        self.held.of_mut(sender).for_each(|held| held.last_seen = Some(0));
+        account.not_looked_up = 0;
+        self.reserved.of_mut(sender).for_each(|reserved| reserved.last_seen = Some(0));
     }
 
-    /// Whose account is there, if it has such a limit, and how much of it is used.
+    /// Whose account is at a position, if such a limit applies to it, and how much of it is used.
     pub fn used(&mut self, position: Position, limit: LimitName, now: Moment) -> Option<(impl Fn() -> Subject, u64)> {
         let kind = SubjectKind::of(limit);
         let (customer, name, used) = if kind == SubjectKind::Customer {
@@ -297,7 +300,7 @@ impl Accounts {
             let sender = self.senders.get_mut(position).filter(|sender| sender.kind == kind)?;
             let used = match limit {
                 LimitName::UserMessages | LimitName::LoginMessages => sender.messages.total(now),
-                // Of those that are held at the moment some are left out.
+                // Without some of those that are reserved at the moment.
                 _ => sender.remembered.count(now),
             };
             (&self.customers[sender.customer].name, &sender.name, used)
@@ -305,12 +308,12 @@ impl Accounts {
         Some((move || Subject { kind, customer: customer.clone(), name: name.clone() }, used))
     }
 
-    /// How many accounts there is place for: what a whole sweep has to look at.
+    /// The positions that a complete sweep looks at.
     pub fn end(&self) -> Position {
         self.senders.end().max(self.customers.end())
     }
 
-    /// Looks at the next few accounts, and drops those that are as good as new.
+    /// Looks at the next few accounts, and drops those without usage and reservations.
     pub fn sweep(&mut self, steps: u32, now: Moment, hasher: &impl BuildHasher) {
         for _ in 0..steps {
             self.sweep_sender(now, hasher);
@@ -321,7 +324,7 @@ impl Accounts {
     fn sweep_sender(&mut self, now: Moment, hasher: &impl BuildHasher) {
         let position = next(&mut self.sweep_at.0, self.senders.end());
         let Some(sender) = self.senders.get_mut(position) else { return };
-        if sender.held > 0 || sender.keys_held > 0 {
+        if sender.reserved > 0 || sender.keys_reserved > 0 {
             return;
         }
         sender.messages.expire(now);
@@ -333,7 +336,7 @@ impl Accounts {
         let hash = sender_hash(hasher, customer, sender.kind, &sender.name);
         if let Some(sender) = self.senders.remove(hash, position) {
             self.customers[sender.customer].senders -= 1;
-            self.drop_line(sender.line);
+            self.note_dropped(sender.store_number);
         }
     }
 
@@ -342,29 +345,29 @@ impl Accounts {
         let Some(customer) = self.customers.get_mut(position) else { return };
         customer.day.expire(now);
         customer.ten_minutes.expire(now);
-        let used = customer.held > 0 || customer.senders > 0;
+        let used = customer.reserved > 0 || customer.senders > 0;
         if used || !customer.day.is_empty() || !customer.ten_minutes.is_empty() {
             return;
         }
         let hash = hasher.hash_one(&*customer.name);
         if let Some(customer) = self.customers.remove(hash, position) {
-            self.drop_line(customer.line);
+            self.note_dropped(customer.store_number);
         }
     }
 
-    fn drop_line(&mut self, line: StoredAs) {
-        if line.is_known() {
-            self.dropped.push(line.number());
+    fn note_dropped(&mut self, number: StoreNumber) {
+        if number.is_known() {
+            self.dropped.push(number.number());
         }
     }
 }
 
-/// Names mostly come from the one directory, so that their place tells.
+/// Most names come from the one directory, so their addresses are equal.
 fn same(a: &Arc<str>, b: &Arc<str>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
-/// Keeps the directory's copy instead of an own one: less memory, and found without reading it the next time.
+/// Keeps the directory's copy instead of its own one: less memory, and next time it is found without being read.
 fn share(name: &mut Arc<str>, other: &Arc<str>) {
     if !Arc::ptr_eq(name, other) {
         *name = other.clone();

@@ -1,4 +1,4 @@
-//! The recipients that open transactions hold.
+//! The recipients that open transactions have reserved.
 
 use super::slab::Position;
 use crate::ledger::RecipientKey;
@@ -6,10 +6,10 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
-/// Up to so many are looked through one by one.
+/// Up to this many are searched one by one.
 const SCANNED: usize = 64;
 
-/// Different recipients, in the order in which they came.
+/// Recipients without repeats, in the order in which they came.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeySet {
     list: SmallVec<[RecipientKey; 4]>,
@@ -17,7 +17,7 @@ pub(super) struct KeySet {
 }
 
 impl KeySet {
-    /// Whether it is new.
+    /// Whether it was added: it may be there already.
     pub fn insert(&mut self, key: RecipientKey) -> bool {
         if self.contains(key) {
             return false;
@@ -65,81 +65,82 @@ impl FromIterator<RecipientKey> for KeySet {
     }
 }
 
-/// Which recipients are held on which accounts, and by how many transactions.
+/// Which recipients are reserved on which accounts, and by how many transactions.
 #[derive(Debug, Default)]
-pub(super) struct HeldKeys(HashTable<HeldKey>);
+pub(super) struct ReservedKeys(HashTable<ReservedKey>);
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HeldKey {
+pub(super) struct ReservedKey {
     pub key: RecipientKey,
     pub account: Position,
-    pub holders: u32,
-    /// The second when it was last seen before it was held; 0 is never. It is not counted as remembered then: it is in one
+    /// How many transactions have reserved it.
+    pub reservations: u32,
+    /// The second when it was last seen before it was reserved; 0 is never. It is then not counted as remembered: it is in one
     /// place or the other. `None`: nobody has looked yet, and if it was seen, it is still counted as remembered.
     pub last_seen: Option<u32>,
 }
 
-/// What became of a recipient that was let go.
+/// What became of a recipient that was released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LetGo {
-    /// It was looked for among the remembered just now.
-    pub was_read: bool,
-    /// Nobody holds it any more, and this was known of it.
+pub(super) struct Released {
+    /// It was looked up among the remembered recipients just now.
+    pub was_looked_up: bool,
+    /// Nobody has reserved it any more, and this was known of it.
     pub last_seen: Option<Option<u32>>,
 }
 
-impl HeldKeys {
+impl ReservedKeys {
     pub fn contains(&self, account: Position, key: RecipientKey) -> bool {
-        self.0.find(hash(account, key), |held| held.is(account, key)).is_some()
+        self.0.find(hash(account, key), |reserved| reserved.is(account, key)).is_some()
     }
 
-    /// Holds it once more; true if nobody held it before.
-    pub fn hold(&mut self, account: Position, key: RecipientKey) -> bool {
-        let rehash = |held: &HeldKey| hash(held.account, held.key);
-        match self.0.entry(hash(account, key), |held| held.is(account, key), rehash) {
-            Entry::Occupied(mut held) => {
-                held.get_mut().holders += 1;
+    /// Reserves it once more. True: nobody had reserved it before.
+    pub fn reserve(&mut self, account: Position, key: RecipientKey) -> bool {
+        let rehash = |reserved: &ReservedKey| hash(reserved.account, reserved.key);
+        match self.0.entry(hash(account, key), |reserved| reserved.is(account, key), rehash) {
+            Entry::Occupied(mut reserved) => {
+                reserved.get_mut().reservations += 1;
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(HeldKey { key, account, holders: 1, last_seen: None });
+                place.insert(ReservedKey { key, account, reservations: 1, last_seen: None });
                 true
             }
         }
     }
 
-    /// Holds it once less, as seen at the second `seen` if that is later than before; 0: it was not. `read` tells when it was
-    /// seen before, if that is asked. `None`: it was not held.
-    pub fn let_go(
+    /// Releases it once. `seen`: the second when it was sent to; 0: it was not. `look_up` returns when it was seen before, if that is
+    /// needed. `None`: it was not reserved.
+    pub fn release(
         &mut self,
         account: Position,
         key: RecipientKey,
         seen: u32,
-        read: impl FnOnce() -> u32,
-    ) -> Option<LetGo> {
-        let mut entry = self.0.find_entry(hash(account, key), |held| held.is(account, key)).ok()?;
-        let held = entry.get_mut();
-        let was_read = seen > 0 && held.last_seen.is_none();
+        look_up: impl FnOnce() -> u32,
+    ) -> Option<Released> {
+        let mut entry = self.0.find_entry(hash(account, key), |reserved| reserved.is(account, key)).ok()?;
+        let reserved = entry.get_mut();
+        let was_looked_up = seen > 0 && reserved.last_seen.is_none();
         if seen > 0 {
-            held.last_seen = Some(held.last_seen.unwrap_or_else(read).max(seen));
+            reserved.last_seen = Some(reserved.last_seen.unwrap_or_else(look_up).max(seen));
         }
-        held.holders -= 1;
-        let last_seen = (held.holders == 0).then(|| entry.remove().0.last_seen);
-        Some(LetGo { was_read, last_seen })
+        reserved.reservations -= 1;
+        let last_seen = (reserved.reservations == 0).then(|| entry.remove().0.last_seen);
+        Some(Released { was_looked_up, last_seen })
     }
 
-    /// All that is held on one account. Looks through all that is open.
-    pub fn of(&self, account: Position) -> impl Iterator<Item = &HeldKey> {
-        self.0.iter().filter(move |held| held.account == account)
+    /// All that is reserved on one account. Looks through everything that is reserved.
+    pub fn of(&self, account: Position) -> impl Iterator<Item = &ReservedKey> {
+        self.0.iter().filter(move |reserved| reserved.account == account)
     }
 
-    /// As [`HeldKeys::of`].
-    pub fn of_mut(&mut self, account: Position) -> impl Iterator<Item = &mut HeldKey> {
-        self.0.iter_mut().filter(move |held| held.account == account)
+    /// As [`ReservedKeys::of`].
+    pub fn of_mut(&mut self, account: Position) -> impl Iterator<Item = &mut ReservedKey> {
+        self.0.iter_mut().filter(move |reserved| reserved.account == account)
     }
 }
 
-impl HeldKey {
+impl ReservedKey {
     fn is(&self, account: Position, key: RecipientKey) -> bool {
         self.key == key && self.account == account
     }
@@ -163,18 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_let_go_when_the_last_holder_lets_go() {
-        let mut held = HeldKeys::default();
+    fn a_key_is_released_with_its_last_reservation() {
+        let mut reserved = ReservedKeys::default();
         let key = RecipientKey(7);
-        assert!(held.hold(1, key));
-        assert!(!held.hold(1, key));
-        assert!(held.hold(2, key));
-        assert_eq!(held.let_go(1, key, 9, || 5), Some(LetGo { was_read: true, last_seen: None }));
-        let last = held.let_go(1, key, 0, || panic!("it is known already"));
-        assert_eq!(last, Some(LetGo { was_read: false, last_seen: Some(Some(9)) }));
-        assert!(!held.contains(1, key) && held.contains(2, key));
-        let unread = held.let_go(2, key, 0, || panic!("nobody asks"));
-        assert_eq!(unread, Some(LetGo { was_read: false, last_seen: Some(None) }));
-        assert_eq!(held.let_go(2, key, 9, || 0), None);
+        assert!(reserved.reserve(1, key));
+        assert!(!reserved.reserve(1, key));
+        assert!(reserved.reserve(2, key));
+        assert_eq!(reserved.release(1, key, 9, || 5), Some(Released { was_looked_up: true, last_seen: None }));
+        let last = reserved.release(1, key, 0, || panic!("it is known already"));
+        assert_eq!(last, Some(Released { was_looked_up: false, last_seen: Some(Some(9)) }));
+        assert!(!reserved.contains(1, key) && reserved.contains(2, key));
+        let not_looked_up = reserved.release(2, key, 0, || panic!("nobody asks"));
+        assert_eq!(not_looked_up, Some(Released { was_looked_up: false, last_seen: Some(None) }));
+        assert_eq!(reserved.release(2, key, 9, || 0), None);
     }
 }

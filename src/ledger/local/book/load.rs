@@ -1,6 +1,6 @@
-//! Filling the books from a store.
+//! Fills the book from a store.
 
-use super::accounts::{StoredAs, sender_hash};
+use super::accounts::{StoreNumber, sender_hash};
 use super::rolling::{Day, TenMinutes};
 use super::shard::Shard;
 use super::slab::Position;
@@ -12,19 +12,19 @@ use parking_lot::MutexGuard;
 use std::hash::BuildHasher;
 use std::sync::atomic::Ordering;
 
-/// Where an account is in the books. Good until anything but loading is done with them.
+/// Where an account is in the book. Valid until anything but loading happens.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ledger) struct Place {
     pub shard: u16,
     position: Position,
 }
 
-/// An accepted message, as the store remembered it.
+/// An accepted message, as the store kept it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ledger) struct Loaded {
     pub at: u32,
     pub customer: Place,
-    /// False: the customer was reset since.
+    /// False: the customer was reset since then.
     pub customer_counts: bool,
     pub user: Option<Place>,
     pub login: Option<Place>,
@@ -35,12 +35,12 @@ pub(in crate::ledger) struct Loaded {
 pub(in crate::ledger) struct LoadingShards<'a>(Vec<Option<MutexGuard<'a, Shard>>>);
 
 impl Book {
-    /// The store has used all numbers below.
+    /// The store has used all lower numbers.
     pub fn number_from(&self, number: u64) {
         self.next_number.fetch_max(number, Ordering::Relaxed);
     }
 
-    /// Opens an account that the store knows.
+    /// Opens an account that the store has.
     pub fn open_stored(&self, kind: SubjectKind, customer: &str, name: &str, number: u64) -> Place {
         let hash = self.hasher.hash_one(customer);
         let (shard, locked) = self.shard(hash);
@@ -49,14 +49,14 @@ impl Book {
         let position = found.unwrap_or_else(|| accounts.open_customer(hash, customer.into()));
         let place = |position| Place { shard: shard as u16, position };
         if kind == SubjectKind::Customer {
-            accounts.customers[position].line = StoredAs::known(number);
+            accounts.customers[position].store_number = StoreNumber::known(number);
             return place(position);
         }
         let hash = sender_hash(&self.hasher, hash, kind, name);
         let name = name.into();
         let found = accounts.find_sender(position, kind, &name, hash);
         let sender = found.unwrap_or_else(|| accounts.open_sender(position, kind, name, hash));
-        accounts.senders[sender].line = StoredAs::known(number);
+        accounts.senders[sender].store_number = StoreNumber::known(number);
         place(sender)
     }
 
@@ -66,7 +66,7 @@ impl Book {
 }
 
 impl LoadingShards<'_> {
-    /// Counts a message, if it still counts for anything. Each account's messages are counted in their order.
+    /// Counts a message, unless it has left all windows. Each account's messages must be counted in their order.
     pub fn count(&mut self, message: &Loaded, keys: &[RecipientKey], now: Moment) {
         let Some(Some(shard)) = self.0.get_mut(message.customer.shard as usize) else { return };
         if message.at <= Day::horizon(now) {

@@ -1,7 +1,7 @@
-//! The books: all that is counted and held, in memory. Time is an argument; there is no I/O.
+//! The book: all usage and reservations, in memory. Time is an argument; there is no I/O.
 //!
 //! Customers are spread over shards, each behind a lock of its own; a customer's users and logins are in its shard. So
-//! one lock decides all limits of a transaction at once: all are checked, then all are recorded.
+//! one lock is enough to check all limits of a transaction, then to record it on all of its accounts.
 
 mod accounts;
 mod decide;
@@ -32,10 +32,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// So many that two customers seldom wait for each other, and that no table grows long at a time.
+/// Enough that two customers rarely wait for each other, and that no table takes long to grow.
 const SHARDS: usize = 128;
 
-/// What [`Book::sweep`] looks at: so many shards, so many rounds in each at most, so many accounts in a round.
+/// What [`Book::sweep`] looks at: shards, rounds in each at most, accounts in a round.
 const SWEPT_SHARDS: usize = 4;
 const SWEEP_ROUNDS: u32 = 16;
 const SWEEP_STEPS: u32 = 128;
@@ -45,48 +45,48 @@ pub(in crate::ledger) struct Book {
     shards: Box<[Mutex<Shard>]>,
     hasher: DefaultHashBuilder,
     reservation_timeout: Duration,
-    /// What the next account is called by the store.
+    /// The number that the store knows the next account by.
     next_number: AtomicU64,
     swept: AtomicUsize,
-    /// The store's numbers of accounts that were dropped.
+    /// The numbers of accounts that were dropped, for the store to drop them, too.
     dropped: Mutex<Vec<u64>>,
 }
 
 /// When an accepted message is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) enum Counting {
-    /// At once, and nobody else remembers it.
+    /// At once; it is nowhere else.
     Only,
-    /// At once; who remembers it never loses it.
+    /// At once; the store never loses it.
     Now,
-    /// It stays held until [`Book::settle`] or [`Book::give_up`] is called with its ticket.
+    /// It stays reserved until [`Book::settle`] or [`Book::give_up`] is called with its ticket.
     WhenSettled,
 }
 
-/// An accepted message, as the store remembers it.
+/// An accepted message, as the store keeps it.
 #[derive(Clone, Debug)]
 pub(in crate::ledger) struct Entry {
     pub ticket: Ticket,
     /// In seconds, rounded up.
     pub at: u32,
     pub customer_name: Arc<str>,
-    pub customer: Line,
-    pub user: Option<Line>,
-    pub login: Option<Line>,
+    pub customer: AccountRow,
+    pub user: Option<AccountRow>,
+    pub login: Option<AccountRow>,
     pub recipients: u64,
     /// Empty if there is neither user nor login.
     pub keys: Box<[RecipientKey]>,
 }
 
-/// An account, as the store calls it.
+/// An account, by its number in the store.
 #[derive(Clone, Debug)]
-pub(in crate::ledger) struct Line {
+pub(in crate::ledger) struct AccountRow {
     pub number: u64,
-    /// Given as long as the store may not know it.
+    /// Set as long as the store may not know the account.
     pub name: Option<Arc<str>>,
 }
 
-/// Names an accepted message that waits to be settled.
+/// Identifies an accepted message that is not settled yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) struct Ticket {
     shard: u32,
@@ -105,7 +105,7 @@ impl Book {
         }
     }
 
-    /// Has the processor fetch what a transaction will ask for.
+    /// Has the processor fetch a transaction's accounts.
     pub fn foresee(&self, parties: &Parties, when: Foreseen) {
         let hashes = Hashes::of(&self.hasher, parties);
         let shard = self.shard(hashes.customer).1.lock();
@@ -156,12 +156,12 @@ impl Book {
         self.shards[ticket.shard as usize].lock().settle(ticket.number, at);
     }
 
-    /// Gives back an accepted message that could not be written.
+    /// Releases an accepted message that could not be written.
     pub fn give_up(&self, ticket: Ticket) {
         self.shards[ticket.shard as usize].lock().give_up(ticket.number);
     }
 
-    /// Gives a reservation back. Nothing happens if there is none.
+    /// Releases a reservation, if there is one.
     pub fn release(&self, id: ReservationId, parties: &Parties) {
         self.shard(self.hasher.hash_one(&*parties.customer)).1.lock().release(id);
     }
@@ -182,15 +182,15 @@ impl Book {
                 (LimitName::CustomerPeak, Some(position), _) => {
                     let customer = &mut accounts.customers[position];
                     let window = &mut customer.ten_minutes;
-                    (window.total(now), customer.held, window.falls_to(allowed, now))
+                    (window.total(now), customer.reserved, window.falls_to(allowed, now))
                 }
                 (LimitName::CustomerDay, Some(position), _) => {
                     let customer = &mut accounts.customers[position];
-                    (customer.day.total(now), customer.held, customer.day.falls_to(allowed, now))
+                    (customer.day.total(now), customer.reserved, customer.day.falls_to(allowed, now))
                 }
                 (LimitName::UserMessages | LimitName::LoginMessages, _, Some(position)) => {
                     let sender = &mut accounts.senders[position];
-                    (sender.messages.total(now), sender.held.into(), sender.messages.falls_to(allowed, now))
+                    (sender.messages.total(now), sender.reserved.into(), sender.messages.falls_to(allowed, now))
                 }
                 (LimitName::UserUniques | LimitName::LoginUniques, _, Some(position)) => {
                     accounts.uniques_usage(position, allowed, now)
@@ -203,14 +203,14 @@ impl Book {
         limits_of(subject.kind).iter().copied().map(usage).collect()
     }
 
-    /// Forgets what is counted for a subject. What is held stays held. `record` gets the store's number of it, and is
-    /// called before anything else happens to the customer.
+    /// Forgets a subject's usage; reservations stay. `record` gets its number in the store, and is called before anything else
+    /// happens to the customer.
     pub fn reset(&self, subject: &Subject, record: impl FnOnce(Option<u64>)) {
         let hash = self.hasher.hash_one(&*subject.customer);
         let mut shard = self.shard(hash).1.lock();
         let accounts = &mut shard.accounts;
         let found = self.find_subject(accounts, hash, subject);
-        record(found.and_then(|(_, line)| line));
+        record(found.and_then(|(_, row)| row));
         match found {
             Some((customer, _)) if subject.kind == SubjectKind::Customer => {
                 accounts.customers[customer].day.clear();
@@ -221,33 +221,33 @@ impl Book {
         }
     }
 
-    /// What the store calls a subject, if it was ever counted.
+    /// A subject's number in the store, if it was ever counted.
     pub fn number_of(&self, subject: &Subject) -> Option<u64> {
         let hash = self.hasher.hash_one(&*subject.customer);
         let mut shard = self.shard(hash).1.lock();
-        self.find_subject(&mut shard.accounts, hash, subject).and_then(|(_, line)| line)
+        self.find_subject(&mut shard.accounts, hash, subject).and_then(|(_, row)| row)
     }
 
     fn find_subject(&self, accounts: &mut Accounts, hash: u64, subject: &Subject) -> Option<(u32, Option<u64>)> {
         let customer = accounts.customers.find(hash, |customer| customer.name == subject.customer)?;
-        let (position, line) = if subject.kind == SubjectKind::Customer {
-            (customer, accounts.customers[customer].line)
+        let (position, row) = if subject.kind == SubjectKind::Customer {
+            (customer, accounts.customers[customer].store_number)
         } else {
             let hash = sender_hash(&self.hasher, hash, subject.kind, &subject.name);
             let sender = accounts.find_sender(customer, subject.kind, &subject.name, hash)?;
-            (sender, accounts.senders[sender].line)
+            (sender, accounts.senders[sender].store_number)
         };
-        Some((position, Some(line.number()).filter(|&number| number > 0)))
+        Some((position, Some(row.number()).filter(|&number| number > 0)))
     }
 
-    /// Looks at some accounts, and drops those that are as good as new. Tells the store's numbers of all that were
-    /// dropped since the last time.
+    /// Looks at some accounts, and drops those without usage and reservations. Returns the store's numbers of all that were dropped
+    /// since the last call.
     pub fn sweep(&self, now: Moment) -> Vec<u64> {
         for _ in 0..SWEPT_SHARDS {
             let place = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
             let accounts = self.shards[place].lock().accounts.end();
             for _ in 0..accounts.div_ceil(SWEEP_STEPS).min(SWEEP_ROUNDS) {
-                // The lock is given back between rounds: nobody waits for long.
+                // The lock is released between rounds, so that nobody waits for long.
                 let mut shard = self.shards[place].lock();
                 let now = shard.pass_time(now, self.reservation_timeout);
                 shard.accounts.sweep(SWEEP_STEPS, now, &self.hasher);
@@ -263,7 +263,7 @@ impl Book {
         }
     }
 
-    /// Offers all that have used something of a limit for a ranking.
+    /// Offers all subjects that have used something of a limit for a ranking.
     pub fn rank(&self, now: Moment, limit: LimitName, leaders: &mut Leaders) {
         let mut used = Vec::new();
         for place in &self.shards {
@@ -315,7 +315,7 @@ impl Book {
     }
 
     fn shard(&self, customer_hash: u64) -> (u32, &Mutex<Shard>) {
-        // The half of the hash that the indexes within do not look at.
+        // The half of the hash that the shard's own indexes do not use.
         let place = customer_hash as usize % SHARDS;
         (place as u32, &self.shards[place])
     }

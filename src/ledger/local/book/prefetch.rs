@@ -1,9 +1,8 @@
-//! Asks the processor for memory before it is needed.
+//! Fetches memory into the processor's caches before it is needed.
 
 const LINE: usize = 64;
 
-/// Has the processor fetch a value that will be looked at soon. Waits for nothing, and does nothing on processors for which
-/// it is not known how.
+/// Has the processor fetch a value that will be used soon. Does not wait; does nothing on other processors than x86-64.
 #[inline]
 pub(super) fn prefetch<T>(value: &T) {
     let start = std::ptr::from_ref(value).cast::<i8>();

@@ -1,26 +1,31 @@
-//! What one open transaction holds.
+//! What one open transaction has reserved.
 
-use super::accounts::{Accounts, Holder, Holders};
+use super::accounts::{AccountAt, Accounts, TransactionAccounts};
 use super::keys::KeySet;
 use super::slab::Position;
 use crate::clock::Moment;
 use crate::ledger::RecipientKey;
 
-/// What one open transaction holds: a message and its recipients, on up to three accounts.
+/// What one open transaction has reserved: a message and its recipients, on up to three accounts.
 #[derive(Debug)]
 pub(super) struct Reservation {
     pub started: Moment,
-    pub holders: Holders,
+    pub positions: TransactionAccounts,
     customer: Position,
     keys: KeySet,
     unnamed: u32,
 }
 
 impl Reservation {
-    /// Holds a message without recipients, yet.
-    pub fn start(accounts: &mut Accounts, now: Moment, holders: Holders, customer: Position) -> Reservation {
-        let reservation = Reservation { started: now, holders, customer, keys: KeySet::default(), unnamed: 0 };
-        reservation.senders().for_each(|sender| accounts.senders[sender].held += 1);
+    /// Reserves a message, without recipients yet.
+    pub fn start(
+        accounts: &mut Accounts,
+        now: Moment,
+        positions: TransactionAccounts,
+        customer: Position,
+    ) -> Reservation {
+        let reservation = Reservation { started: now, positions, customer, keys: KeySet::default(), unnamed: 0 };
+        reservation.senders().for_each(|sender| accounts.senders[sender].reserved += 1);
         reservation
     }
 
@@ -37,36 +42,36 @@ impl Reservation {
         self.customer
     }
 
-    pub fn holds(&self, key: RecipientKey) -> bool {
+    pub fn has(&self, key: RecipientKey) -> bool {
         self.keys.contains(key)
     }
 
-    /// Holds one more recipient.
+    /// Reserves one more recipient.
     pub fn add(&mut self, accounts: &mut Accounts, key: RecipientKey) {
         if self.keys.insert(key) {
-            accounts.customers[self.customer].held += 1;
-            self.senders().for_each(|sender| accounts.hold(sender, key));
+            accounts.customers[self.customer].reserved += 1;
+            self.senders().for_each(|sender| accounts.reserve_key(sender, key));
         }
     }
 
-    /// Holds exactly these from now on.
+    /// Reserves exactly these from now on.
     pub fn become_exactly(&mut self, accounts: &mut Accounts, keys: KeySet, unnamed: u32, now: Moment) {
         for &key in keys.as_slice() {
             self.add(accounts, key);
         }
         for &key in self.keys.as_slice() {
             if !keys.contains(key) {
-                self.senders().for_each(|sender| accounts.let_go(sender, key, 0, now));
+                self.senders().for_each(|sender| accounts.release_key(sender, key, 0, now));
             }
         }
         let before = self.recipients();
         self.keys = keys;
         self.unnamed = unnamed;
         let customer = &mut accounts.customers[self.customer];
-        customer.held = customer.held - before + self.recipients();
+        customer.reserved = customer.reserved - before + self.recipients();
     }
 
-    /// Gives everything back.
+    /// Releases everything.
     pub fn release(self, accounts: &mut Accounts, now: Moment) {
         self.end(accounts, 0, now);
     }
@@ -75,7 +80,7 @@ impl Reservation {
     pub fn count(self, accounts: &mut Accounts, at: u32, now: Moment) {
         let customer = &mut accounts.customers[self.customer];
         let recipients = self.recipients().min(u32::MAX.into()) as u32;
-        // Decisions far from the limit leave what has expired where it is.
+        // Decisions far from the limit do not drop what has expired.
         customer.day.expire(now);
         customer.ten_minutes.expire(now);
         customer.day.push(at, recipients);
@@ -89,18 +94,18 @@ impl Reservation {
     }
 
     fn end(self, accounts: &mut Accounts, seen: u32, now: Moment) {
-        accounts.customers[self.customer].held -= self.recipients();
+        accounts.customers[self.customer].reserved -= self.recipients();
         for sender in self.senders() {
-            accounts.senders[sender].held -= 1;
+            accounts.senders[sender].reserved -= 1;
             for &key in self.keys.as_slice() {
-                accounts.let_go(sender, key, seen, now);
+                accounts.release_key(sender, key, seen, now);
             }
         }
     }
 
     fn senders(&self) -> impl Iterator<Item = Position> + use<> {
-        [self.holders.user, self.holders.login].into_iter().filter_map(|holder| match holder {
-            Holder::At(position) => Some(position),
+        [self.positions.user, self.positions.login].into_iter().filter_map(|account| match account {
+            AccountAt::At(position) => Some(position),
             _ => None,
         })
     }

@@ -1,24 +1,24 @@
-//! A count over a rolling window of time.
+//! A count over a rolling window.
 //!
-//! Exact by the second while it has few entries; beyond that, neighbours in one bucket of a 120th of the window are
-//! merged and keep the *later* time. So it may forget late, by less than 1 % of the window, and never early.
+//! Exact by the second while it has few entries; beyond that, neighbours in one bucket of a 120th of the window are merged and
+//! keep the *later* time. So a count may expire late, by less than 1 % of the window, but never early.
 
 use crate::clock::Moment;
 use std::collections::VecDeque;
 
-/// So many entries are kept exact before neighbours are merged.
+/// How many entries are exact before neighbours are merged.
 const EXACT_ENTRIES: usize = 64;
 
-/// A bucket is so small a part of the window.
+/// How many buckets a window has.
 const BUCKETS: u32 = 120;
 
 /// What was counted in the last `SECONDS` seconds.
 #[derive(Clone, Debug)]
 pub(super) struct Rolling<const SECONDS: u32> {
-    /// By time, all different. An entry holds what was counted after the time of the entry before it, up to its own.
+    /// By time, without repeats. An entry has what was counted after the time of the entry before it, up to its own.
     entries: VecDeque<Entry>,
     total: u64,
-    /// The time of the first entry (`u32::MAX`: none), so that most readings need not follow the pointer.
+    /// The time of the first entry (`u32::MAX`: none), so that most reads need not follow the pointer.
     oldest: u32,
     /// Everything up to this second has left the window.
     forgotten: u32,
@@ -56,7 +56,7 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
         self.total
     }
 
-    /// A number that [`Rolling::total`] is not above: what has expired may be in it. Follows no pointer.
+    /// An upper bound of [`Rolling::total`]: it may include what has expired. Follows no pointer.
     pub fn at_most(&self) -> u64 {
         self.total
     }
@@ -113,7 +113,7 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
         self.insert(place, at, 1);
     }
 
-    /// Takes back one that was counted at the second `at` and is [counted](Self::counts) still.
+    /// Uncounts one that was counted at the second `at` and is still [within the window](Self::counts).
     pub fn remove_one_at(&mut self, at: u32) {
         let place = self.covering(at);
         if let Some(entry) = self.entries.get_mut(place)
@@ -124,12 +124,12 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
         }
     }
 
-    /// Whether what was counted at the second `at` is counted still.
+    /// Whether what was counted at the second `at` is still within the window.
     pub fn counts(&self, at: u32) -> bool {
         at > self.forgotten
     }
 
-    /// Forgets what has left the window.
+    /// Drops what has left the window.
     pub fn expire(&mut self, now: Moment) {
         let horizon = Self::horizon(now);
         if self.oldest > horizon {
@@ -172,7 +172,7 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
         *self = Rolling { forgotten: self.forgotten, ..Rolling::default() };
     }
 
-    /// The entry that holds what was counted at the second `at`.
+    /// The entry that has what was counted at the second `at`.
     fn covering(&self, at: u32) -> usize {
         self.entries.partition_point(|entry| entry.time < at)
     }
@@ -189,8 +189,8 @@ impl<const SECONDS: u32> Rolling<SECONDS> {
     }
 }
 
-/// By how many a full list of `length` grows. Most stay short, and there are millions of them, so it is not to the double but to
-/// the next size that allocators hand out: they have four to each doubling, and what is asked for between them is wasted.
+/// By how much a full list of `length` grows. Most lists stay short, and there are millions of them, so they grow not to twice their
+/// size but to the next size class of allocators, which have four in each doubling: what is between two classes would be wasted.
 pub(super) fn room_for_more<T>(length: usize) -> usize {
     let least = (length + 2) * size_of::<T>();
     let step = (least.next_power_of_two() / 8).max(16);

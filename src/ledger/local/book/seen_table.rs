@@ -1,12 +1,12 @@
-//! When each of many recipients was last seen: a hash table in parts, so that nothing ever moves all of it.
+//! When each of many recipients was last seen: a hash table in parts, so that growing never moves all of it.
 //!
-//! It is extendible hashing: a part that is full is split in two, and a small directory, by some bits of the key, tells which
-//! part a key is in. However many there are, growing moves one part.
+//! This is extendible hashing: a full part is split in two, and a small directory, by some bits of the key, says which part a
+//! key is in. However large the table is, growing moves one part.
 
 use crate::ledger::RecipientKey;
 use hashbrown::HashTable;
 
-/// Places in the largest part: so much is moved at a time, while others wait. Seven eighths can be used.
+/// Places in the largest part, which are moved at once while others wait. Seven eighths can be used.
 const PART: usize = 1024;
 
 /// Bits of the key that can tell parts apart.
@@ -33,7 +33,7 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub(super) struct SeenTable {
     parts: Vec<Part>,
-    /// The part of each value of so many bits as all this has.
+    /// The part of each value of the key's bits.
     directory: Vec<u32>,
     len: usize,
     /// The part that is tidied next.
@@ -43,7 +43,7 @@ pub(super) struct SeenTable {
 #[derive(Clone, Debug, Default)]
 struct Part {
     table: HashTable<Seen>,
-    /// So many bits of its keys are the same.
+    /// How many bits its keys have in common.
     bits: u32,
 }
 
@@ -66,7 +66,7 @@ impl SeenTable {
         self.parts[self.part_of(key)].table.find(key.0, |seen| seen.key == key.0).map(|seen| seen.at)
     }
 
-    /// Sets when a recipient was last seen. Some of those for which `counts` does not hold may go.
+    /// Sets when a recipient was last seen. May drop some for which `counts` is false.
     pub fn set(&mut self, key: RecipientKey, at: u32, counts: impl Fn(u32) -> bool) {
         loop {
             let number = self.part_of(key);
@@ -84,7 +84,7 @@ impl SeenTable {
         }
     }
 
-    /// How many are kept, whether they count or not.
+    /// How many there are, whether they count or not.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -93,7 +93,7 @@ impl SeenTable {
         self.parts.iter().flat_map(|part| &part.table)
     }
 
-    /// Lets those go, in one part, for which `counts` does not hold.
+    /// Drops those for which `counts` is false, in one part.
     pub fn tidy(&mut self, counts: impl Fn(u32) -> bool) {
         let number = self.tidied % self.parts.len();
         self.tidied = number + 1;
@@ -117,7 +117,7 @@ impl SeenTable {
         let places = part.table.num_buckets();
         let usable = places - places / 8;
         if part.table.len() * 8 < usable * 7 {
-            // Anew, because what was let go has left marks, which take up places too.
+            // Rebuilt, because dropped entries leave tombstones, which take up places, too.
             part.rebuild(usable);
         } else if places < PART || part.bits == MOST_BITS {
             part.rebuild(part.table.len() * 8 / 7 + 4);
@@ -153,7 +153,7 @@ impl SeenTable {
     }
 }
 
-/// Bits that the tables themselves do not look at.
+/// Bits that the tables themselves do not use.
 fn choice(key: u64) -> usize {
     (key >> 32) as u16 as usize
 }

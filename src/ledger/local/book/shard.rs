@@ -1,10 +1,10 @@
-//! Some customers, with all that is counted and open for them: what one lock guards.
+//! Some customers, with their usage and open transactions: what one lock guards.
 
-use super::accounts::{Accounts, Hashes, Holder, Holders};
-use super::decide::Ask;
+use super::accounts::{AccountAt, Accounts, Hashes, TransactionAccounts};
+use super::decide::Additional;
 use super::keys::KeySet;
 use super::reservation::Reservation;
-use super::{Counting, Entry, Line, Ticket};
+use super::{AccountRow, Counting, Entry, Ticket};
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, Parties};
 use crate::ledger::{AcceptedRecipients, LedgerAnswer, RecipientKey, ReservationId};
@@ -13,25 +13,25 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// For each account that is opened so many are looked at, whether they can be dropped: so what is as good as new never
-/// is more than a part of the whole, and nothing ever stops for it.
+/// For each account that is opened, this many are looked at to see whether they can be dropped: so unused accounts are never more
+/// than a fraction of all, and nothing ever stops to drop them.
 const SWEEP_STEPS: u32 = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     pub accounts: Accounts,
     open: HashMap<ReservationId, Reservation>,
-    /// Accepted, and on their way to the disk. They end when that is done, however long it takes.
+    /// Accepted, and being written to disk. They end when that is done, however long it takes.
     committing: HashMap<u64, Reservation>,
     next_ticket: u64,
-    /// When open reservations end by themselves, in that order. Some have ended since.
+    /// When open reservations expire, in that order. Some have ended since.
     deadlines: VecDeque<(Moment, ReservationId)>,
-    /// A clock that steps back is taken to stand still.
+    /// A clock that steps back counts as stopped.
     latest: Moment,
 }
 
 impl Shard {
-    /// Lets time pass: reservations end, and from here on it is never earlier than `now`.
+    /// Advances the time: reservations expire, and from here on it is never earlier than `now`.
     pub fn pass_time(&mut self, now: Moment, timeout: Duration) -> Moment {
         self.latest = self.latest.max(now);
         let now = self.latest;
@@ -54,28 +54,33 @@ impl Shard {
         key: RecipientKey,
         rules: &Rules<'_>,
     ) -> LedgerAnswer {
-        let holders = self.accounts.find(who.parties, &who.hashes);
-        self.release_if_of_others(id, holders);
-        let mine = self.open.get_mut(&id);
-        if let Some(mine) = &mine
-            && mine.holds(key)
+        let positions = self.accounts.find(who.parties, &who.hashes);
+        self.release_if_other_accounts(id, positions);
+        let reservation = self.open.get_mut(&id);
+        if let Some(reservation) = &reservation
+            && reservation.has(key)
         {
             return LedgerAnswer::fitting(now);
         }
         let keys = KeySet::from_iter([key]);
-        let answer =
-            self.accounts.decide(now, holders, mine.as_deref(), Ask { keys: &keys, recipients: 1 }, who.limits);
+        let answer = self.accounts.decide(
+            now,
+            positions,
+            reservation.as_deref(),
+            Additional { keys: &keys, recipients: 1 },
+            who.limits,
+        );
         if !answer.fits() {
             return answer;
         }
-        match mine {
-            Some(mine) => mine.add(&mut self.accounts, key),
+        match reservation {
+            Some(reservation) => reservation.add(&mut self.accounts, key),
             None => {
-                let mut reservation = self.start(now, holders, who);
+                let mut reservation = self.start(now, positions, who);
                 reservation.add(&mut self.accounts, key);
                 self.open.insert(id, reservation);
                 self.note_deadline(now, id, rules.timeout);
-                self.sweep_after_opening(holders, now, rules);
+                self.sweep_after_opening(positions, now, rules);
             }
         }
         answer
@@ -88,15 +93,16 @@ impl Shard {
         who: &HashedParties<'_>,
         recipients: &[RecipientKey],
     ) -> LedgerAnswer {
-        let holders = self.accounts.find(who.parties, &who.hashes);
-        let mine = except.and_then(|id| self.open.get(&id)).filter(|mine| mine.holders == holders);
-        let is_new = |key: &RecipientKey| mine.is_none_or(|mine| !mine.holds(*key));
+        let positions = self.accounts.find(who.parties, &who.hashes);
+        let reservation =
+            except.and_then(|id| self.open.get(&id)).filter(|reservation| reservation.positions == positions);
+        let is_new = |key: &RecipientKey| reservation.is_none_or(|reservation| !reservation.has(*key));
         let keys: KeySet = recipients.iter().copied().filter(is_new).collect();
-        let ask = Ask { keys: &keys, recipients: keys.len() as u64 };
-        self.accounts.decide(now, holders, mine, ask, who.limits)
+        let additional = Additional { keys: &keys, recipients: keys.len() as u64 };
+        self.accounts.decide(now, positions, reservation, additional, who.limits)
     }
 
-    /// Ends the reservation, if there is one. What fits is counted, or held until the ticket in the entry is settled.
+    /// Ends the reservation, if there is one. What fits is counted, or stays reserved until the ticket in the entry is settled.
     pub fn commit(
         &mut self,
         now: Moment,
@@ -106,66 +112,66 @@ impl Shard {
         how: &Committing<'_>,
         rules: &Rules<'_>,
     ) -> (LedgerAnswer, Option<Entry>) {
-        let holders = self.accounts.find(who.parties, &who.hashes);
-        self.release_if_of_others(id, holders);
-        let mine = self.open.remove(&id);
+        let positions = self.accounts.find(who.parties, &who.hashes);
+        self.release_if_other_accounts(id, positions);
+        let reservation = self.open.remove(&id);
         let keys: KeySet = accepted.named.iter().copied().collect();
         let recipients = keys.len() as u64 + u64::from(accepted.unnamed);
-        let is_new = |key: &RecipientKey| mine.as_ref().is_none_or(|mine| !mine.holds(*key));
+        let is_new = |key: &RecipientKey| reservation.as_ref().is_none_or(|reservation| !reservation.has(*key));
         let new_keys: KeySet = keys.as_slice().iter().copied().filter(is_new).collect();
-        let more = recipients.saturating_sub(mine.as_ref().map_or(0, Reservation::recipients));
-        let ask = Ask { keys: &new_keys, recipients: more };
+        let more = recipients.saturating_sub(reservation.as_ref().map_or(0, Reservation::recipients));
+        let additional = Additional { keys: &new_keys, recipients: more };
         let mut answer = if recipients == 0 {
             LedgerAnswer::fitting(now)
         } else {
-            self.accounts.decide(now, holders, mine.as_ref(), ask, who.limits)
+            self.accounts.decide(now, positions, reservation.as_ref(), additional, who.limits)
         };
         if !answer.fits() || recipients == 0 {
-            if let Some(mine) = mine {
-                mine.release(&mut self.accounts, now);
+            if let Some(reservation) = reservation {
+                reservation.release(&mut self.accounts, now);
             }
             return (answer, None);
         }
-        let mut mine = mine.unwrap_or_else(|| self.start(now, holders, who));
-        mine.become_exactly(&mut self.accounts, keys, accepted.unnamed, now);
-        answer.near = self.accounts.near(now, &mine, who.limits);
-        self.sweep_after_opening(holders, now, rules);
+        let mut reservation = reservation.unwrap_or_else(|| self.start(now, positions, who));
+        reservation.become_exactly(&mut self.accounts, keys, accepted.unnamed, now);
+        answer.near = self.accounts.near(now, &reservation, who.limits);
+        self.sweep_after_opening(positions, now, rules);
         if how.counting == Counting::Only {
-            mine.count(&mut self.accounts, now.seconds_up(), now);
+            reservation.count(&mut self.accounts, now.seconds_up(), now);
             return (answer, None);
         }
-        let entry = self.entry(&mine, now, how);
+        let entry = self.entry(&reservation, now, how);
         if how.counting == Counting::Now {
-            mine.count(&mut self.accounts, entry.at, now);
+            reservation.count(&mut self.accounts, entry.at, now);
         } else {
-            self.committing.insert(entry.ticket.number, mine);
+            self.committing.insert(entry.ticket.number, reservation);
         }
         (answer, Some(entry))
     }
 
     /// The message is on disk: it is counted from now on.
     pub fn settle(&mut self, ticket: u64, at: u32) {
-        let Some(mine) = self.committing.remove(&ticket) else { return };
+        let Some(reservation) = self.committing.remove(&ticket) else { return };
         let accounts = &mut self.accounts;
-        accounts.customers[mine.customer()].line.make_known();
-        for holder in [mine.holders.user, mine.holders.login] {
-            if let Holder::At(position) = holder {
-                accounts.senders[position].line.make_known();
+        accounts.customers[reservation.customer()].store_number.make_known();
+        for account in [reservation.positions.user, reservation.positions.login] {
+            if let AccountAt::At(position) = account {
+                accounts.senders[position].store_number.make_known();
             }
         }
-        mine.count(accounts, at, self.latest);
+        reservation.count(accounts, at, self.latest);
     }
 
-    /// The message could not be written: it is given back.
+    /// The message could not be written: it is released.
     pub fn give_up(&mut self, ticket: u64) {
-        if let Some(mine) = self.committing.remove(&ticket) {
-            mine.release(&mut self.accounts, self.latest);
+        if let Some(reservation) = self.committing.remove(&ticket) {
+            reservation.release(&mut self.accounts, self.latest);
         }
     }
 
     pub fn release(&mut self, id: ReservationId) {
-        if let Some(mine) = self.open.remove(&id) {
-            mine.release(&mut self.accounts, self.latest);
+        if let Some(reservation) = self.open.remove(&id) {
+            reservation.release(&mut self.accounts, self.latest);
         }
     }
 
@@ -173,22 +179,22 @@ impl Shard {
         self.open.len() + self.committing.len()
     }
 
-    /// One reservation is on the accounts that it began with; asked for others, it ends.
-    fn release_if_of_others(&mut self, id: ReservationId, holders: Holders) {
-        if self.open.get(&id).is_some_and(|mine| mine.holders != holders) {
+    /// A reservation stays on the accounts that it began with; a request for others ends it.
+    fn release_if_other_accounts(&mut self, id: ReservationId, positions: TransactionAccounts) {
+        if self.open.get(&id).is_some_and(|reservation| reservation.positions != positions) {
             self.release(id);
         }
     }
 
-    fn start(&mut self, now: Moment, holders: Holders, who: &HashedParties<'_>) -> Reservation {
-        let holders = self.accounts.open(holders, who.parties, &who.hashes);
-        let customer = holders.customer.unwrap_or_default();
-        Reservation::start(&mut self.accounts, now, holders, customer)
+    fn start(&mut self, now: Moment, positions: TransactionAccounts, who: &HashedParties<'_>) -> Reservation {
+        let positions = self.accounts.open(positions, who.parties, &who.hashes);
+        let customer = positions.customer.unwrap_or_default();
+        Reservation::start(&mut self.accounts, now, positions, customer)
     }
 
-    /// Each account that was opened pays for a look at some others. The new ones must be held by now.
-    fn sweep_after_opening(&mut self, before: Holders, now: Moment, rules: &Rules<'_>) {
-        if before.customer.is_none() || before.user == Holder::Fresh || before.login == Holder::Fresh {
+    /// Sweeps a few accounts for each one that was opened. The new ones must have something reserved by now.
+    fn sweep_after_opening(&mut self, before: TransactionAccounts, now: Moment, rules: &Rules<'_>) {
+        if before.customer.is_none() || before.user == AccountAt::Fresh || before.login == AccountAt::Fresh {
             self.accounts.sweep(SWEEP_STEPS, now, rules.hasher);
         }
     }
@@ -197,35 +203,36 @@ impl Shard {
         self.deadlines.push_back((started.plus(timeout), id));
         if self.deadlines.len() > 2 * self.open.len() + 32 {
             let open = &self.open;
-            self.deadlines
-                .retain(|(deadline, id)| open.get(id).is_some_and(|mine| mine.started.plus(timeout) == *deadline));
+            self.deadlines.retain(|(deadline, id)| {
+                open.get(id).is_some_and(|reservation| reservation.started.plus(timeout) == *deadline)
+            });
         }
     }
 
-    fn entry(&mut self, mine: &Reservation, now: Moment, how: &Committing<'_>) -> Entry {
+    fn entry(&mut self, reservation: &Reservation, now: Moment, how: &Committing<'_>) -> Entry {
         self.next_ticket += 1;
-        let line = |line: &mut super::accounts::StoredAs, name: &std::sync::Arc<str>| {
-            let number = line.number_or(|| how.numbers.fetch_add(1, Ordering::Relaxed));
-            let name = (!line.is_known()).then(|| name.clone());
+        let row = |row: &mut super::accounts::StoreNumber, name: &std::sync::Arc<str>| {
+            let number = row.number_or(|| how.numbers.fetch_add(1, Ordering::Relaxed));
+            let name = (!row.is_known()).then(|| name.clone());
             if how.counting == Counting::Now {
-                // Entries are never lost then, and are written in their order.
-                line.make_known();
+                // Entries are then never lost, and are written in their order.
+                row.make_known();
             }
-            Line { number, name }
+            AccountRow { number, name }
         };
-        let customer = &mut self.accounts.customers[mine.customer()];
+        let customer = &mut self.accounts.customers[reservation.customer()];
         let customer_name = customer.name.clone();
-        let customer = line(&mut customer.line, &customer.name);
-        let mut sender = |holder| match holder {
-            Holder::At(position) => {
+        let customer = row(&mut customer.store_number, &customer.name);
+        let mut sender = |account| match account {
+            AccountAt::At(position) => {
                 let sender = &mut self.accounts.senders[position];
-                Some(line(&mut sender.line, &sender.name))
+                Some(row(&mut sender.store_number, &sender.name))
             }
             _ => None,
         };
-        let user = sender(mine.holders.user);
-        let login = sender(mine.holders.login);
-        let keys = if user.is_some() || login.is_some() { mine.keys().into() } else { Box::default() };
+        let user = sender(reservation.positions.user);
+        let login = sender(reservation.positions.login);
+        let keys = if user.is_some() || login.is_some() { reservation.keys().into() } else { Box::default() };
         Entry {
             ticket: Ticket { shard: how.shard, number: self.next_ticket },
             at: now.seconds_up(),
@@ -233,7 +240,7 @@ impl Shard {
             customer,
             user,
             login,
-            recipients: mine.recipients(),
+            recipients: reservation.recipients(),
             keys,
         }
     }
@@ -253,7 +260,7 @@ pub(super) struct Committing<'a> {
     pub numbers: &'a AtomicU64,
 }
 
-/// What is the same in all shards.
+/// What all shards share.
 pub(super) struct Rules<'a> {
     pub timeout: Duration,
     pub hasher: &'a DefaultHashBuilder,

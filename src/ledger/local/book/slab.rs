@@ -1,7 +1,7 @@
 //! Accounts in place: found by name through an index, referred to by position.
 //!
-//! With a million accounts each look at memory is one that no cache holds. So the index is one look (probed in a line),
-//! the account the second, and there is none in between.
+//! With a million accounts, each access to memory misses the caches. So the index takes one access (linear probing), the account
+//! the second, and there is none in between.
 
 use super::prefetch::prefetch;
 use std::ops::{Index, IndexMut};
@@ -12,7 +12,7 @@ const CHUNK: usize = 512;
 /// Where an account is in its [`Slab`]. Good until it is removed.
 pub(super) type Position = u32;
 
-/// Values that stay where they are, with an index of theirs.
+/// Values that stay in place, with an index.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     chunks: Vec<Vec<Option<T>>>,
@@ -22,7 +22,7 @@ pub(super) struct Slab<T> {
     len: usize,
 }
 
-/// 8 bytes: eight to a cache line, and no look at the value when the index grows.
+/// 8 bytes: eight to a cache line, and the index grows without looking at the values.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     hash: u32,
@@ -44,7 +44,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Has the processor fetch the part of the index where this hash would be: a cache line from there on.
+    /// Has the processor fetch the part of the index where this hash would be.
     pub fn fetch_index(&self, hash: u64) {
         let home = self.home(short(hash));
         for place in [home, home + 7] {
@@ -52,7 +52,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Has it fetch the value that most likely has this hash. Waits for the index.
+    /// Has the processor fetch the value that most likely has this hash. Waits for the index.
     pub fn fetch_value(&self, hash: u64) {
         let hash = short(hash);
         let mut place = self.home(hash);
@@ -100,7 +100,7 @@ impl<T> Slab<T> {
             }
             hole = self.after(hole);
         }
-        // Close the gap, so that nothing behind it is cut off from its home.
+        // Closes the gap, so that everything behind it can still be reached from its home.
         let mut place = hole;
         loop {
             place = self.after(place);
@@ -131,7 +131,7 @@ impl<T> Slab<T> {
         self.chunks.get_mut(position as usize / CHUNK)?.get_mut(position as usize % CHUNK)?.as_mut()
     }
 
-    /// Positions in use or free: all lie below.
+    /// All positions, used or free, are below this.
     pub fn end(&self) -> Position {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len()) as Position
     }
@@ -146,7 +146,7 @@ impl<T> Slab<T> {
         match self.chunks.last_mut() {
             Some(last) if last.len() < CHUNK => last.push(None),
             _ => {
-                // The first is small: many shards have but a few accounts.
+                // The first chunk is small: many shards have only a few accounts.
                 let mut chunk = Vec::new();
                 if !self.chunks.is_empty() {
                     chunk.reserve_exact(CHUNK);
@@ -186,7 +186,7 @@ impl<T> Slab<T> {
     }
 }
 
-/// The half of the hash that the choice of the shard leaves.
+/// The half of the hash that does not choose the shard.
 fn short(hash: u64) -> u32 {
     (hash >> 32) as u32
 }

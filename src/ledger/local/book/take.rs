@@ -1,4 +1,4 @@
-//! Taking what is counted out of the books: another counts it from then on.
+//! Takes usage out of the book: somebody else counts it from then on.
 
 use super::Book;
 use super::shard::Shard;
@@ -8,8 +8,8 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 impl Book {
-    /// Forgets what is counted for a customer, its users and its logins, and tells how much that was: of the customer
-    /// recipients in a day and in ten minutes, of the others messages and different recipients. What is held stays held.
+    /// Forgets the usage of a customer, its users and its logins, and returns it: of the customer recipients in a day and in ten
+    /// minutes, of the others messages and unique recipients. Reservations stay.
     pub fn take_counted(&self, now: Moment, customer: &Arc<str>) -> Vec<(Subject, [u64; 2])> {
         let hash = self.hasher.hash_one(&**customer);
         let (now, _, mut shard) = self.enter(now, hash);

@@ -1,17 +1,17 @@
-//! The different recipients of the last 24 hours.
+//! The unique recipients of the last 24 hours.
 //!
-//! A few are a plain list, exact by the second. Many are a hash table and a rolling count of when each was last seen: a
-//! recipient is remembered for as long as that count has it, so the number is never under the true one.
+//! A few are a plain list, exact by the second. Many are a hash table, and a rolling count of when each was last seen: a
+//! recipient is remembered for as long as that count has it, so the number is never below the true one.
 
 use super::rolling::{Day, room_for_more};
 use super::seen_table::{Seen, SeenTable};
 use crate::clock::Moment;
 use crate::ledger::RecipientKey;
 
-/// Up to so many are a plain list.
+/// Up to this many are a plain list.
 const FEW: usize = 32;
 
-/// A table is made a list again when no more than so many are in it, counted or not.
+/// A table becomes a list again when at most this many are in it, expired ones included.
 const LOOKED_THROUGH: usize = 4096;
 
 /// Who was sent to, and when last.
@@ -23,7 +23,7 @@ pub(super) enum UniqueRecipients {
 
 #[derive(Clone, Debug)]
 pub(super) struct Many {
-    /// Holds some that are no longer counted, until it would have to grow.
+    /// Contains some that have expired, until it would have to grow.
     table: SeenTable,
     times: Day,
 }
@@ -35,7 +35,7 @@ impl Default for UniqueRecipients {
 }
 
 impl UniqueRecipients {
-    /// A number that [`UniqueRecipients::count`] is not above, had without following a pointer for a few.
+    /// An upper bound of [`UniqueRecipients::count`], without following a pointer for a few.
     pub fn at_most(&self) -> u64 {
         match self {
             UniqueRecipients::Few(list) => list.len() as u64,
@@ -76,7 +76,7 @@ impl UniqueRecipients {
         }
     }
 
-    /// Counts it no longer, and says when it was last seen, if that is within the window.
+    /// Uncounts one, and returns when it was last seen, if that is within the window.
     pub fn take(&mut self, key: RecipientKey, now: Moment) -> Option<u32> {
         match self {
             UniqueRecipients::Few(list) => {
@@ -92,7 +92,7 @@ impl UniqueRecipients {
         }
     }
 
-    /// Counts one that is not counted now, as last seen at the second `at`; nothing if that has left the window.
+    /// Counts one that is not counted now, as last seen at the second `at`. Does nothing if that has left the window.
     pub fn put(&mut self, key: RecipientKey, at: u32, now: Moment) {
         match self {
             UniqueRecipients::Few(list) => {
@@ -141,7 +141,7 @@ impl UniqueRecipients {
         times.falls_to(allowed, now)
     }
 
-    /// Gives back the memory of what is no longer counted. Nothing may be taken at the time.
+    /// Frees the memory of what has expired. Nothing may be taken at the time.
     pub fn tidy(&mut self, now: Moment) {
         match self {
             UniqueRecipients::Few(list) => {
@@ -161,7 +161,7 @@ impl UniqueRecipients {
         }
     }
 
-    /// Whether nothing is held, counted or not.
+    /// Whether there is nothing, not even expired.
     pub fn is_empty(&self) -> bool {
         matches!(self, UniqueRecipients::Few(list) if list.is_empty())
     }
@@ -195,7 +195,7 @@ impl Many {
         self.table.set(key, at, |at| times.counts(at));
     }
 
-    /// A part at a time.
+    /// One part of the table at a time.
     fn tidy(&mut self) {
         let times = &self.times;
         self.table.tidy(|at| times.counts(at));

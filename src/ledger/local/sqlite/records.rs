@@ -4,7 +4,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Sync;
 use crate::directory::{Subject, SubjectKind};
 use crate::ledger::StoreError;
-use crate::ledger::local::book::{Book, Entry, Line};
+use crate::ledger::local::book::{AccountRow, Book, Entry};
 use crate::ledger::local::journal::{self, Outcome, Records, Transaction};
 use rusqlite::{CachedStatement, Connection, params};
 use std::ops::RangeInclusive;
@@ -141,7 +141,7 @@ fn write_jobs(transaction: &mut Transaction<'_>, jobs: &[Job], book: &Book, now:
                 write_accounts(&mut account, entry)?;
                 seen.clear();
                 entry.keys.iter().for_each(|key| seen.extend_from_slice(&key.0.to_le_bytes()));
-                let number = |line: &Option<Line>| line.as_ref().map(|line| line.number as i64);
+                let number = |row: &Option<AccountRow>| row.as_ref().map(|row| row.number as i64);
                 message.execute(params![
                     id,
                     entry.at,
@@ -166,13 +166,13 @@ fn write_jobs(transaction: &mut Transaction<'_>, jobs: &[Job], book: &Book, now:
 
 fn write_accounts(account: &mut CachedStatement<'_>, entry: &Entry) -> rusqlite::Result<()> {
     let customer = &entry.customer_name;
-    let mut write = |line: &Line, kind: SubjectKind| match &line.name {
-        Some(name) => account.execute(params![line.number as i64, kind.key(), &**customer, &**name]).map(drop),
+    let mut write = |row: &AccountRow, kind: SubjectKind| match &row.name {
+        Some(name) => account.execute(params![row.number as i64, kind.key(), &**customer, &**name]).map(drop),
         None => Ok(()),
     };
     write(&entry.customer, SubjectKind::Customer)?;
-    entry.user.iter().try_for_each(|line| write(line, SubjectKind::User))?;
-    entry.login.iter().try_for_each(|line| write(line, SubjectKind::Login))
+    entry.user.iter().try_for_each(|row| write(row, SubjectKind::User))?;
+    entry.login.iter().try_for_each(|row| write(row, SubjectKind::Login))
 }
 
 fn drop_accounts(connection: &mut Connection, numbers: &[u64]) -> rusqlite::Result<()> {

@@ -1,42 +1,42 @@
--- The accounts of a customer, of a user and of a login: a string each, and a second key for what is long, a hash.
+-- Accounts: of a customer, of a user and of a login. Each has a string, and a second key, a hash, for what may grow long.
 --
 -- The string of a customer:
---     the latest time that was seen (ms); until when the keys are kept (s); recipients held; how many bytes of the string
---     count; how many of them are the daemons'; totals of the windows of a day and of ten minutes; of each window the rest
---     daemons: name, when it last counted (s), the smallest nonce that it may send again, how many from there on it counted
---     under, those
---     when what is held ends by itself: time (ms), how many recipients
+--     the latest time seen (ms); when the keys expire (s); recipients reserved; the length of the string that is used; the length
+--     of the daemons' part of it; the totals of the windows of a day and of ten minutes; the rest of each window
+--     daemons: id, when it last committed (s), the smallest nonce that it may send again, how many nonces from there on were
+--     counted, those nonces
+--     expiries: when reservations expire (ms), how many recipients
 -- and its second key:
 --     d p    entries of the windows
---     t..    a transaction without user and login: when it ends by itself (ms), its recipients
+--     t..    the reservation of a transaction without user and login: when it expires (ms), its recipients
 -- The string of a user or login:
---     when the first transaction may end by itself (ms); until when the keys are kept (s); messages held; how many bytes of
---     the string count; different recipients held that were not seen, the oldest second at which a held one was seen;
---     whether what is held lies in the second key; totals of the windows of messages and of different recipients (when they
---     were last seen); shards, recipients in them, the last second that was forgotten; of each window the rest
---     what is held, or in the second key if that is much: name with its length (1), value with its length (2)
---         t..    an open transaction: when it ends by itself (ms), its recipients
---         k..    a held recipient: when it was last seen (s; 0: it is not counted; 4294967295: nobody has looked, and it is held as
---                one that was not seen), when each holder ends (ms)
+--     when the first reservation expires (ms); when the keys expire (s); messages reserved; the length of the string that is used;
+--     unique recipients reserved that were not seen before; the oldest second at which a reserved one was seen; whether what is
+--     reserved is in the second key; the totals of the windows of messages and of unique recipients (when each was last seen);
+--     shards, recipients in them, the last second that has expired; the rest of each window
+--     what is reserved, or in the second key if that is long: a name with its length (1), a value with its length (2)
+--         t..    a reservation: when it expires (ms), its recipients
+--         k..    a reserved recipient: when it was last seen (s; 0: not within the window; 4294967295: nobody has looked, and it
+--                counts as one that was not seen), when each reservation of it expires (ms)
 -- and its second key:
 --     d n    entries of the windows
 --     ...    three bytes, the number of a shard: recipients seen, 12 bytes each (key, second last seen)
 local FOREVER = 281474976710655
-local KEPT, KEPT_AGAIN = 93600, 90000
+local TTL, TTL_RENEWED_BELOW = 93600, 90000
 local CUSTOMER, SENDER = '>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', '>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4'
 local CUSTOMER_SIZE, SENDER_SIZE = 60, 77
--- What is held by a sender lies in its string up to so many bytes.
-local MOST_HELD = 1000
--- Ends are exact while there are few of them; beyond that, neighbours in one bucket of a 32nd of the time are merged and take
--- the later one.
-local EXACT_ENDS = 32
+-- What a sender has reserved is in its string up to this length.
+local MAX_INLINE = 1000
+-- Expiries are exact while there are few; beyond that, neighbours in one bucket of a 32nd of the timeout are merged and take the
+-- later time.
+local EXACT_EXPIRIES = 32
 
--- A field of the second key.
+-- Sets a field of the second key; false deletes it.
 local function put(account, field, value)
   account.new[field] = value
 end
 
--- What is packed is unsigned.
+-- Packed numbers are unsigned.
 local function at_least_0(number)
   return number > 0 and number or 0
 end
@@ -45,17 +45,17 @@ local function earliest(a, b)
   return a < b and a or b
 end
 
--- Reads a customer's account, and lets time pass.
+-- Reads a customer's account, and drops what has expired.
 local function open_customer(key, more)
-  local c = { key = key, more = more, new = {}, latest = 0, kept = 0, held = 0, daemons = {}, ends = {} }
+  local c = { key = key, more = more, new = {}, latest = 0, keys_until = 0, reserved = 0, daemons = {}, expiries = {} }
   c.day, c.ten_minutes = window(DAY, 'd', c), window(TEN_MINUTES, 'p', c)
   local d, p = c.day, c.ten_minutes
   local s = call('GET', key)
   c.exists = s
   if s then
     local size, daemons
-    c.latest, c.kept, c.held, size, daemons, d.total, p.total, d.n, d.oldest, d.last, d.count, p.n, p.oldest, p.last, p.count =
-      read(CUSTOMER, s)
+    c.latest, c.keys_until, c.reserved, size, daemons, d.total, p.total, d.n, d.oldest, d.last, d.count, p.n, p.oldest, p.last,
+      p.count = read(CUSTOMER, s)
     local place = CUSTOMER_SIZE + 1
     while place <= CUSTOMER_SIZE + daemons do
       local at, settled, nonces = read('>I4I6I3', s, place + 6)
@@ -65,18 +65,18 @@ local function open_customer(key, more)
     end
     for entry = place, size, 10 do
       local at, count = read('>I6I4', s, entry)
-      c.ends[#c.ends + 1] = { at = at, count = count }
+      c.expiries[#c.expiries + 1] = { at = at, count = count }
     end
   end
   c.has_more = d.n > 0 or p.n > 0
-  -- A clock that steps back is taken to stand still.
+  -- A clock that steps back counts as stopped.
   now = math.max(time(), c.latest)
   c.latest = now
   forget(d, now)
   forget(p, now)
-  if c.ends[1] and c.ends[1].at <= now then
-    while c.ends[1] and c.ends[1].at <= now do
-      c.held = c.held - table.remove(c.ends, 1).count
+  if c.expiries[1] and c.expiries[1].at <= now then
+    while c.expiries[1] and c.expiries[1].at <= now do
+      c.reserved = c.reserved - table.remove(c.expiries, 1).count
     end
     local all = call('HGETALL', more)
     for i = 1, #all, 2 do
@@ -89,62 +89,62 @@ local function open_customer(key, more)
   return c
 end
 
--- What a transaction holds that has neither user nor login.
-local function own_transaction(c, id)
-  local mine = call('HGET', c.more, 't' .. id)
-  return mine and read('>I6', mine) > now and mine
+-- The reservation of a transaction that has neither user nor login.
+local function reservation_without_sender(c, id)
+  local reservation = call('HGET', c.more, 't' .. id)
+  return reservation and read('>I6', reservation) > now and reservation
 end
 
--- One more recipient is held until then, by a transaction that holds for so long at most.
-local function end_later(c, at, timeout)
-  local place = #c.ends
-  while place > 0 and c.ends[place].at > at do place = place - 1 end
-  local before = c.ends[place]
+-- One more recipient is reserved until `at`. `timeout`: how long a reservation lasts at most.
+local function add_expiry(c, at, timeout)
+  local place = #c.expiries
+  while place > 0 and c.expiries[place].at > at do place = place - 1 end
+  local before = c.expiries[place]
   if before and before.at == at then
     before.count = before.count + 1
     return
   end
-  local after, bucket = c.ends[place + 1], math.max(1, timeout / EXACT_ENDS)
+  local after, bucket = c.expiries[place + 1], math.max(1, timeout / EXACT_EXPIRIES)
   local function is_near(other)
-    return other and #c.ends >= EXACT_ENDS and floor(other.at / bucket) == floor(at / bucket)
+    return other and #c.expiries >= EXACT_EXPIRIES and floor(other.at / bucket) == floor(at / bucket)
   end
   if is_near(after) then
     after.count = after.count + 1
   elseif is_near(before) then
     before.at, before.count = at, before.count + 1
   else
-    table.insert(c.ends, place + 1, { at = at, count = 1 })
+    table.insert(c.expiries, place + 1, { at = at, count = 1 })
   end
 end
 
--- Some recipients that were held until then are not held any more.
-local function end_earlier(c, at, count)
-  for place, other in ipairs(c.ends) do
+-- Some recipients that were reserved until `at` no longer are.
+local function remove_expiry(c, at, count)
+  for place, other in ipairs(c.expiries) do
     if other.at >= at then
       local less = earliest(count, other.count)
       other.count, count = other.count - less, count - less
       if other.count == 0 then
-        table.remove(c.ends, place)
-        return end_earlier(c, at, count)
+        table.remove(c.expiries, place)
+        return remove_expiry(c, at, count)
       end
       return
     end
   end
 end
 
-local function held_key(value)
+local function reserved_key(value)
   return read('>I4', value), sub(value, 5)
 end
 
--- A transaction or recipient that a sender holds.
-local function put_held(a, field, value)
-  a.held[field] = value
+-- Sets a reservation or a reserved recipient of a sender; false deletes it.
+local function put_reserved(a, field, value)
+  a.reserved[field] = value
   if a.spilled then a.new[field] = value end
 end
 
--- All that is held: some of it has ended by itself, and some was last seen too long ago to be counted still.
+-- Drops reservations that have expired, and notes which reserved recipients have left the window.
 local function look_through(a)
-  a.due, a.known = FOREVER, NEVER
+  a.next_expiry, a.oldest_seen = FOREVER, NEVER
   local all = {}
   if a.spilled then
     local fields = call('HGETALL', a.more)
@@ -152,88 +152,89 @@ local function look_through(a)
       if #fields[i] > 3 then all[fields[i]] = fields[i + 1] end
     end
   end
-  for field, value in pairs(a.held) do all[field] = value end
+  for field, value in pairs(a.reserved) do all[field] = value end
   for field, value in pairs(all) do
     local kind = value and sub(field, 1, 1)
     if kind == 't' then
-      local ends = read('>I6', value)
-      if ends <= now then
+      local expires = read('>I6', value)
+      if expires <= now then
         a.open = a.open - 1
-        put_held(a, field, false)
+        put_reserved(a, field, false)
       else
-        a.due = earliest(a.due, ends)
+        a.next_expiry = earliest(a.next_expiry, expires)
       end
     elseif kind then
-      local seen, holders = held_key(value)
+      local seen, holders = reserved_key(value)
       local left = ''
       for place = 1, #holders, 6 do
-        local ends = read('>I6', holders, place)
-        if ends > now then
+        local expires = read('>I6', holders, place)
+        if expires > now then
           left = left .. sub(holders, place, place + 5)
-          a.due = earliest(a.due, ends)
+          a.next_expiry = earliest(a.next_expiry, expires)
         end
       end
       if seen > 0 and seen <= a.times.forgotten then
-        seen, a.fresh = 0, a.fresh + 1
+        seen, a.unseen = 0, a.unseen + 1
       end
       if left == '' then
-        if seen == 0 then a.fresh = a.fresh - 1 end
-        put_held(a, field, false)
+        if seen == 0 then a.unseen = a.unseen - 1 end
+        put_reserved(a, field, false)
       else
-        if seen > 0 then a.known = earliest(a.known, seen) end
+        if seen > 0 then a.oldest_seen = earliest(a.oldest_seen, seen) end
         local after = write('>I4', seen) .. left
-        if after ~= value then put_held(a, field, after) end
+        if after ~= value then put_reserved(a, field, after) end
       end
     end
   end
 end
 
--- Reads what is held of some recipients.
-local function look_up_held(a, keys)
+-- Reads the reservations of some recipients.
+local function look_up_reserved(a, keys)
   if not a.spilled then return end
   local names = {}
   for _, key in ipairs(keys) do
     local name = 'k' .. key
-    if a.held[name] == nil then names[#names + 1] = name end
+    if a.reserved[name] == nil then names[#names + 1] = name end
   end
-  for name, value in pairs(fields_of(a.more, names)) do a.held[name] = value end
+  for name, value in pairs(fields_of(a.more, names)) do a.reserved[name] = value end
 end
 
--- Reads a user's or login's account with one transaction, and lets time pass.
+-- Reads a user's or login's account with one transaction's reservation, and drops what has expired.
 local function open_sender(key, more, id)
-  local a = { key = key, more = more, new = {}, due = FOREVER, kept = 0, open = 0, fresh = 0, known = NEVER, shards = 1, stored = 0 }
-  a.shard, a.changed, a.held = {}, {}, {}
+  local a = { key = key, more = more, new = {}, next_expiry = FOREVER, keys_until = 0, open = 0, unseen = 0, oldest_seen = NEVER }
+  a.shards, a.stored = 1, 0
+  a.shard, a.changed, a.reserved = {}, {}, {}
   a.messages, a.times = window(DAY, 'd', a), window(DAY, 'n', a)
   local m, t = a.messages, a.times
   local s = call('GET', key)
   a.exists = s
   if s then
     local size, spilled
-    a.due, a.kept, a.open, size, a.fresh, a.known, spilled, m.total, t.total, a.shards, a.stored, t.forgotten, m.n, m.oldest,
-      m.last, m.count, t.n, t.oldest, t.last, t.count = read(SENDER, s)
+    a.next_expiry, a.keys_until, a.open, size, a.unseen, a.oldest_seen, spilled, m.total, t.total, a.shards, a.stored,
+      t.forgotten, m.n, m.oldest, m.last, m.count, t.n, t.oldest, t.last, t.count = read(SENDER, s)
     a.spilled = spilled == 1
     local place = SENDER_SIZE + 1
     while place < size do
       local name = sub(s, place + 1, place + string.byte(s, place))
       local value = place + #name + 1
       local length = read('>I2', s, value)
-      a.held[name] = sub(s, value + 2, value + 1 + length)
+      a.reserved[name] = sub(s, value + 2, value + 1 + length)
       place = value + 2 + length
     end
   end
   a.had = a.stored
-  if a.spilled and id then a.held['t' .. id] = call('HGET', more, 't' .. id) end
+  if a.spilled and id then a.reserved['t' .. id] = call('HGET', more, 't' .. id) end
   forget(m, now)
   forget(t, now)
-  -- What nobody had to know until now.
-  for field, value in pairs(a.held) do
+  -- Looks up recipients that the fast path has not looked up.
+  for field, value in pairs(a.reserved) do
     if value and sub(field, 1, 1) == 'k' and read('>I4', value) == NEVER then
       local at = seen(a, sub(field, 2)) or 0
-      if at > 0 then a.fresh, a.known = a.fresh - 1, earliest(a.known, at) end
-      a.held[field] = write('>I4', at) .. sub(value, 5)
+      if at > 0 then a.unseen, a.oldest_seen = a.unseen - 1, earliest(a.oldest_seen, at) end
+      a.reserved[field] = write('>I4', at) .. sub(value, 5)
     end
   end
-  if a.due <= now or a.known <= t.forgotten then look_through(a) end
+  if a.next_expiry <= now or a.oldest_seen <= t.forgotten then look_through(a) end
   return a
 end
 
@@ -242,16 +243,16 @@ local function save_window(account, w)
   put(account, w.field, w.n > 0 and w.list)
 end
 
--- Its keys are to be kept for longer again.
+-- Whether its keys' expiry must be renewed.
 local function is_old(account)
-  return account.kept * 1000 < now + KEPT_AGAIN * 1000
+  return account.keys_until * 1000 < now + TTL_RENEWED_BELOW * 1000
 end
 
--- `is_new`: the second key may be.
+-- `is_new`: the second key may be new.
 local function save(account, whole, is_new)
-  -- First what a server without memory refuses: then nothing is written.
+  -- First the command that a server without memory refuses: then nothing is written.
   call('SET', account.key, whole, 'KEEPTTL')
-  -- What its second key had outlived it.
+  -- Its second key has outlived it.
   if not account.exists then call('DEL', account.more) end
   local set, gone = {}, {}
   for field, value in pairs(account.new) do
@@ -267,46 +268,46 @@ local function save(account, whole, is_new)
   for first = 1, #set, AT_ONCE do
     call('HSET', account.more, unpack(set, first, math.min(first + AT_ONCE - 1, #set)))
   end
-  if is_old(account) then call('EXPIRE', account.key, KEPT) end
-  if is_old(account) or (is_new and #set > 0) then call('EXPIRE', account.more, KEPT) end
+  if is_old(account) then call('EXPIRE', account.key, TTL) end
+  if is_old(account) or (is_new and #set > 0) then call('EXPIRE', account.more, TTL) end
 end
 
-local function kept_until(account)
-  return is_old(account) and floor(now / 1000) + KEPT or account.kept
+local function expiry_of_keys(account)
+  return is_old(account) and floor(now / 1000) + TTL or account.keys_until
 end
 
 local function save_customer(c)
   local d, p = c.day, c.ten_minutes
   save_window(c, d)
   save_window(c, p)
-  -- The second key is always there: a node that a slot is moving to cannot tell what is not there from what is to come.
+  -- The second key always exists: a node that imports a slot cannot tell a key that does not exist from one that is still to come.
   if not c.exists or (d.changed and d.n == 0) then put(c, 'd', '') end
-  local daemons, ends = {}, {}
+  local daemons, expiries = {}, {}
   for daemon, last in pairs(c.daemons) do
     daemons[#daemons + 1] = daemon .. write('>I4I6I3', last.at, last.settled, #last.nonces / 6) .. last.nonces
   end
-  for place, other in ipairs(c.ends) do ends[place] = write('>I6I4', other.at, other.count) end
-  daemons, ends = table.concat(daemons), table.concat(ends)
-  local size = CUSTOMER_SIZE + #daemons + #ends
-  local whole = write(CUSTOMER, c.latest, kept_until(c), at_least_0(c.held), size, #daemons, d.total, p.total, d.n, d.oldest,
-    d.last, d.count, p.n, p.oldest, p.last, p.count) .. daemons .. ends
+  for place, other in ipairs(c.expiries) do expiries[place] = write('>I6I4', other.at, other.count) end
+  daemons, expiries = table.concat(daemons), table.concat(expiries)
+  local size = CUSTOMER_SIZE + #daemons + #expiries
+  local whole = write(CUSTOMER, c.latest, expiry_of_keys(c), at_least_0(c.reserved), size, #daemons, d.total, p.total, d.n, d.oldest,
+    d.last, d.count, p.n, p.oldest, p.last, p.count) .. daemons .. expiries
   save(c, whole, not c.has_more)
 end
 
--- What is held, as it lies in the string; in the second key if that is much.
-local function packed_held(a)
+-- Packs what is reserved for the string; moves it to the second key if it is long.
+local function pack_reserved(a)
   if a.spilled and a.open > 0 then return '' end
   a.spilled = false
   local entries, size = {}, 0
-  for field, value in pairs(a.held) do
+  for field, value in pairs(a.reserved) do
     if value then
       local entry = string.char(#field) .. field .. write('>I2', #value) .. value
       entries[#entries + 1], size = entry, size + #entry
     end
   end
-  if size <= MOST_HELD then return table.concat(entries) end
+  if size <= MAX_INLINE then return table.concat(entries) end
   a.spilled = true
-  for field, value in pairs(a.held) do
+  for field, value in pairs(a.reserved) do
     if value then put(a, field, value) end
   end
   return ''
@@ -320,9 +321,9 @@ local function save_sender(a)
     local list = a.shard[number]
     put(a, write('>I3', number), list ~= '' and list)
   end
-  local held = packed_held(a)
-  local whole = write(SENDER, a.due, kept_until(a), at_least_0(a.open), SENDER_SIZE + #held, at_least_0(a.fresh), a.known,
-    a.spilled and 1 or 0, m.total, t.total, a.shards, at_least_0(a.stored), t.forgotten, m.n, m.oldest, m.last, m.count, t.n,
-    t.oldest, t.last, t.count) .. held
+  local reserved = pack_reserved(a)
+  local whole = write(SENDER, a.next_expiry, expiry_of_keys(a), at_least_0(a.open), SENDER_SIZE + #reserved,
+    at_least_0(a.unseen), a.oldest_seen, a.spilled and 1 or 0, m.total, t.total, a.shards, at_least_0(a.stored), t.forgotten,
+    m.n, m.oldest, m.last, m.count, t.n, t.oldest, t.last, t.count) .. reserved
   save(a, whole, a.had == 0)
 end

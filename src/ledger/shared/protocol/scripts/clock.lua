@@ -1,4 +1,4 @@
--- The server's clock, in milliseconds: the MTAs' clocks differ. It stands still while a script runs.
+-- The server's clock, in milliseconds: the MTAs' clocks differ. It does not advance while a script runs.
 local clock
 local function time()
   if not clock then
@@ -8,5 +8,5 @@ local function time()
   return clock
 end
 
--- How many of the last arguments are about the clock.
+-- How many trailing arguments are about the clock.
 local about_clock = 0

@@ -1,12 +1,12 @@
--- Whether it fits: all limits of a transaction at once. A limit is asked only if the request adds to it: what was let
--- through stays let through.
+-- Whether a request fits, against all limits of a transaction at once. A limit is checked only if the request adds to its usage:
+-- what was let through stays let through.
 --
--- Limits have the numbers 1 user's messages, 2 user's different recipients, 3 and 4 the same of the login, 5 the customer's
+-- Limits are numbered: 1 the user's messages, 2 the user's unique recipients, 3 and 4 the same of the login, 5 the customer's
 -- recipients in ten minutes, 6 in a day.
 local NOTHING = {}
 
--- First argument of what decides: 1 there is a user, + 2 there is a login, + 4 tell how much is used, + 8 tell exactly how
--- much is held, too; bits of limits in shadow, from the first; how long a reservation holds (ms); the maximum of each limit.
+-- The first argument of reserve, look and commit: flags (1 there is a user, 2 there is a login, 4 report usage, 8 report exactly what
+-- is reserved, too); bits of limits in shadow, from the first; how long a reservation lasts (ms); the maximum of each limit.
 local function parameters()
   local p = { max = {} }
   p.who, p.shadow, p.timeout, p.max[1], p.max[2], p.max[3], p.max[4], p.max[5], p.max[6] =
@@ -20,29 +20,29 @@ local function keys_in(packed)
   return keys
 end
 
--- The accounts of the user and of the login, if there are any: {first limit, account}. Finds what the transaction holds.
+-- The accounts of the user and of the login, if any: {first limit, account}. Also finds the transaction's reservation.
 local function open_senders(who, c, id)
   local senders, place = {}, 3
   if who % 2 == 1 then
     senders[1], place = { 1, open_sender(KEYS[3], KEYS[4], id) }, 5
   end
   if who % 4 >= 2 then senders[#senders + 1] = { 3, open_sender(KEYS[place], KEYS[place + 1], id) } end
-  local mine
-  if senders[1] then mine = senders[1][2].held['t' .. id] else mine = own_transaction(c, id) end
-  if mine then
-    local m = { ends = read('>I6', mine), keys = sub(mine, 7), n = (#mine - 6) / 8, has = {} }
+  local reservation
+  if senders[1] then reservation = senders[1][2].reserved['t' .. id] else reservation = reservation_without_sender(c, id) end
+  if reservation then
+    local m = { expires = read('>I6', reservation), keys = sub(reservation, 7), n = (#reservation - 6) / 8, has = {} }
     for _, key in ipairs(keys_in(m.keys)) do m.has[key] = true end
-    c.mine = m
+    c.reservation = m
   end
   return senders
 end
 
--- What is known of some recipients.
+-- Reads the reservations of some recipients on all accounts.
 local function look_up(senders, keys)
-  for _, sender in ipairs(senders) do look_up_held(sender[2], keys) end
+  for _, sender in ipairs(senders) do look_up_reserved(sender[2], keys) end
 end
 
--- {limit, used, reserved, own, when it fits (ms; -1: never)}, flat; a limit in shadow is negative.
+-- Adds to the answer, flat: limit, used, reserved, own, when it fits (ms; -1: never). A limit in shadow is negative.
 local function standing(answer, p, limit, used, reserved, own, w, without)
   local max = p.max[limit]
   local fits = own > max and -1 or falls_to(w, max - own, now, without)
@@ -53,65 +53,65 @@ local function standing(answer, p, limit, used, reserved, own, w, without)
     is_shadow and -limit or limit, used, reserved, own, fits
 end
 
-local function different_recipients(answer, p, limit, a, mine, keys)
-  local counted, newcomers = a.times.total + a.fresh, 0
+local function different_recipients(answer, p, limit, a, reservation, keys)
+  local counted, newcomers = a.times.total + a.unseen, 0
   if counted + #keys <= p.max[limit] then return end
   for _, key in ipairs(keys) do
-    if not a.held['k' .. key] and not seen(a, key) then newcomers = newcomers + 1 end
+    if not a.reserved['k' .. key] and not seen(a, key) then newcomers = newcomers + 1 end
   end
   if newcomers == 0 or counted + newcomers <= p.max[limit] then return end
   -- Those that the transaction itself names are its own, whether they were seen before or not.
-  local own, without, fresh = {}, {}, a.fresh
-  if mine then
-    own = keys_in(mine.keys)
-    look_up_held(a, own)
+  local own, without, unseen = {}, {}, a.unseen
+  if reservation then
+    own = keys_in(reservation.keys)
+    look_up_reserved(a, own)
   end
   for _, key in ipairs(keys) do own[#own + 1] = key end
   for _, key in ipairs(own) do
     local at = seen(a, key)
     if at then
       without[#without + 1] = at
-    elseif a.held['k' .. key] then
-      fresh = fresh - 1
+    elseif a.reserved['k' .. key] then
+      unseen = unseen - 1
     end
   end
-  standing(answer, p, limit, a.times.total - #without, fresh, #own, a.times, without)
+  standing(answer, p, limit, a.times.total - #without, unseen, #own, a.times, without)
 end
 
--- `keys`: recipients that the transaction does not hold yet; `more`: how many more the customer is to send to.
+-- `keys`: recipients that the transaction has not reserved yet; `more`: how many more recipients count for the customer.
 local function decide(p, c, senders, keys, more)
-  local answer, mine = { now }, c.mine
+  local answer, reservation = { now }, c.reservation
   for _, sender in ipairs(senders) do
     local limit, a = sender[1], sender[2]
-    if not mine and a.messages.total + a.open >= p.max[limit] then
+    if not reservation and a.messages.total + a.open >= p.max[limit] then
       standing(answer, p, limit, a.messages.total, a.open, 1, a.messages, NOTHING)
     end
-    different_recipients(answer, p, limit + 1, a, mine, keys)
+    different_recipients(answer, p, limit + 1, a, reservation, keys)
   end
   if more > 0 then
-    local held = mine and mine.n or 0
+    local reserved = reservation and reservation.n or 0
     for limit = 5, 6 do
       local w = limit == 5 and c.ten_minutes or c.day
-      if w.total + c.held + more > p.max[limit] then
-        standing(answer, p, limit, w.total, c.held - held, held + more, w, NOTHING)
+      if w.total + c.reserved + more > p.max[limit] then
+        standing(answer, p, limit, w.total, c.reserved - reserved, reserved + more, w, NOTHING)
       end
     end
   end
   return answer
 end
 
--- How much of each limit is counted, and how much counted and held: its number (1), both (6 each).
-local function told(c, senders)
-  local parts = {}
-  local function tell(limit, used, held)
-    parts[#parts + 1] = write('>I1I6I6', limit, used, used + at_least_0(held))
+-- Of each limit: its number (1), what is used, what is used and reserved (6 each).
+local function usage_report(c, senders)
+  local entries = {}
+  local function add_limit(limit, used, reserved)
+    entries[#entries + 1] = write('>I1I6I6', limit, used, used + at_least_0(reserved))
   end
   for _, sender in ipairs(senders) do
     local limit, a = sender[1], sender[2]
-    tell(limit, a.messages.total, a.open)
-    tell(limit + 1, a.times.total, a.fresh)
+    add_limit(limit, a.messages.total, a.open)
+    add_limit(limit + 1, a.times.total, a.unseen)
   end
-  tell(5, c.ten_minutes.total, c.held)
-  tell(6, c.day.total, c.held)
-  return table.concat(parts)
+  add_limit(5, c.ten_minutes.total, c.reserved)
+  add_limit(6, c.day.total, c.reserved)
+  return table.concat(entries)
 end

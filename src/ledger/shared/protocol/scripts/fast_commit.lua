@@ -1,5 +1,5 @@
--- A window without what has left it: how many entries lie before the last one, its oldest second, its last and how many that
--- has, its total; the entries, if some went; the last second that went.
+-- A window without what has left it. Returns how many entries there are before the last one, the oldest second, the last second and
+-- its count, the total; the entries, if some were dropped; the last second that was dropped.
 local function without_old(more, field, horizon, n, last, count, total)
   local list, gone, forgotten = n > 0 and call('HGET', more, field) or nil, 0, 0
   while gone < n do
@@ -10,13 +10,13 @@ local function without_old(more, field, horizon, n, last, count, total)
   if n > 0 then list = sub(list, gone * 8 + 1) end
   if gone < n then return n - gone, read('>I4', list), last, count, total, list, forgotten end
   if last > horizon then return 0, last, last, count, total, list, forgotten end
-  return 0, MOST_COUNTED, 0, 0, 0, list, last
+  return 0, MAX_COUNT, 0, 0, 0, list, last
 end
 
--- A window with `count` more at a second: as above, the entries if there is one more, or as they are given. nil: the second
--- is not at the window's end.
+-- A window with `count` more at a second. Returns the same; the entries as they were given, or with one more. nil: the second is not
+-- at the window's end.
 local function with_more(more, field, seconds, at, count, n, oldest, last, counted, total, list)
-  if at < last or counted + count > MOST_COUNTED then return end
+  if at < last or counted + count > MAX_COUNT then return end
   total = total + count
   if last == 0 then return 0, at, at, count, total, list end
   if at == last or (n >= 63 and floor(at * 120 / seconds) == floor(last * 120 / seconds)) then
@@ -26,7 +26,7 @@ local function with_more(more, field, seconds, at, count, n, oldest, last, count
   return n + 1, oldest, at, count, total, list
 end
 
--- The entries of a window with one less at a second; nil: it is not there.
+-- The entries of a window with one less at a second; nil: none is counted there.
 local function without_one(list, n, second)
   local low, high = 0, n
   while low < high do
@@ -38,7 +38,7 @@ local function without_one(list, n, second)
   return sub(list, 1, low * 8) .. write('>I4I4', last, there - 1) .. sub(list, low * 8 + 9)
 end
 
--- What of a shard is counted.
+-- A shard without entries that have left the window.
 local function without_forgotten(shard, forgotten)
   local left = {}
   for place = 1, #shard, 12 do
@@ -47,15 +47,15 @@ local function without_forgotten(shard, forgotten)
   return table.concat(left)
 end
 
--- A sender's account without the transaction, its message and recipients counted; when the transaction was to end; fields
--- of the second key to set, with their values; how many messages and recipients are counted, and held.
+-- A sender's account without the reservation, with its message and recipients counted. Also returns when the reservation would have
+-- expired; fields of the second key to set, with their values; messages used and reserved, unique recipients used and reserved.
 local function counting(u, more, id, recipients, n, at, now)
-  local due, kept, open, size, fresh, known, spilled, messages, uniques, shards, stored, forgotten, messages_n,
+  local next_expiry, keys_until, open, size, unseen, oldest_seen, spilled, messages, uniques, shards, stored, forgotten, messages_n,
     messages_oldest, messages_last, messages_count, uniques_n, uniques_oldest, uniques_last, uniques_count =
     read('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', u)
   local second = floor(now / 1000)
   local a_day_ago = second - 86400
-  if due <= now or kept < second + KEPT_AFTER_COUNTING or spilled > 0 or open < 1 or stored == 0 or #u > size + TOO_LONG then
+  if next_expiry <= now or keys_until < second + TTL_AFTER_COMMIT or spilled > 0 or open < 1 or stored == 0 or #u > size + TOO_LONG then
     return
   end
   local messages_list, list, gone
@@ -68,15 +68,15 @@ local function counting(u, more, id, recipients, n, at, now)
       without_old(more, 'n', a_day_ago, uniques_n, uniques_last, uniques_count, uniques)
     if gone > forgotten then forgotten = gone end
   end
-  if known <= forgotten then return end
+  if oldest_seen <= forgotten then return end
 
-  -- It holds just what the message has.
-  local held, transaction = sub(u, 78, size), '\13t' .. id
-  local place = find(held, transaction, 1, true)
+  -- Its reservation has exactly the message's recipients.
+  local reserved, transaction = sub(u, 78, size), '\13t' .. id
+  local place = find(reserved, transaction, 1, true)
   if not place then return end
-  local length, ends = read('>I2I6', held, place + 14)
-  if length ~= 6 + #recipients or sub(held, place + 22, place + 15 + length) ~= recipients then return end
-  held = sub(held, 1, place - 1) .. sub(held, place + 16 + length)
+  local length, expires = read('>I2I6', reserved, place + 14)
+  if length ~= 6 + #recipients or sub(reserved, place + 22, place + 15 + length) ~= recipients then return end
+  reserved = sub(reserved, 1, place - 1) .. sub(reserved, place + 16 + length)
 
   local fields = {}
   messages_n, messages_oldest, messages_last, messages_count, messages, messages_list =
@@ -88,13 +88,13 @@ local function counting(u, more, id, recipients, n, at, now)
   local list_changed, place_of = list, nil
   for i = 1, n do
     local key = n == 1 and recipients or sub(recipients, i * 8 - 7, i * 8)
-    -- Held by this transaction alone.
-    local entry = find(held, '\9k' .. key .. '\0\10', 1, true)
+    -- Reserved by this transaction only.
+    local entry = find(reserved, '\9k' .. key .. '\0\10', 1, true)
     if not entry then return end
-    local was_seen = read('>I4', held, entry + 12)
-    if was_seen == 0 or was_seen == MOST_COUNTED then fresh = fresh - 1 end
-    held = sub(held, 1, entry - 1) .. sub(held, entry + 22)
-    local number, remembered, set = usual_shard(shards, key), nil, nil
+    local was_seen = read('>I4', reserved, entry + 12)
+    if was_seen == 0 or was_seen == MAX_COUNT then unseen = unseen - 1 end
+    reserved = sub(reserved, 1, entry - 1) .. sub(reserved, entry + 22)
+    local number, remembered, set = shard_name(shards, key), nil, nil
     if n > 1 then
       place_of = place_of or {}
       set = place_of[number]
@@ -142,17 +142,17 @@ local function counting(u, more, id, recipients, n, at, now)
     fields[last + 1], fields[last + 2] = 'n', list
   end
   open = open - 1
-  if fresh < 0 or stored > 2 * uniques + 24 or (shards > 1 and stored < 8 * shards) then return end
-  -- Nobody has looked whether some that are held were seen.
-  if who >= 8 and fresh > 0 and find(held, '\255\255\255\255', 1, true) then return end
-  if held == '' then due, known = NEVER_ENDS, MOST_COUNTED end
-  return write('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', due, kept, open, 77 + #held, fresh, known, 0, messages, uniques,
+  if unseen < 0 or stored > 2 * uniques + 24 or (shards > 1 and stored < 8 * shards) then return end
+  -- The report must be exact, and nobody has looked whether some reserved recipients were seen.
+  if who >= 8 and unseen > 0 and find(reserved, '\255\255\255\255', 1, true) then return end
+  if reserved == '' then next_expiry, oldest_seen = NEVER_EXPIRES, MAX_COUNT end
+  return write('>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4', next_expiry, keys_until, open, 77 + #reserved, unseen, oldest_seen, 0, messages, uniques,
     shards, stored, forgotten, messages_n, messages_oldest, messages_last, messages_count, uniques_n, uniques_oldest,
-    uniques_last, uniques_count) .. held, ends, fields, messages, open, uniques, fresh
+    uniques_last, uniques_count) .. reserved, expires, fields, messages, open, uniques, unseen
 end
 
--- The daemons' part of a customer's account, which ends before `from`, with one more counted message; nil: that is there
--- already, or late, or it is the daemon's first.
+-- The daemons' part of a customer's account, which ends before `from`, with one more nonce. nil: it is there already, or retired, or
+-- the daemon's first.
 local function with_nonce(c, from, daemon, second, nonce, number, unsettled)
   local place = 61
   while place < from do
@@ -160,7 +160,7 @@ local function with_nonce(c, from, daemon, second, nonce, number, unsettled)
     local first, beyond = place + 19, place + 19 + count * 6
     if find(c, daemon, place, true) == place then
       if number < settled then return end
-      -- Nonces that never come again go.
+      -- Drops retired nonces.
       if settled > unsettled then unsettled = settled end
       while first < beyond and read('>I6', c, first) < unsettled do first = first + 6 end
       local counted = first < beyond and sub(c, first, beyond - 1) or ''
@@ -172,7 +172,7 @@ local function with_nonce(c, from, daemon, second, nonce, number, unsettled)
   end
 end
 
-local function usual_commit(k, a)
+local function fast_commit(k, a)
   read_parameters(arguments[a])
   local id, recipients, message, daemon = arguments[a + 1], arguments[a + 2], arguments[a + 3], arguments[a + 4]
   local unnamed, age, number, unsettled = read('>I4I6I6I6', message)
@@ -181,13 +181,13 @@ local function usual_commit(k, a)
   local c_key, u_key = keys[k], keys[k + 2]
   local c, u, l = accounts(k, senders)
   if not (c and u) then return end
-  local latest, kept, held, size, daemons_size, day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest,
+  local latest, keys_until, reserved, size, daemons_size, day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest,
     peak_last, peak_count = read('>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', c)
   local now = time()
   if now < latest then now = latest end
   local second, at, from = floor(now / 1000), math.ceil(now / 1000), 61 + daemons_size
-  if kept < second + KEPT_AFTER_COUNTING or #c > size + TOO_LONG or size <= from or read('>I6', c, from) <= now
-    or held < n then return end
+  if keys_until < second + TTL_AFTER_COMMIT or #c > size + TOO_LONG or size <= from or read('>I6', c, from) <= now
+    or reserved < n then return end
   local daemons = with_nonce(c, from, daemon, second, sub(message, 11, 16), number, unsettled)
   if not daemons then return end
   local more, day_list, peak_list = keys[k + 1], nil, nil
@@ -205,25 +205,25 @@ local function usual_commit(k, a)
     with_more(more, 'p', 600, at, n, peak_n, peak_oldest, peak_last, peak_count, peak, peak_list)
   if not (day_n and peak_n) then return end
 
-  local after, ends, fields, messages, open, uniques, fresh = counting(u, keys[k + 3], id, recipients, n, at, now)
+  local after, expires, fields, messages, open, uniques, unseen = counting(u, keys[k + 3], id, recipients, n, at, now)
   if not after then return end
-  local l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh
+  local l_after, l_expires, l_fields, l_messages, l_open, l_uniques, l_unseen
   if senders == 3 then
     if not l then return end
-    l_after, l_ends, l_fields, l_messages, l_open, l_uniques, l_fresh =
+    l_after, l_expires, l_fields, l_messages, l_open, l_uniques, l_unseen =
       counting(l, keys[k + 5], id, recipients, n, at, now)
-    if not l_after or l_ends ~= ends then return end
+    if not l_after or l_expires ~= expires then return end
   end
 
-  local open_ends = sub(c, from, size)
-  local place = place_in(open_ends, write('>I6', ends), 1, 10)
+  local open_expiries = sub(c, from, size)
+  local place = place_in(open_expiries, write('>I6', expires), 1, 10)
   if not place then return end
-  local there = read('>I4', open_ends, place + 6)
+  local there = read('>I4', open_expiries, place + 6)
   if there < n then return end
-  open_ends = sub(open_ends, 1, place - 1) .. (there > n and write('>I6I4', ends, there - n) or '') .. sub(open_ends, place + 10)
-  held = held - n
-  call('SETRANGE', c_key, '0', write('>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', now, kept, held, 60 + #daemons + #open_ends, #daemons,
-    day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest, peak_last, peak_count) .. daemons .. open_ends)
+  open_expiries = sub(open_expiries, 1, place - 1) .. (there > n and write('>I6I4', expires, there - n) or '') .. sub(open_expiries, place + 10)
+  reserved = reserved - n
+  call('SETRANGE', c_key, '0', write('>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', now, keys_until, reserved, 60 + #daemons + #open_expiries, #daemons,
+    day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest, peak_last, peak_count) .. daemons .. open_expiries)
   if day_list then call('HSET', more, 'd', day_list) end
   if peak_list then call('HSET', more, 'p', peak_list) end
   call('SETRANGE', u_key, '0', after)
@@ -235,10 +235,10 @@ local function usual_commit(k, a)
 
   if who < 4 then return now end
   local first = senders == 2 and 3 or 1
-  local told = write('>I1I6I6I1I6I6I1I6I6I1I6I6', first, messages, messages + open, first + 1, uniques, uniques + fresh,
-    5, peak, peak + held, 6, day, day + held)
+  local usage_report = write('>I1I6I6I1I6I6I1I6I6I1I6I6', first, messages, messages + open, first + 1, uniques, uniques + unseen,
+    5, peak, peak + reserved, 6, day, day + reserved)
   if senders == 3 then
-    told = told .. write('>I1I6I6I1I6I6', 3, l_messages, l_messages + l_open, 4, l_uniques, l_uniques + l_fresh)
+    usage_report = usage_report .. write('>I1I6I6I1I6I6', 3, l_messages, l_messages + l_open, 4, l_uniques, l_uniques + l_unseen)
   end
-  return { now, told }
+  return { now, usage_report }
 end

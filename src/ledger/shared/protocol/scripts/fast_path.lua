@@ -1,21 +1,21 @@
--- The usual case, with few commands and few strings: there is a user or a login, or both; the accounts exist, nothing has
--- ended by itself or leaves a window, and it fits. Returns the answer; nil, with nothing written: something is unusual, and
--- what follows decides.
+-- The fast path, for the usual case, with few commands and few strings: there is a user or a login, or both; the accounts exist, no
+-- reservation has expired, and the request fits. Returns the response; or nil, with nothing written, if anything is unusual: then the
+-- slow path decides.
 --
--- It reads what accounts.lua describes, and says nothing else than what that would say: windows that were not told yet to
--- forget hold too much, never too little, so what fits into them fits.
+-- It reads what accounts.lua describes, and decides exactly as the slow path would: windows from which nothing was dropped yet contain
+-- too much, never too little, so what fits into them fits.
 local call, read, write, sub, find, floor = redis.call, struct.unpack, struct.pack, string.sub, string.find, math.floor
--- Those of all questions of the call; below KEYS and ARGV are those of one.
+-- Of all requests of the call; below, KEYS and ARGV are those of one request.
 local keys, arguments = KEYS, ARGV
 local KEYS, ARGV
-local NEVER_ENDS, MOST_COUNTED = 281474976710655, 4294967295
--- A string that is longer than it need be is written anew.
+local NEVER_EXPIRES, MAX_COUNT = 281474976710655, 4294967295
+-- A string that has this many unused bytes at its end is rewritten by the slow path.
 local TOO_LONG = 512
--- How long keys are kept (s), and when for longer again: as in accounts.lua. What counts a message sees only that they will be
--- there for as long as it counts: its reservation has them kept.
-local KEPT, KEPT_AGAIN, KEPT_AFTER_COUNTING = 93600, 90000, 87000
+-- When keys expire (s), and when that is renewed: as in accounts.lua. A commit only makes sure that they will exist for as long as
+-- the message counts: its reservation has renewed them.
+local TTL, TTL_RENEWED_BELOW, TTL_AFTER_COMMIT = 93600, 90000, 87000
 
--- Questions that go together mostly have the same limits.
+-- Requests of one call mostly have the same parameters.
 local parameters, who, timeout, max_1, max_2, max_3, max_4, max_5, max_6
 local function read_parameters(packed)
   if packed == parameters then return end
@@ -24,7 +24,7 @@ local function read_parameters(packed)
   who, _, timeout, max_1, max_2, max_3, max_4, max_5, max_6 = read('>I1I1I6I6I6I6I6I6I6', packed)
 end
 
--- The place of a fixed-size entry that begins so, in a list that begins at `from`.
+-- The place of a fixed-size entry that begins with `entry`, in a list that begins at `from`.
 local function place_in(list, entry, from, size)
   local at = from
   while true do
@@ -37,7 +37,7 @@ local function place_in(list, entry, from, size)
 end
 
 -- The name of the shard that a recipient is in.
-local function usual_shard(shards, key)
+local function shard_name(shards, key)
   if shards == 1 then return '\0\0\0' end
   local hash, level = read('>I4', key), 1
   while level * 2 <= shards do level = level * 2 end
@@ -45,7 +45,8 @@ local function usual_shard(shards, key)
   return write('>I3', shard < shards and shard or hash % level)
 end
 
--- The strings of the accounts whose keys begin at k: of the customer, of its user or login, of the login if there are both.
+-- The strings of the accounts whose keys begin at k: of the customer; of the user, or of the login if there is no user; of the login
+-- if there are both.
 local function accounts(k, senders)
   local got
   if senders == 3 then

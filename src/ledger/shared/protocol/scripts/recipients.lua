@@ -1,4 +1,4 @@
--- The different recipients of a user or login. Shards grow and shrink one at a time (linear hashing).
+-- The unique recipients of a user or login, in shards that are split and merged one at a time (linear hashing).
 local IN_A_SHARD = 24
 local AT_ONCE = 1000
 
@@ -29,7 +29,7 @@ local function shard(a, number)
   return a.shard[number]
 end
 
--- Reads the shards of some recipients at once.
+-- Reads the shards of some recipients with one command.
 local function read_shards(a, keys)
   if a.stored == 0 then return end
   local wanted, names = {}, {}
@@ -54,7 +54,7 @@ local function find(list, key)
   end
 end
 
--- When it was last seen, if that is counted.
+-- When a recipient was last seen, if that is within the window.
 local function seen(a, key)
   if a.stored == 0 then return nil end
   local list = shard(a, shard_of(a, key))
@@ -63,7 +63,7 @@ local function seen(a, key)
   return at and at > a.times.forgotten and at or nil
 end
 
--- What of a shard is counted; the rest goes.
+-- A shard without entries that have left the window.
 local function tidied(a, list)
   local left = {}
   for place = 1, #list, 12 do
@@ -100,7 +100,7 @@ local function merge(a)
   a.shards = last
 end
 
--- Remembers that it was seen at a second, in its shard only.
+-- Notes in its shard that a recipient was seen at a second.
 local function remember(a, key, at)
   local number = shard_of(a, key)
   local list = shard(a, number)
@@ -115,7 +115,7 @@ local function remember(a, key, at)
   if a.stored > IN_A_SHARD * a.shards then split(a) end
 end
 
--- Gives back a little of the memory of what is no longer counted.
+-- Frees a little of the memory of entries that have left the window.
 local function tidy(a)
   if a.stored > 2 * a.times.total + IN_A_SHARD then
     local number = floor(now / 1000) * 2654435761 % 4294967296 % a.shards

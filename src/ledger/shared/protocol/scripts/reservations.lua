@@ -1,61 +1,61 @@
--- Holds a recipient of a transaction that ends by itself at `ends`.
-local function hold(a, key, ends)
+-- Reserves a recipient, until `expires`.
+local function reserve_recipient(a, key, expires)
   local field = 'k' .. key
-  local held = a.held[field]
-  if held then
-    put_held(a, field, held .. write('>I6', ends))
+  local reserved = a.reserved[field]
+  if reserved then
+    put_reserved(a, field, reserved .. write('>I6', expires))
   else
     local at = seen(a, key) or 0
-    if at == 0 then a.fresh = a.fresh + 1 else a.known = earliest(a.known, at) end
-    put_held(a, field, write('>I4I6', at, ends))
+    if at == 0 then a.unseen = a.unseen + 1 else a.oldest_seen = earliest(a.oldest_seen, at) end
+    put_reserved(a, field, write('>I4I6', at, expires))
   end
-  a.due = earliest(a.due, ends)
+  a.next_expiry = earliest(a.next_expiry, expires)
 end
 
--- Gives a held recipient back, as seen at a second; 0: it was not.
-local function let_go(a, key, ends, at)
+-- Releases a reserved recipient. `at`: the second when it was sent to; 0: it was not.
+local function release_recipient(a, key, expires, at)
   local field = 'k' .. key
-  local held = a.held[field]
-  if not held then return end
-  local was_seen, holders = held_key(held)
-  if ends then
+  local reserved = a.reserved[field]
+  if not reserved then return end
+  local was_seen, holders = reserved_key(reserved)
+  if expires then
     for place = 1, #holders, 6 do
-      if read('>I6', holders, place) == ends then
+      if read('>I6', holders, place) == expires then
         holders = sub(holders, 1, place - 1) .. sub(holders, place + 6)
         break
       end
     end
   end
-  if was_seen == 0 and (holders == '' or at > 0) then a.fresh = a.fresh - 1 end
+  if was_seen == 0 and (holders == '' or at > 0) then a.unseen = a.unseen - 1 end
   if holders == '' then
-    put_held(a, field, false)
+    put_reserved(a, field, false)
   else
     was_seen = math.max(was_seen, at)
-    if was_seen > 0 then a.known = earliest(a.known, was_seen) end
-    put_held(a, field, write('>I4', was_seen) .. holders)
+    if was_seen > 0 then a.oldest_seen = earliest(a.oldest_seen, was_seen) end
+    put_reserved(a, field, write('>I4', was_seen) .. holders)
   end
 end
 
--- Ends a transaction: what it has of the customer, and its messages.
-local function let_go_of_transaction(c, senders, id)
-  local mine = c.mine
-  c.held = c.held - mine.n
-  end_earlier(c, mine.ends, mine.n)
+-- Ends a reservation: the customer's recipients, and the messages.
+local function end_reservation(c, senders, id)
+  local reservation = c.reservation
+  c.reserved = c.reserved - reservation.n
+  remove_expiry(c, reservation.expires, reservation.n)
   if #senders == 0 then put(c, 't' .. id, false) end
   for _, sender in ipairs(senders) do
     local a = sender[2]
-    if a.held['t' .. id] then
+    if a.reserved['t' .. id] then
       a.open = a.open - 1
-      put_held(a, 't' .. id, false)
+      put_reserved(a, 't' .. id, false)
     end
   end
 end
 
--- Gives everything back that the transaction holds.
-local function release(c, senders, id)
-  let_go_of_transaction(c, senders, id)
+-- Releases everything that the transaction has reserved.
+local function release_reservation(c, senders, id)
+  end_reservation(c, senders, id)
   for _, sender in ipairs(senders) do
-    for key in pairs(c.mine.has) do let_go(sender[2], key, c.mine.ends, 0) end
+    for key in pairs(c.reservation.has) do release_recipient(sender[2], key, c.reservation.expires, 0) end
   end
 end
 

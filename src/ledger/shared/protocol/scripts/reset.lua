@@ -1,4 +1,4 @@
--- Forgets what is counted for a subject; what is held stays held. KEYS as those of usage.
+-- Forgets a subject's usage; reservations stay. KEYS: as for usage.
 local c = open_customer(KEYS[1], KEYS[2])
 if not KEYS[3] then
   clear(c.day)
@@ -18,7 +18,7 @@ for shard = 0, a.shards - 1 do
   end
 end
 a.shards, a.stored, a.shard = 1, 0, {}
--- Whatever was seen before now is not any more, also of what is held.
+-- Whatever was seen until now no longer counts, also of reserved recipients.
 a.times.forgotten = floor(now / 1000) + 1
 look_through(a)
 a.times.forgotten = 0

@@ -1,4 +1,4 @@
--- The server's clock, in milliseconds, as the test wants it: the last argument is '+' and a shift, or '=' and the time.
+-- The server's clock, in milliseconds, as a test sets it: the last argument is '+' and a shift, or '=' and the time.
 local clock
 local function time()
   if not clock then
@@ -9,5 +9,5 @@ local function time()
   return clock
 end
 
--- How many of the last arguments are about the clock.
+-- How many trailing arguments are about the clock.
 local about_clock = 1

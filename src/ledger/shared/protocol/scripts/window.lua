@@ -1,10 +1,9 @@
--- A count over a rolling window of time: exact by the second while it has few entries; beyond that, neighbours in one
--- bucket of a 120th of the window are merged and keep the later time. So it may forget late, by less than 1 % of the
--- window, and never early.
+-- A count over a rolling window: exact by the second while it has few entries; beyond that, neighbours in one bucket of a 120th of
+-- the window are merged and keep the later time. So a count may expire late, by less than 1 % of the window, but never early.
 --
--- In the account: how many entries lie before the last one, the total, the oldest entry's second, the last entry's second
--- and count; and, in the account's second key, the entries before the last one, 8 bytes each (second, count). An entry holds
--- what was counted after the second of the entry before it, up to its own.
+-- In the account: how many entries there are before the last one, the total, the oldest entry's second, the last entry's second and
+-- count. In the account's second key: the entries before the last one, 8 bytes each (second, count). An entry has what was counted
+-- after the second of the entry before it, up to its own.
 local call, floor, sub = redis.call, math.floor, string.sub
 local write, read = struct.pack, struct.unpack
 
@@ -30,7 +29,7 @@ local function rewrite(w, list, n)
   w.list, w.n, w.changed = list, n, true
 end
 
--- Forgets what has left the window.
+-- Drops what has left the window.
 local function forget(w, now)
   local horizon = floor(now / 1000) - w.seconds
   if w.oldest > horizon then return end
@@ -55,7 +54,7 @@ local function same_bucket(w, a, b)
   return floor(a / bucket) == floor(b / bucket)
 end
 
--- The number of the entry, from 0, that holds what was counted at a second; n is the last one.
+-- The number of the entry, from 0, that has what was counted at a second; n is the last one.
 local function covering(w, at)
   local list, low, high = entries(w), 0, w.n
   while low < high do
@@ -70,7 +69,7 @@ local function replace(w, place, at, count)
   rewrite(w, sub(list, 1, place * 8) .. write('>I4I4', at, count) .. sub(list, place * 8 + 9), w.n)
 end
 
--- Counts at a second, even if that lies before others.
+-- Counts at a second, even if that is before others.
 local function add(w, at, count)
   count = math.min(count, MOST)
   w.total = w.total + count
@@ -99,7 +98,7 @@ local function add(w, at, count)
   end
 end
 
--- Takes back one that was counted at a second, and is counted still.
+-- Uncounts one that was counted at a second that is within the window.
 local function remove_one(w, at)
   local place = covering(w, at)
   if place < w.n then
@@ -113,7 +112,7 @@ local function remove_one(w, at)
   w.total = w.total - 1
 end
 
--- When at most `allowed` will be left, without some that were counted at the seconds `without`.
+-- When at most `allowed` will be left, not counting some at the seconds `without`.
 local function falls_to(w, allowed, now, without)
   local left, less = w.total - #without, {}
   if left <= allowed then return now end

@@ -1,5 +1,5 @@
-//! A part of a Cluster is away, and no replica takes over: its customers are decided as `on_outage` says, at once; those of
-//! the other parts notice nothing.
+//! A node of a Cluster is unreachable, and no replica takes over: its customers are treated as `on_outage` says, at once; the
+//! other nodes' customers notice nothing.
 
 use crate::network::{Lost, Network};
 use crate::redis::{Flavour, Kind, Servers};
@@ -11,13 +11,14 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The parts go on by themselves, and no replica is promoted.
-pub const IN_PARTS: [&str; 4] = ["--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes"];
+/// The other nodes go on, and no replica is promoted.
+pub const WITHOUT_FAILOVER: [&str; 4] =
+    ["--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes"];
 
 /// The master that goes.
 const AWAY: usize = 0;
 
-/// More questions than could wait for an answer one after the other.
+/// More requests than could wait for a response one after the other.
 pub const MANY: u64 = 200;
 /// What those take at most if none waits: long enough for a slow machine, and far from `MANY` times a second.
 pub const AT_ONCE: Duration = Duration::from_secs(20);
@@ -96,13 +97,13 @@ pub async fn until_ready(ledger: &Ledger) {
     until("all is well and merged", async || ledger.health().readiness == Readiness::Ready).await;
 }
 
-/// Sends for customers of parts that are well until the other is done: how many of their messages passed, all of them at
+/// Sends for customers of reachable nodes until the other is done: how many of their messages passed, all of them at
 /// the first try.
 pub async fn meanwhile<T>(ledger: &Ledger, well: &[String], passed: &Cell<u64>, other: impl Future<Output = T>) -> T {
     let sending = async {
         for n in 0u64.. {
             for customer in well {
-                assert!(send(ledger, customer, n, 1 << 40).await.expect("its part is well"));
+                assert!(send(ledger, customer, n, 1 << 40).await.expect("its node is reachable"));
                 passed.set(passed.get() + 1);
             }
             // Also where nothing is asked.
@@ -115,7 +116,7 @@ pub async fn meanwhile<T>(ledger: &Ledger, well: &[String], passed: &Cell<u64>, 
     }
 }
 
-/// What the customer of the part gets that `goes` and `comes` back, first and then.
+/// How the customer of the node that `goes` and `comes` back is treated, first and then.
 async fn outage(on_outage: OnOutage, servers: &Servers, goes: impl FnOnce(), comes: impl FnOnce()) {
     let folder = tempfile::tempdir().unwrap();
     let [customer, well @ ..] = &customers(servers);
@@ -151,7 +152,7 @@ async fn outage(on_outage: OnOutage, servers: &Servers, goes: impl FnOnce(), com
     comes();
     meanwhile(&ledger, well, &passed, until_ready(&ledger)).await;
     let other = open(servers, OnOutage::Defer, folder.path());
-    until("the part answers", async || counted(&other, customer).await.is_ok()).await;
+    until("the node responds", async || counted(&other, customer).await.is_ok()).await;
     until("what passed is counted", async || counted(&other, customer).await.unwrap() >= 3 + here).await;
     // The one that was deferred first was under way, and may be counted.
     let unsure = u64::from(on_outage == OnOutage::Defer);
@@ -164,7 +165,7 @@ async fn outage(on_outage: OnOutage, servers: &Servers, goes: impl FnOnce(), com
 }
 
 fn hangs(on_outage: OnOutage, flavour: Flavour) {
-    let servers = Servers::start(flavour, Kind::Cluster, &IN_PARTS);
+    let servers = Servers::start(flavour, Kind::Cluster, &WITHOUT_FAILOVER);
     runtime().block_on(outage(on_outage, &servers, || servers.pause(AWAY), || servers.resume(AWAY)));
 }
 
@@ -187,7 +188,7 @@ fn customers_of_a_part_that_hangs_are_decided_here_at_once() {
 fn customers_of_a_part_that_is_cut_off_are_decided_here_at_once() {
     let Some(network) = Network::new(2) else { return };
     let places = (0..6).map(|node| network.place(usize::from(node != AWAY))).collect();
-    let servers = Servers::start_in(places, Flavour::Valkey, Kind::Cluster, &IN_PARTS);
+    let servers = Servers::start_in(places, Flavour::Valkey, Kind::Cluster, &WITHOUT_FAILOVER);
     network.enter(1);
     let (goes, comes) = (|| network.cut(0, Lost::All), || network.heal(0, Lost::All));
     runtime().block_on(outage(OnOutage::Local, &servers, goes, comes));
@@ -195,7 +196,8 @@ fn customers_of_a_part_that_is_cut_off_are_decided_here_at_once() {
 
 #[test]
 fn who_used_most_is_told_of_the_parts_that_are_there() {
-    let (servers, folder) = (Servers::start(Flavour::Valkey, Kind::Cluster, &IN_PARTS), tempfile::tempdir().unwrap());
+    let (servers, folder) =
+        (Servers::start(Flavour::Valkey, Kind::Cluster, &WITHOUT_FAILOVER), tempfile::tempdir().unwrap());
     let customers = customers(&servers);
     runtime().block_on(async {
         let ledger = open(&servers, OnOutage::Defer, folder.path());
@@ -212,7 +214,7 @@ fn who_used_most_is_told_of_the_parts_that_are_there() {
         let used = |which: &[usize]| which.iter().map(|&n| (customers[n].clone(), n as u64 + 1)).collect::<Vec<_>>();
         assert_eq!(top().await.unwrap(), (used(&[2, 1, 0]), Vec::new()));
         servers.pause(AWAY);
-        // At first it is not known to be away.
+        // At first it is not known to be unreachable.
         for _ in 0..3 {
             let (most, missing) = top().await.expect("two are there");
             assert_eq!(most, used(&[2, 1]));
@@ -231,7 +233,7 @@ fn who_used_most_is_told_of_the_parts_that_are_there() {
 
 #[test]
 fn a_cluster_that_stops_as_a_whole_is_away_as_a_whole() {
-    // By default all masters stop when one is away.
+    // By default all masters stop when one is unreachable.
     let options = ["--cluster-replica-no-failover", "yes"];
     let (servers, folder) = (Servers::start(Flavour::Redis, Kind::Cluster, &options), tempfile::tempdir().unwrap());
     let customers = customers(&servers);
@@ -242,7 +244,7 @@ fn a_cluster_that_stops_as_a_whole_is_away_as_a_whole() {
         }
         servers.pause(AWAY);
         let mut sent = 1;
-        until("all of it is away", async || {
+        until("all of it is unreachable", async || {
             for customer in &customers {
                 assert!(send(&ledger, customer, sent, 1 << 40).await.unwrap(), "it is decided here if need be");
             }

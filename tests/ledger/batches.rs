@@ -1,4 +1,4 @@
-//! Many questions at once to the shared store: they share calls, each gets its own answer, and none harms another.
+//! Many requests at once to the shared store: they share calls, each gets its own response, and none affects another.
 
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, START, runtime};
@@ -30,7 +30,7 @@ fn user(customer: &str, user: &str) -> Parties {
     Parties { customer: customer.into(), user: Some(user.into()), login: None }
 }
 
-async fn held(ledger: &Ledger, customer: &str) -> (u64, u64) {
+async fn used_and_reserved(ledger: &Ledger, customer: &str) -> (u64, u64) {
     let subject = Subject { kind: SubjectKind::Customer, customer: customer.into(), name: customer.into() };
     let usage = ledger.usage(&subject, &at_most(MANY)).await.unwrap();
     (usage[0].used, usage[0].reserved)
@@ -71,7 +71,7 @@ fn many_at_once_take_few_calls_and_are_decided_one_by_one() {
             let fit = all.iter().filter(|(_, _, answer)| answer.as_ref().unwrap().fits()).count() as u64;
             assert_eq!(fit, MANY - 7);
             assert!(calls(&servers) < MANY / 5, "{} calls", calls(&servers));
-            assert_eq!(held(&ledger, "acme").await, (0, MANY - 7));
+            assert_eq!(used_and_reserved(&ledger, "acme").await, (0, MANY - 7));
 
             let mut commits = JoinSet::new();
             for (n, (id, parties, answer)) in all.into_iter().enumerate() {
@@ -87,7 +87,7 @@ fn many_at_once_take_few_calls_and_are_decided_one_by_one() {
             }
             let sent = commits.len() as u64;
             commits.join_all().await;
-            let (used, reserved) = held(&ledger, "acme").await;
+            let (used, reserved) = used_and_reserved(&ledger, "acme").await;
             assert_eq!(reserved, 0);
             assert!((sent / 2 - 7..=sent / 2).contains(&used), "{used}");
         });
@@ -107,13 +107,13 @@ fn what_many_held_comes_back_by_itself_a_32nd_of_the_time_late_at_most() {
             assert!(ledger.reserve(id, &ann, &at_most(MANY), RecipientKey(n)).await.unwrap().fits());
             clock.advance(Duration::from_millis(500));
         }
-        assert_eq!(held(&ledger, "acme").await, (0, MANY));
+        assert_eq!(used_and_reserved(&ledger, "acme").await, (0, MANY));
         // All of them began within 150 s: the first has ended, the last has not.
         clock.set(START.plus(RESERVATION_TIMEOUT + RESERVATION_TIMEOUT / 32));
-        let (_, left) = held(&ledger, "acme").await;
+        let (_, left) = used_and_reserved(&ledger, "acme").await;
         assert!((MANY - 38..MANY).contains(&left), "{left}");
         clock.set(START.plus(Duration::from_secs(150) + RESERVATION_TIMEOUT + RESERVATION_TIMEOUT / 32));
-        assert_eq!(held(&ledger, "acme").await, (0, 0));
+        assert_eq!(used_and_reserved(&ledger, "acme").await, (0, 0));
         let answer = ledger.reserve(ledger.new_reservation(), &user("acme", "ann"), &at_most(1), RecipientKey(0)).await;
         assert!(answer.unwrap().fits());
     });
@@ -141,7 +141,7 @@ fn one_that_goes_wrong_harms_no_other() {
                     }
                 }
             }
-            assert_eq!(held(&ledger, "acme").await, (0, MANY * 9 / 10));
+            assert_eq!(used_and_reserved(&ledger, "acme").await, (0, MANY * 9 / 10));
         });
     }
 }
@@ -176,7 +176,7 @@ fn who_is_gone_leaves_no_gap() {
             assert!(answer.unwrap().unwrap().fits());
         }
         // Those that were gone may have been asked, or not.
-        let (_, reserved) = held(&ledger, "acme").await;
+        let (_, reserved) = used_and_reserved(&ledger, "acme").await;
         assert!((MANY * 2 / 3..=MANY).contains(&reserved), "{reserved}");
     });
 }
@@ -194,7 +194,7 @@ fn a_server_that_forgets_the_scripts_is_told_them_again() {
             for (_, _, answer) in sessions.join_all().await {
                 assert!(answer.unwrap().fits());
             }
-            assert_eq!(held(&ledger, "acme").await, (0, round * MANY));
+            assert_eq!(used_and_reserved(&ledger, "acme").await, (0, round * MANY));
         }
     });
 }
@@ -233,7 +233,7 @@ fn customers_of_a_cluster_are_asked_about_one_by_one() {
             let all = reserve(&ledger, MANY, |n| user(&format!("customer{}", n % 50), "ann")).join_all().await;
             assert!(all.into_iter().all(|(_, _, answer)| answer.unwrap().fits()));
             for n in 0..50 {
-                assert_eq!(held(&ledger, &format!("customer{n}")).await, (0, MANY / 50));
+                assert_eq!(used_and_reserved(&ledger, &format!("customer{n}")).await, (0, MANY / 50));
             }
         });
     }

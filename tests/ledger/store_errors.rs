@@ -1,4 +1,4 @@
-//! What can be wrong with a disk, and what is said about it.
+//! What can be wrong with a disk, and how it is reported.
 
 use crate::crash::{folder_of_worker, worker_by};
 use crate::stores::{Bench, RESERVATION_TIMEOUT, StoreKind, runtime};
@@ -198,7 +198,7 @@ fn check_on_a_full_disk(worker: &str) {
 
 #[test]
 fn a_full_disk_refuses_counts_and_recovers() {
-    check_on_a_full_disk("trouble::worker_with_a_full_disk");
+    check_on_a_full_disk("store_errors::worker_with_a_full_disk");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn worker_with_a_full_disk() {
 
 #[test]
 fn with_sync_normal_a_full_disk_refuses_too_and_nothing_accepted_is_lost() {
-    check_on_a_full_disk("trouble::worker_with_a_full_disk_and_sync_normal");
+    check_on_a_full_disk("store_errors::worker_with_a_full_disk_and_sync_normal");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Packets that come late: copies of questions that were answered, or given up, long ago.
+//! Packets that arrive late: copies of requests that were answered, or given up, long ago.
 
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
@@ -73,7 +73,7 @@ async fn send(ledger: &Ledger, parties: &Parties, recipient: u64) {
 }
 
 #[test]
-fn a_copy_of_a_commit_that_comes_after_it_is_settled_counts_nothing() {
+fn a_copy_of_a_commit_that_arrives_after_its_nonce_was_retired_counts_nothing() {
     let (user, login) = (|| Some("ann".into()), || Some("ann@login".into()));
     for (flavour, user, login) in
         [(Flavour::Redis, user(), None), (Flavour::Valkey, user(), login()), (Flavour::Redis, None, None)]
@@ -87,7 +87,7 @@ fn a_copy_of_a_commit_that_comes_after_it_is_settled_counts_nothing() {
             let counted = async || ledger.usage(&customer, &unlimited()).await.unwrap()[0].used;
             send(&ledger, &parties, 0).await;
             let before = sent.lock().len();
-            // The usual way needs a message before; what follows settles what was before.
+            // The fast path needs a message before; what follows retires the nonces before it.
             send(&ledger, &parties, 1).await;
             let late = sent.lock()[before..].to_vec();
             assert!(late.windows(7).any(|bytes| bytes == b"EVALSHA"), "{}", String::from_utf8_lossy(&late));

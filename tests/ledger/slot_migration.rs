@@ -1,10 +1,10 @@
-//! A slot of a Cluster is on its way to another master, and stays so: a new customer, whose keys are on neither, is decided as
-//! `on_outage` says, at once; the others notice nothing, those of the same slot included.
+//! A slot of a Cluster is migrating to another master, and stays so: a new customer, whose keys are on neither, is treated as
+//! `on_outage` says, at once; all others notice nothing, those of the same slot included.
 
 use crate::failover::{begin_to_move, move_all};
-use crate::parts::{AT_ONCE, MANY, counted, meanwhile, open, send, until, until_ready};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::runtime;
+use crate::unreachable_node::{AT_ONCE, MANY, counted, meanwhile, open, send, until, until_ready};
 use relaykeeper::config::OnOutage;
 use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties};
 use relaykeeper::ledger::{AcceptedRecipients, Readiness, RecipientKey};
@@ -22,7 +22,7 @@ fn slot_of(servers: &Servers, customer: &str) -> String {
 }
 
 /// What the new customer gets while the slot moves.
-async fn held(on_outage: OnOutage, flavour: Flavour) {
+async fn blocked(on_outage: OnOutage, flavour: Flavour) {
     let (servers, folder) = (Servers::start(flavour, Kind::Cluster, &[]), tempfile::tempdir().unwrap());
     let slot = slot_of(&servers, KNOWN);
     assert!(slot == slot_of(&servers, NEW) && slot != slot_of(&servers, OTHER));
@@ -45,7 +45,7 @@ async fn held(on_outage: OnOutage, flavour: Flavour) {
             let then = send(&ledger, NEW, n, 1 << 40).await;
             assert_eq!(then.is_err(), on_outage == OnOutage::Defer);
             here += u64::from(then.is_ok());
-            let why = ledger.outage().unwrap().borrow().clone().expect("it is told all the time");
+            let why = ledger.outage().unwrap().borrow().clone().expect("it is reported all the time");
             assert!(why.in_part && why.why.contains(&format!("slot {slot} is migrating")), "{why}");
         }
     })
@@ -72,17 +72,17 @@ async fn held(on_outage: OnOutage, flavour: Flavour) {
 
 #[test]
 fn a_new_customer_whose_slot_moves_is_deferred_at_once() {
-    runtime().block_on(held(OnOutage::Defer, Flavour::Valkey));
+    runtime().block_on(blocked(OnOutage::Defer, Flavour::Valkey));
 }
 
 #[test]
 fn a_new_customer_whose_slot_moves_passes_at_once() {
-    runtime().block_on(held(OnOutage::Accept, Flavour::Redis));
+    runtime().block_on(blocked(OnOutage::Accept, Flavour::Redis));
 }
 
 #[test]
 fn a_new_customer_whose_slot_moves_is_decided_here_at_once() {
-    runtime().block_on(held(OnOutage::Local, Flavour::Redis));
+    runtime().block_on(blocked(OnOutage::Local, Flavour::Redis));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The part of a Cluster that has the key `rk:store` is away when a daemon starts. What all daemons hash recipients with lies
-//! there: copies in the other parts tell it, and without any nothing is counted.
+//! The node of a Cluster that has `rk:store`, the key that all daemons hash recipients with, is unreachable when a daemon starts:
+//! it is read from a copy on another node, and without a copy nothing is counted.
 
-use crate::parts::{IN_PARTS, customers, open, until, until_ready};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::runtime;
+use crate::unreachable_node::{WITHOUT_FAILOVER, customers, open, until, until_ready};
 use relaykeeper::config::OnOutage;
 use relaykeeper::directory::{CustomerLimits, Limit, Parties, Subject, SubjectKind};
 use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerError, Readiness};
@@ -49,7 +49,7 @@ async fn written(ledger: &Ledger, customer: &str) -> [u64; 2] {
     [usage[0].used, usage[1].used]
 }
 
-/// A daemon has started and ended: the customers of the parts that stay, and of the one that is to go, with its number.
+/// After a daemon has started and ended: customers of the nodes that stay, one of the node that will fail, and that node's number.
 async fn after_a_first_daemon(servers: &Servers) -> (Vec<String>, String, usize) {
     let (master, mut customers) = (master_of(servers, KEY), customers(servers).to_vec());
     let ledger = open(servers, OnOutage::Defer, "".as_ref());
@@ -57,38 +57,39 @@ async fn after_a_first_daemon(servers: &Servers) -> (Vec<String>, String, usize)
         write(&ledger, customer, "a@dest.example").await.unwrap();
     }
     until_copied(servers, &servers.cli(master, &["get", KEY])).await;
-    let away = customers.remove(master);
-    (customers, away, master)
+    let unreachable = customers.remove(master);
+    (customers, unreachable, master)
 }
 
 #[test]
 fn a_daemon_starts_without_the_part_that_has_the_key() {
     for (flavour, on_outage) in [(Flavour::Redis, OnOutage::Defer), (Flavour::Valkey, OnOutage::Local)] {
-        let (servers, folder) = (Servers::start(flavour, Kind::Cluster, &IN_PARTS), tempfile::tempdir().unwrap());
+        let (servers, folder) =
+            (Servers::start(flavour, Kind::Cluster, &WITHOUT_FAILOVER), tempfile::tempdir().unwrap());
         runtime().block_on(async {
-            let (well, away, master) = after_a_first_daemon(&servers).await;
+            let (well, unreachable, master) = after_a_first_daemon(&servers).await;
             servers.pause(master);
             let ledger = open(&servers, on_outage, folder.path());
             ledger.ready().await.unwrap();
             for customer in &well {
-                write(&ledger, customer, "a@dest.example").await.expect("its part is there");
+                write(&ledger, customer, "a@dest.example").await.expect("its node is reachable");
                 assert_eq!(written(&ledger, customer).await, [2, 1], "the recipient is known by the same name");
             }
-            assert_eq!(write(&ledger, &away, "a@dest.example").await.is_ok(), on_outage == OnOutage::Local);
+            assert_eq!(write(&ledger, &unreachable, "a@dest.example").await.is_ok(), on_outage == OnOutage::Local);
             let why = ledger.outage().unwrap().borrow().clone().unwrap();
             assert!(why.in_part && why.why.contains(&servers.port(master).to_string()), "{why}");
             servers.resume(master);
             until_ready(&ledger).await;
-            write(&ledger, &away, "a@dest.example").await.unwrap();
+            write(&ledger, &unreachable, "a@dest.example").await.unwrap();
             let passed = if on_outage == OnOutage::Local { 3 } else { 2 };
-            assert_eq!(written(&ledger, &away).await, [passed, 1]);
+            assert_eq!(written(&ledger, &unreachable).await, [passed, 1]);
         });
     }
 }
 
 #[test]
 fn without_a_copy_nothing_is_counted_and_it_is_told_what_is_missing() {
-    let servers = Servers::start(Flavour::Redis, Kind::Cluster, &IN_PARTS);
+    let servers = Servers::start(Flavour::Redis, Kind::Cluster, &WITHOUT_FAILOVER);
     runtime().block_on(async {
         let (well, _, master) = after_a_first_daemon(&servers).await;
         // As an earlier version left it.
@@ -117,7 +118,8 @@ fn without_a_copy_nothing_is_counted_and_it_is_told_what_is_missing() {
 
 #[test]
 fn what_the_key_says_holds_over_all_copies() {
-    let (servers, folder) = (Servers::start(Flavour::Redis, Kind::Cluster, &IN_PARTS), tempfile::tempdir().unwrap());
+    let (servers, folder) =
+        (Servers::start(Flavour::Redis, Kind::Cluster, &WITHOUT_FAILOVER), tempfile::tempdir().unwrap());
     runtime().block_on(async {
         let (well, _, master) = after_a_first_daemon(&servers).await;
         let secret = servers.cli(master, &["get", KEY]);
@@ -127,7 +129,7 @@ fn what_the_key_says_holds_over_all_copies() {
         servers.pause(master);
         let ledger = open(&servers, OnOutage::Local, folder.path());
         ledger.ready().await.unwrap();
-        until("the part is known to be away", async || ledger.outage().unwrap().borrow().is_some()).await;
+        until("the node is known to be unreachable", async || ledger.outage().unwrap().borrow().is_some()).await;
         let name = ledger.recipient_key("a@dest.example");
         servers.resume(master);
         until("it goes by the key", async || ledger.recipient_key("a@dest.example") != name).await;
