@@ -43,8 +43,8 @@ struct Attributes {
     inode: u64,
     size: u64,
     mode: u32,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    mtime: (i64, i64),
+    ctime: (i64, i64),
 }
 
 /// How long ago a file must have changed before a further change is sure to show in its time stamps, which may have a
@@ -66,7 +66,7 @@ impl FileStamp {
         let path = path.into();
         let attributes = attributes_of(&path);
         let is_settled = attributes.is_some_and(|attributes| {
-            let changed = Duration::new(attributes.changed.0.max(0) as u64, attributes.changed.1 as u32);
+            let changed = Duration::new(attributes.ctime.0.max(0) as u64, attributes.ctime.1 as u32);
             now.duration_since(SystemTime::UNIX_EPOCH + changed).is_ok_and(|age| age > SETTLED)
         });
         FileStamp { path, attributes, is_settled }
@@ -94,8 +94,8 @@ fn attributes_of(path: &Path) -> Option<Attributes> {
         inode: metadata.ino(),
         size: metadata.size(),
         mode: metadata.mode(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
+        mtime: (metadata.mtime(), metadata.mtime_nsec()),
+        ctime: (metadata.ctime(), metadata.ctime_nsec()),
     })
 }
 
