@@ -4,7 +4,7 @@
 //! `cargo bench --bench directory_load [-- CUSTOMERS]` writes so many customer files (100,000 if not said otherwise),
 //! ten users each, into a temporary folder and prints a table.
 
-use relaykeeper::config::{self, Configuration};
+use relaykeeper::config::{self, Configuration, NoCustomers};
 use relaykeeper::directory::Directory;
 use std::fmt::Write;
 use std::fs;
@@ -82,7 +82,7 @@ fn measure(customers: usize) {
 }
 
 fn reloaded(previous: &Configuration, main: &Path) -> Configuration {
-    config::reload(previous, main).expect("a good main file").0
+    config::reload(previous, main, NoCustomers::Refuse).expect("a good main file").0
 }
 
 fn owned(directory: &Directory, domain: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Whatever stands in configuration files: an answer, no panic, and not without bounds.
 
 use proptest::prelude::*;
-use relaykeeper::config::{self, MAX_SHOWN, Style};
+use relaykeeper::config::{self, MAX_SHOWN, NoCustomers, Style};
 use std::fs;
 
 const MAIN: &str = include_str!("../contrib/relaykeeper.toml");
@@ -24,7 +24,7 @@ fn read(main: &[u8], customer: &[u8], users: &[u8]) -> usize {
     assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
     assert!(lines.len() <= 2 * MAX_SHOWN);
     if let Ok(loaded) = config::load(&path("relaykeeper.toml")) {
-        assert!(config::reload(&loaded, &path("relaykeeper.toml")).is_ok());
+        assert!(config::reload(&loaded, &path("relaykeeper.toml"), NoCustomers::Refuse).is_ok());
     }
     text.len()
 }

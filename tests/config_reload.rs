@@ -1,6 +1,6 @@
 //! What a running daemon does with files that change under it: good ones are taken over, bad ones harm nobody.
 
-use relaykeeper::config::{self, Changes, Configuration, Problems};
+use relaykeeper::config::{self, BadFile, Changes, Configuration, InUse, NoCustomers, Problems};
 use relaykeeper::directory::Owner;
 use std::fs;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ impl Site {
     }
 
     fn reload(&mut self) -> Changes {
-        let (loaded, changes) = config::reload(self.loaded(), &self.main()).unwrap();
+        let (loaded, changes) = config::reload(self.loaded(), &self.main(), NoCustomers::Refuse).unwrap();
         self.loaded = Some(loaded);
         changes
     }
@@ -70,7 +70,11 @@ impl Site {
     /// The customers whose last good copies are kept, and how many files have none.
     fn bad_files(&self) -> (Vec<String>, usize) {
         let bad = &self.loaded().bad_files;
-        let kept: Vec<String> = bad.iter().filter_map(|bad| bad.last_good.as_deref().map(str::to_owned)).collect();
+        let last_good = |bad: &BadFile| match &bad.in_use {
+            InUse::LastGood(name) => Some(name.to_string()),
+            _ => None,
+        };
+        let kept: Vec<String> = bad.iter().filter_map(last_good).collect();
         let unusable = bad.len() - kept.len();
         (kept, unusable)
     }
@@ -119,12 +123,16 @@ fn an_error_in_the_main_file_changes_nothing_at_all() {
     site.write("relaykeeper.toml", "[relay]\nhostname = 5\n");
     site.write_customer("b", &customer("b", &["b.example"], 1, ""));
     let error = |outcome: Result<(Configuration, Changes), Problems>| outcome.unwrap_err().errors();
-    assert_eq!(error(config::reload(site.loaded(), &site.main())), 1);
+    assert_eq!(error(config::reload(site.loaded(), &site.main(), NoCustomers::Refuse)), 1);
     fs::remove_file(site.main()).unwrap();
-    assert_eq!(error(config::reload(site.loaded(), &site.main())), 1);
+    assert_eq!(error(config::reload(site.loaded(), &site.main(), NoCustomers::Refuse)), 1);
     site.write("relaykeeper.toml", MAIN);
     fs::rename(site.folder.path().join("customers.d"), site.folder.path().join("elsewhere")).unwrap();
-    assert_eq!(error(config::reload(site.loaded(), &site.main())), 1, "without its folder nobody is a customer");
+    assert_eq!(
+        error(config::reload(site.loaded(), &site.main(), NoCustomers::Refuse)),
+        1,
+        "without its folder nobody is a customer"
+    );
     assert!(config::load(&site.main()).is_err());
 }
 

@@ -103,6 +103,9 @@ pub enum Command {
         /// The reason, for the audit log
         #[arg(long, value_name = "TEXT", default_value = "")]
         why: String,
+        /// Go on even if no customer is left
+        #[arg(long)]
+        allow_no_customers: bool,
     },
     /// Print the enabled address ranges as a table for MTAs that cannot ask the daemon
     Export {

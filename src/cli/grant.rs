@@ -1,7 +1,7 @@
 //! `grant` and `grants`: more for a while, ordered from the running daemon.
 
 use super::arguments;
-use super::{DONE, NO, USAGE, ask, done, print, settings, when};
+use super::{DONE, NO, USAGE, ask, done, print, when};
 use crate::control::{Command, Response};
 use crate::orders::Grant;
 use std::path::Path;
@@ -19,15 +19,13 @@ pub fn run(grant: &arguments::Grant) -> u8 {
             Err(code) => return code,
         },
     };
-    let Some(settings) = settings(&grant.config.config) else { return NO };
     let (name, why) = (grant.name.clone(), grant.why.clone());
     let command = Command::Grant { name, limit: grant.limit, more: grant.more, until, why };
-    done(ask(&settings, &command), grant.json)
+    done(ask(&grant.config.config, &command), grant.json)
 }
 
 pub fn list(config: &Path, json: bool) -> u8 {
-    let Some(settings) = settings(config) else { return NO };
-    match ask(&settings, &Command::Grants) {
+    match ask(config, &Command::Grants) {
         Ok(Response::Grants { grants }) if json => match print::json(&grants) {
             true => DONE,
             false => NO,

@@ -18,16 +18,12 @@ mod when;
 
 pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 
-use crate::config::{self, Settings};
+use crate::config;
 use crate::control::{self, Response};
-use crate::files;
 use crate::orders::TargetKind;
 use crate::session::Snapshot;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// The largest main file that is searched for `store.path`, in bytes.
-const MAX_MAIN_FILE: u64 = 4 << 20;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -53,7 +49,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Client { command } => suspend::run(TargetKind::Client, &command),
         Command::Audit { config, since, json } => audit::run(&config.config, since.as_deref(), json),
         Command::Status { config, json } => status::run(&config.config, json),
-        Command::Reload { config, why } => status::reload(&config.config, &why),
+        Command::Reload { config, why, allow_no_customers } => status::reload(&config.config, why, allow_no_customers),
         Command::Export { config, format } => export::run(&config.config, format),
         Command::Backup { config, file } => backup::save(&config.config, &file),
         Command::Restore { config, file } => backup::restore(&config.config, &file),
@@ -71,36 +67,28 @@ fn configuration(path: &Path) -> Option<Snapshot> {
     }
 }
 
-/// The settings of the main file alone: commands for the daemon leave the customers to it.
-fn settings(path: &Path) -> Option<Settings> {
-    match config::load_settings(path) {
-        Ok(settings) => Some(settings),
-        Err(problems) => {
-            print::problems(&problems);
-            None
-        }
-    }
-}
-
 /// The store's folder, for commands that read what was recorded: they are needed most when the main file has errors.
 fn store_folder(path: &Path) -> Option<PathBuf> {
     let problems = match config::load_settings(path) {
         Ok(settings) => return Some(settings.store.path().to_owned()),
         Err(problems) => problems,
     };
-    let named = files::read_regular(path, MAX_MAIN_FILE).ok().and_then(|text| {
-        let main = toml::from_str::<toml::Table>(&text).ok()?;
-        Some(PathBuf::from(main.get("store")?.get("path")?.as_str()?)).filter(|path| path.is_absolute())
-    });
-    if named.is_none() {
+    let store = config::main_file_hints(path).store;
+    if store.is_none() {
         print::problems(&problems);
     }
-    named
+    store
 }
 
-/// Asks the daemon; an exit code if it cannot be reached.
-fn ask(settings: &Settings, command: &control::Command) -> Result<Response, u8> {
-    control::ask(settings.listen.control.as_ref(), command).map_err(|error| {
+/// Asks the daemon of this main file; an exit code if it cannot be reached. Errors in the file do not matter: whoever has
+/// to suspend somebody now cannot mend it first.
+fn ask(path: &Path, command: &control::Command) -> Result<Response, u8> {
+    let (control, problems) = match config::load_settings(path) {
+        Ok(settings) => (settings.listen.control, None),
+        Err(problems) => (config::main_file_hints(path).control, Some(problems)),
+    };
+    control::ask(control.as_ref(), command).map_err(|error| {
+        problems.iter().for_each(print::problems);
         print::error(error);
         UNREACHABLE
     })

@@ -1,7 +1,7 @@
 //! `quota show` and `quota reset`, answered by the running daemon.
 
 use super::arguments::{Quota, TopBy};
-use super::{DONE, NO, ask, print, settings, status};
+use super::{DONE, NO, ask, print, status};
 use crate::control::{Command, RankBy, Response, Top, Usage, UsageOfLimit};
 use crate::directory::LimitName;
 use crate::ledger::MissingNode;
@@ -11,29 +11,26 @@ use std::fmt::Write;
 pub fn run(command: &Quota) -> u8 {
     match command {
         Quota::Show { config, names, json } => {
-            let Some(settings) = settings(&config.config) else { return NO };
-            match ask(&settings, &Command::QuotaShow { names: names.clone() }) {
+            match ask(&config.config, &Command::QuotaShow { names: names.clone() }) {
                 Ok(Response::Usage { usage }) => show(&usage, *json),
                 Ok(other) => super::unexpected(&other),
                 Err(code) => code,
             }
         }
         Quota::Top { config, limits, by, most, json } => {
-            let Some(settings) = settings(&config.config) else { return NO };
             let by = match by {
                 TopBy::Share => RankBy::Share,
                 TopBy::Used => RankBy::Used,
             };
             let limits = if limits.is_empty() { LimitName::ALL.to_vec() } else { limits.clone() };
-            match ask(&settings, &Command::QuotaTop { limits, most: usize::from(*most), by }) {
+            match ask(&config.config, &Command::QuotaTop { limits, most: usize::from(*most), by }) {
                 Ok(Response::Top { top, missing }) => show_top(&top, &missing, *json),
                 Ok(other) => super::unexpected(&other),
                 Err(code) => code,
             }
         }
         Quota::Reset { config, name, why, json } => {
-            let Some(settings) = settings(&config.config) else { return NO };
-            super::done(ask(&settings, &Command::QuotaReset { name: name.clone(), why: why.clone() }), *json)
+            super::done(ask(&config.config, &Command::QuotaReset { name: name.clone(), why: why.clone() }), *json)
         }
     }
 }

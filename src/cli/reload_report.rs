@@ -6,8 +6,8 @@ use crate::report::Logger;
 use crate::session::Engine;
 use std::fmt::Write;
 
-/// The new configuration took effect.
-pub(super) fn good(log: &Logger, loaded: &Configuration, changes: &Changes) -> String {
+/// The new configuration took effect; an error if there are customer files that are not.
+pub(super) fn good(log: &Logger, loaded: &Configuration, changes: &Changes) -> Result<String, String> {
     for problem in loaded.problems.iter() {
         log.warn(problem);
     }
@@ -15,7 +15,10 @@ pub(super) fn good(log: &Logger, loaded: &Configuration, changes: &Changes) -> S
         log.error(bad);
     }
     let summary = summary(loaded, changes);
-    log.info(&summary);
+    match loaded.bad_files.is_empty() {
+        true => log.info(&summary),
+        false => log.error(&summary),
+    }
     let mut words = String::new();
     for problem in loaded.problems.iter() {
         let _ = writeln!(words, "{problem}");
@@ -23,7 +26,8 @@ pub(super) fn good(log: &Logger, loaded: &Configuration, changes: &Changes) -> S
     for bad in &loaded.bad_files {
         let _ = writeln!(words, "{bad}");
     }
-    words + &summary
+    words += &summary;
+    if loaded.bad_files.is_empty() { Ok(words) } else { Err(words) }
 }
 
 /// The configuration stays as it was.
@@ -65,8 +69,11 @@ fn summary(loaded: &Configuration, changes: &Changes) -> String {
             let _ = write!(text, ", {} {what}", names.len());
         }
     }
+    if !loaded.bad_files.is_empty() {
+        let _ = write!(text, "; {} not in use as it is on disk", how_many(loaded.bad_files.len(), "file"));
+    }
     if !changes.need_restart.is_empty() {
-        let _ = write!(text, "; takes effect at the next start only: {}", changes.need_restart.join(", "));
+        let _ = write!(text, "; these keys take effect after a restart: {}", changes.need_restart.join(", "));
     }
     text
 }

@@ -4,9 +4,9 @@ use super::{DONE, NO, print, reload_report};
 use crate::administration::{Administration, AppliedConfiguration};
 use crate::audit::Action;
 use crate::audit::{Actor, Instruction};
-use crate::config::{self, Configuration, Settings, Store, how_many};
+use crate::config::{self, Configuration, NoCustomers, Settings, Store, how_many};
 use crate::control::{ControlService, Reload};
-use crate::daemon::{self, Sockets, raise_open_files_limit};
+use crate::daemon::{self, SavedCopies, Sockets, raise_open_files_limit};
 use crate::ledger::Ledger;
 use crate::listen::KeptSockets;
 use crate::report::{Level, LogLine, Logger};
@@ -20,17 +20,25 @@ use tokio::sync::mpsc;
 /// How long the last log lines may take.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
+/// How long a stop soon after the start waits until the copies of customer files are on disk.
+const LAST_SAVE: Duration = Duration::from_secs(20);
+
 pub fn run(path: &Path) -> u8 {
     let mut kept = KeptSockets::inherited();
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
+    // The copies are in the store's folder, which the main file names.
+    let read = config::load_settings(path).and_then(|settings| {
+        let copies = SavedCopies::read(settings.store.path());
+        Ok((copies.load(path)?, copies))
+    });
+    let (loaded, copies) = match read {
+        Ok(read) => read,
         Err(problems) => {
             print::problems(&problems);
             kept.release();
             return NO;
         }
     };
-    match serve(path, loaded, &mut kept) {
+    match serve(path, loaded, copies, &mut kept) {
         Ok(()) => DONE,
         Err(error) => {
             print::error(error);
@@ -40,7 +48,12 @@ pub fn run(path: &Path) -> u8 {
     }
 }
 
-fn serve(path: &Path, loaded: Configuration, kept: &mut KeptSockets) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(
+    path: &Path,
+    mut loaded: Configuration,
+    copies: SavedCopies,
+    kept: &mut KeptSockets,
+) -> Result<(), Box<dyn std::error::Error>> {
     let settings = loaded.settings.clone();
     let log = Logger::start(settings.log.level, settings.log.to.open())?;
     raise_open_files_limit(&log);
@@ -55,6 +68,7 @@ fn serve(path: &Path, loaded: Configuration, kept: &mut KeptSockets) -> Result<(
         if let Err(error) = engine.record_decisions(settings.store.path()) {
             log.error(format_args!("decisions cannot be recorded, so `explain REFERENCE` finds none: {error}"));
         }
+        copies.error().iter().for_each(|error| log.error(error));
         announce(&engine, &loaded, path);
         if let Store::Redis { on_outage, .. } = &settings.store {
             let (ledger, log) = (engine.ledger.clone(), log.clone());
@@ -63,14 +77,19 @@ fn serve(path: &Path, loaded: Configuration, kept: &mut KeptSockets) -> Result<(
             tokio::spawn(daemon::tell_of_advice(ledger.clone(), log.clone()));
             tokio::spawn(daemon::tell_of_outages(ledger, *on_outage, log));
         }
+        let first_save = {
+            let (copies, unsaved, log) = (copies.clone(), loaded.take_unsaved(), log.clone());
+            tokio::spawn(async move { copies.save(unsaved, &log).await })
+        };
         let (reload, requests) = mpsc::channel(1);
         let hangups = signal(SignalKind::hangup())?;
         let stop = stop_signal()?;
-        let reloads = tokio::spawn(serve_reloads(engine.clone(), loaded, path.to_owned(), hangups, requests));
+        let reloads = tokio::spawn(serve_reloads(engine.clone(), loaded, copies, path.to_owned(), hangups, requests));
         let control = ControlService::new(engine.clone(), reload);
         // On a task of its own: services are not to wait for the main thread's turn.
         tokio::spawn(daemon::run(engine, sockets, control, stop)).await?;
         reloads.abort();
+        let _ = tokio::time::timeout(LAST_SAVE, first_save).await;
         Ok(())
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -126,6 +145,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
 async fn serve_reloads(
     engine: Arc<Engine>,
     loaded: Configuration,
+    copies: SavedCopies,
     path: PathBuf,
     mut hangups: Signal,
     mut requests: mpsc::Receiver<Reload>,
@@ -136,29 +156,34 @@ async fn serve_reloads(
         engine.log.error(&error);
     }
     loop {
-        let (by, why, asked_by) = tokio::select! {
-            Some(()) = hangups.recv() => (Actor::Signal, String::new(), None),
-            Some(Reload { by, why, answer }) = requests.recv() => (by, why, Some(answer)),
+        let (by, why, no_customers, asked_by) = tokio::select! {
+            Some(()) = hangups.recv() => (Actor::Signal, String::new(), NoCustomers::Refuse, None),
+            Some(Reload { by, why, allow_no_customers, answer }) = requests.recv() => {
+                let no_customers = if allow_no_customers { NoCustomers::Allow } else { NoCustomers::Refuse };
+                (by, why, no_customers, Some(answer))
+            }
             else => return,
         };
         let (previous, file) = (loaded.clone(), path.clone());
-        // AppliedConfiguration 100,000 files takes a while: nobody else waits for it.
-        let (words, recorded) = match tokio::task::spawn_blocking(move || config::reload(&previous, &file)).await {
-            Ok(Ok((new, changes))) => {
-                engine.replace_snapshot(Snapshot::from(&new));
-                engine.log.set_level(new.settings.log.level);
-                let reading = what_was_read(&path, &new, Some(&loaded), &changes.need_restart);
-                loaded = Arc::new(new);
-                reload_report::warn_of_strangers(&engine);
-                (Ok(reload_report::good(&engine.log, &loaded, &changes)), Ok(reading))
-            }
-            Ok(Err(problems)) => (Err(reload_report::bad(&engine.log, &problems)), Err(problems.summary())),
-            Err(panic) => {
-                engine.log.error(format_args!("the configuration was not reloaded: {panic}"));
-                let words = "the configuration was not reloaded: internal error, see the log";
-                (Err(words.to_owned()), Err("internal error".to_owned()))
-            }
-        };
+        // Reading 100,000 files takes a while: nobody else waits for it.
+        let (words, recorded) =
+            match tokio::task::spawn_blocking(move || config::reload(&previous, &file, no_customers)).await {
+                Ok(Ok((mut new, changes))) => {
+                    copies.save(new.take_unsaved(), &engine.log).await;
+                    engine.replace_snapshot(Snapshot::from(&new));
+                    engine.log.set_level(new.settings.log.level);
+                    let reading = what_was_read(&path, &new, Some(&loaded), &changes.need_restart);
+                    loaded = Arc::new(new);
+                    reload_report::warn_of_strangers(&engine);
+                    (reload_report::good(&engine.log, &loaded, &changes), Ok(reading))
+                }
+                Ok(Err(problems)) => (Err(reload_report::bad(&engine.log, &problems)), Err(problems.summary())),
+                Err(panic) => {
+                    engine.log.error(format_args!("the configuration was not reloaded: {panic}"));
+                    let words = "the configuration was not reloaded: internal error, see the log";
+                    (Err(words.to_owned()), Err("internal error".to_owned()))
+                }
+            };
         let words = match record(&engine, by, why, recorded).await {
             Ok(()) => words,
             Err(error) => {

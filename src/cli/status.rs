@@ -1,6 +1,6 @@
 //! `status` and `reload`, answered by the running daemon.
 
-use super::{DONE, NO, ask, print, settings};
+use super::{DONE, NO, ask, print};
 use crate::control::{Command, Response, Status};
 use crate::orders::Suspension;
 use std::path::Path;
@@ -9,8 +9,7 @@ use std::path::Path;
 const MAX_SUSPENDED: usize = 20;
 
 pub fn run(config: &Path, json: bool) -> u8 {
-    let Some(settings) = settings(config) else { return NO };
-    match ask(&settings, &Command::Status) {
+    match ask(config, &Command::Status) {
         Ok(Response::Status { status }) => {
             match json {
                 true => return if print::json(&status) { DONE } else { NO },
@@ -23,9 +22,8 @@ pub fn run(config: &Path, json: bool) -> u8 {
     }
 }
 
-pub fn reload(config: &Path, why: &str) -> u8 {
-    let Some(settings) = settings(config) else { return NO };
-    super::done(ask(&settings, &Command::Reload { why: why.to_owned() }), false)
+pub fn reload(config: &Path, why: String, allow_no_customers: bool) -> u8 {
+    super::done(ask(config, &Command::Reload { why, allow_no_customers }), false)
 }
 
 fn lines(status: &Status) -> Vec<String> {

@@ -2,7 +2,7 @@
 //! daemon.
 
 use super::arguments::Suspend;
-use super::{NO, ask, done, settings, when};
+use super::{ask, done, when};
 use crate::control::Command;
 use crate::orders::TargetKind;
 
@@ -19,6 +19,5 @@ pub fn run(kind: TargetKind, command: &Suspend) -> u8 {
             (config, Command::Resume { kind, name: name.clone(), why: why.clone() }, *json)
         }
     };
-    let Some(settings) = settings(&config.config) else { return NO };
-    done(ask(&settings, &command), json)
+    done(ask(&config.config, &command), json)
 }

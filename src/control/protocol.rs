@@ -51,6 +51,8 @@ pub enum Command {
     Status,
     Reload {
         why: String,
+        #[serde(default)]
+        allow_no_customers: bool,
     },
 }
 

@@ -17,6 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 pub struct Reload {
     pub by: Actor,
     pub why: String,
+    /// Go on even if no customer is left.
+    pub allow_no_customers: bool,
     pub answer: oneshot::Sender<Result<String, String>>,
 }
 
@@ -118,7 +120,7 @@ impl ControlService {
             }
             Command::Resume { kind, name, why } => self.resume(kind, &name, self.instruction(who, why)).await,
             Command::Status => self.status().await,
-            Command::Reload { why } => self.reload(who, why).await,
+            Command::Reload { why, allow_no_customers } => self.reload(who, why, allow_no_customers).await,
         }
     }
 
@@ -172,9 +174,9 @@ impl ControlService {
         Response::Done { words }
     }
 
-    async fn reload(&self, who: &Actor, why: String) -> Response {
+    async fn reload(&self, who: &Actor, why: String, allow_no_customers: bool) -> Response {
         let (answer, outcome) = oneshot::channel();
-        if self.reload.send(Reload { by: who.clone(), why, answer }).await.is_err() {
+        if self.reload.send(Reload { by: who.clone(), why, allow_no_customers, answer }).await.is_err() {
             return Response::No { words: "the daemon is stopping".to_owned() };
         }
         match outcome.await {

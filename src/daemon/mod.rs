@@ -3,12 +3,14 @@
 mod files;
 mod observer;
 mod outages;
+mod saved_copies;
 mod services;
 mod sockets;
 
 pub use files::raise_open_files_limit;
 pub use observer::observe;
 pub use outages::{tell_of_advice, tell_of_outages};
+pub use saved_copies::SavedCopies;
 pub use sockets::Sockets;
 
 use crate::control::ControlService;

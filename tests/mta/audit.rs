@@ -38,7 +38,7 @@ fn every_change_is_there_with_who_when_why() {
     daemon.cli_text(&["quota", "reset", "ann@acme.example", "--why", "ticket 4711"]);
     daemon.write_customer("acme", &ACME.replace("licenses = 250", "licenses = 300\nbilling = \"unpaid\""));
     daemon.write_main("[log]\nto = \"journald\"\n");
-    assert!(daemon.cli_text(&["reload", "--why", "ticket 4712"]).contains("next start only: log.to"));
+    assert!(daemon.cli_text(&["reload", "--why", "ticket 4712"]).contains("after a restart: log.to"));
     daemon.write_main("[limits]\nuser.mesages_per_day = 1");
     daemon.ask_to_reload();
     daemon.await_line(&["nothing has changed"]);

@@ -86,6 +86,8 @@ pub(super) struct ParsedFile {
     pub problems: Problems,
     /// The other files that were looked at.
     pub named_files: Vec<NamedFile>,
+    /// Of the users file.
+    pub users_text: Option<String>,
 }
 
 /// What is known of a customer whose file has errors.
@@ -104,11 +106,19 @@ impl ParsedFile {
         let mut problems = Problems::default();
         problems.push(problem);
         let salvage = Salvage { is_doubtful: true, ..Salvage::default() };
-        ParsedFile { customer: None, salvage, problems, named_files: Vec::new() }
+        ParsedFile { customer: None, salvage, problems, named_files: Vec::new(), users_text: None }
     }
 }
 
-pub(super) fn read_customer(source: &Source, context: &CustomerContext) -> ParsedFile {
+/// Where the files that a customer's file names are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NamedFilesFrom<'u> {
+    Disk,
+    /// A copy of what was good once: its users file, and no password.
+    Copy(Option<&'u str>),
+}
+
+pub(super) fn read_customer(source: &Source, context: &CustomerContext, from: NamedFilesFrom<'_>) -> ParsedFile {
     let (report, root) = FileReport::parse(source, &CUSTOMER_FILE);
     let table = Table::new(&report, root.get_ref(), 0..0, &CUSTOMER);
     let reader = CustomerReader { report: &report };
@@ -126,9 +136,10 @@ pub(super) fn read_customer(source: &Source, context: &CustomerContext) -> Parse
         table.get("outbound_gateway").and_then(|item| next_hop(&item, "[mx.acme.example]:25", context));
     let limits = LimitTable::read(&table, Scope::Customer);
     let settings = read_settings(&table, context.max_range_addresses);
-    let CustomerUsers { users, problems: users_problems, named_files } = {
+    let CustomerUsers { users, problems: users_problems, users_text, named_files } = {
         let (folder, domains) = (folder_of(&source.path), &OwnDomains::new(&domains));
-        UsersReader { report: &report, folder, domains, user_gateways, context, named_files: Vec::new() }.read(&table)
+        let named_files = Vec::new();
+        UsersReader { report: &report, folder, domains, user_gateways, context, from, named_files }.read(&table)
     };
 
     let is_good = !report.has_errors() && users_problems.errors() == 0;
@@ -138,7 +149,7 @@ pub(super) fn read_customer(source: &Source, context: &CustomerContext) -> Parse
         let logins = users.iter().flat_map(|user| user.logins.clone()).collect();
         let senders = users.iter().flat_map(further_addresses).collect();
         let salvage = Salvage { domains, is_doubtful, logins, senders };
-        return ParsedFile { customer: None, salvage, problems, named_files };
+        return ParsedFile { customer: None, salvage, problems, named_files, users_text };
     };
     let limits = limits.over(&context.limits).rules().for_customer(licenses as u32, billing);
     let customer = Customer {
@@ -154,7 +165,7 @@ pub(super) fn read_customer(source: &Source, context: &CustomerContext) -> Parse
         settings,
         users,
     };
-    ParsedFile { customer: Some(customer), salvage: Salvage::default(), problems, named_files }
+    ParsedFile { customer: Some(customer), salvage: Salvage::default(), problems, named_files, users_text }
 }
 
 pub(super) fn folder_of(file: &Path) -> &Path {

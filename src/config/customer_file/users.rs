@@ -3,7 +3,7 @@
 use super::mentions::{addresses_of_user, logins_of_user};
 use super::password_file::password_file;
 use super::users_file::{FileUsers, find_in_line, foreign_domain, read_users};
-use super::{CustomerContext, FileIdentity, NamedFile, NamedKind, next_hop};
+use super::{CustomerContext, FileIdentity, NamedFile, NamedFilesFrom, NamedKind, next_hop};
 use crate::config::reading::{
     Complaint, Diagnostic, FileReport, Item, Location, MAX_SHOWN_OF_FILE, MAX_USERS_FILE, Problems, Severity, Source,
     Table, TableSpec, describe, quoted,
@@ -32,6 +32,8 @@ pub(super) struct CustomerUsers {
     pub problems: Problems,
     /// The other files that were looked at.
     pub named_files: Vec<NamedFile>,
+    /// Of the users file.
+    pub users_text: Option<String>,
 }
 
 /// Reads a customer's users.
@@ -42,6 +44,7 @@ pub(super) struct UsersReader<'t> {
     pub domains: &'t OwnDomains<'t>,
     pub user_gateways: bool,
     pub context: &'t CustomerContext,
+    pub from: NamedFilesFrom<'t>,
     /// The other files that were looked at.
     pub named_files: Vec<NamedFile>,
 }
@@ -79,7 +82,8 @@ impl<'t> UsersReader<'t> {
                 .at(origins.place(self.report, first, &duplicate.address, 0, "the first time"));
             problems.push_within(error, MAX_SHOWN_OF_FILE);
         }
-        CustomerUsers { users, problems, named_files: self.named_files }
+        let users_text = file.map(|source| source.text);
+        CustomerUsers { users, problems, named_files: self.named_files, users_text }
     }
 
     fn users_source(&mut self, item: &Item<'_>) -> Option<Source> {
@@ -95,7 +99,11 @@ impl<'t> UsersReader<'t> {
             ));
             return None;
         }
-        match Source::read(path.clone(), MAX_USERS_FILE) {
+        let read = match self.from {
+            NamedFilesFrom::Copy(users) => return Some(Source::new(path, users.unwrap_or("").to_owned())),
+            NamedFilesFrom::Disk => Source::read(path.clone(), MAX_USERS_FILE),
+        };
+        match read {
             Ok(source) => Some(source),
             Err(error) => {
                 self.report.add(Severity::Error, item.span().start, |source| {
@@ -152,7 +160,10 @@ impl<'t> UsersReader<'t> {
         let password_file = password_item.and_then(|item| {
             let path: Arc<Path> = self.folder.join(item.parsed("secrets/kim-partner", values::file_below)?).into();
             self.named_files.push(NamedFile { kind: NamedKind::Password, path: path.clone() });
-            password_file(&item, &path)
+            match self.from {
+                NamedFilesFrom::Copy(_) => Some(path.to_path_buf()),
+                NamedFilesFrom::Disk => password_file(&item, &path),
+            }
         });
         match (username_item, password_item) {
             (Some(item), None) => {

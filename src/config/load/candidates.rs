@@ -2,8 +2,10 @@
 
 use super::file_owners::hide_passwords;
 use super::files::FileStamp;
-use crate::config::customer_file::{CustomerContext, NamedFile, ParsedFile, Salvage, read_customer};
+use super::last_good::{Copy, CopyDigest, LastGoodCopies, UnsavedCopy};
+use crate::config::customer_file::{CustomerContext, NamedFile, NamedFilesFrom, ParsedFile, Salvage, read_customer};
 use crate::config::reading::{MAX_CUSTOMER_FILE, Problems, Source, describe_file};
+use crate::config::values::absolute;
 use crate::directory::Customer;
 use crate::envelope::Domain;
 use hashbrown::{HashMap, HashSet};
@@ -23,6 +25,8 @@ pub(super) struct KnownFile {
     pub customer: Option<Arc<Customer>>,
     /// The files that this copy names.
     named_files: Vec<NamedFile>,
+    /// Of the copy in use.
+    digest: Option<CopyDigest>,
 }
 
 impl KnownFile {
@@ -46,6 +50,12 @@ pub(super) struct Candidate {
     stamps: Vec<FileStamp>,
     is_clean: bool,
     pub was_read: bool,
+    /// Of `new`.
+    digest: Option<CopyDigest>,
+    /// Of `previous`.
+    digest_before: Option<CopyDigest>,
+    /// What `new` was read from, if that is not on disk yet.
+    unsaved: Option<Copy>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -75,6 +85,12 @@ impl Candidate {
             Choice::Previous => &self.named_before,
             Choice::Unusable => &[],
         }
+    }
+
+    /// What is to be saved of the copy in use.
+    pub fn take_unsaved(&mut self) -> Option<UnsavedCopy> {
+        let copy = self.unsaved.take().filter(|_| self.is_current())?;
+        Some(UnsavedCopy { file: absolute(&self.file).into(), digest: self.digest?, copy })
     }
 
     /// The files that were read with the customer's file.
@@ -117,21 +133,28 @@ impl From<Candidate> for KnownFile {
         let customer = candidate.chosen().cloned();
         let is_clean = candidate.is_clean && candidate.choice == Choice::New;
         let named_files = candidate.named_files().to_vec();
-        KnownFile { file: candidate.file, stamps: candidate.stamps, is_clean, customer, named_files }
+        let digest = if candidate.is_current() { candidate.digest } else { candidate.digest_before };
+        KnownFile { file: candidate.file, stamps: candidate.stamps, is_clean, customer, named_files, digest }
     }
 }
-/// Reads the customer files. With `may_skip` those that did not change mean what they meant in `previous`.
-pub(super) fn read_all(
-    files: Vec<Arc<Path>>,
-    context: &CustomerContext,
-    previous: &[KnownFile],
-    may_skip: bool,
-    now: SystemTime,
-    problems: &mut Problems,
-) -> Vec<Candidate> {
+/// What reading the customer files goes by.
+pub(super) struct Reader<'s> {
+    pub context: &'s CustomerContext,
+    /// What was in use before.
+    pub previous: &'s [KnownFile],
+    /// Whether a file that did not change means what it meant before.
+    pub may_skip: bool,
+    /// At a start: what an earlier daemon left.
+    pub copies: Option<&'s LastGoodCopies>,
+    /// Whether copies are saved afterwards.
+    pub saves: bool,
+    pub now: SystemTime,
+}
+
+/// Reads the customer files.
+pub(super) fn read_all(files: &[Arc<Path>], reader: &Reader<'_>, problems: &mut Problems) -> Vec<Candidate> {
     const AT_ONCE: usize = 64;
-    let records: HashMap<&Path, &KnownFile> = previous.iter().map(|record| (&*record.file, record)).collect();
-    let reader = Reader { context, may_skip, now };
+    let records: HashMap<&Path, &KnownFile> = reader.previous.iter().map(|record| (&*record.file, record)).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         let mut read = Vec::new();
@@ -169,14 +192,6 @@ pub(super) fn read_all(
     candidates
 }
 
-/// Reads single files.
-struct Reader<'s> {
-    context: &'s CustomerContext,
-    /// Whether a file that did not change means what it meant before.
-    may_skip: bool,
-    now: SystemTime,
-}
-
 impl Reader<'_> {
     fn read(&self, file: &Arc<Path>, record: Option<&KnownFile>) -> (Candidate, Problems) {
         let previous = record.and_then(|record| record.customer.clone());
@@ -194,13 +209,19 @@ impl Reader<'_> {
                 stamps: record.stamps.clone(),
                 is_clean: true,
                 was_read: false,
+                digest: record.digest,
+                digest_before: record.digest,
+                unsaved: None,
             };
             return (candidate, Problems::default());
         }
         let mut stamps = vec![FileStamp::of(file.clone(), self.now)];
-        let parsed = match Source::read(file.clone(), MAX_CUSTOMER_FILE) {
-            Ok(source) => read_customer(&source, self.context),
-            Err(error) => ParsedFile::unreadable(describe_file(error, file.clone(), "customer file")),
+        let (parsed, text) = match Source::read(file.clone(), MAX_CUSTOMER_FILE) {
+            Ok(source) => (read_customer(&source, self.context, NamedFilesFrom::Disk), source.text),
+            Err(error) => {
+                let problem = describe_file(error, file.clone(), "customer file");
+                (ParsedFile::unreadable(problem), String::new())
+            }
         };
         // They were read a moment ago: one that changed since has not settled.
         stamps.extend(parsed.named_files.iter().map(|named| FileStamp::of(named.path.clone(), self.now)));
@@ -209,26 +230,63 @@ impl Reader<'_> {
             Some(previous) if **previous == customer => previous.clone(),
             _ => Arc::new(customer),
         });
-        let choice = match (&new, &previous) {
+        let digest = (self.saves && new.is_some()).then(|| Copy::digest(&text, parsed.users_text.as_deref()));
+        let mut before = Before {
+            customer: previous,
+            named_files: record.map_or_else(Vec::new, |record| record.named_files.clone()),
+            digest: record.and_then(|record| record.digest),
+        };
+        if let Some(copies) = self.copies {
+            before = self.left_by_another(file, copies, new.as_ref(), digest, &parsed.named_files);
+        }
+        let choice = match (&new, &before.customer) {
             (Some(_), _) => Choice::New,
             (None, Some(_)) => Choice::Previous,
             (None, None) => Choice::Unusable,
         };
-        let (file, salvage, is_clean) = (file.clone(), parsed.salvage, parsed.problems.is_empty());
-        let named_before = record.map_or_else(Vec::new, |record| record.named_files.clone());
-        let named_files = parsed.named_files;
+        let is_unsaved = digest.is_some() && digest != before.digest;
         let candidate = Candidate {
-            file,
+            file: file.clone(),
             new,
-            previous,
+            previous: before.customer,
             choice,
-            salvage,
-            named_files,
-            named_before,
+            salvage: parsed.salvage,
+            named_files: parsed.named_files,
+            named_before: before.named_files,
             stamps,
-            is_clean,
+            is_clean: parsed.problems.is_empty(),
             was_read: true,
+            digest,
+            digest_before: before.digest,
+            unsaved: is_unsaved.then_some(Copy { text, users: parsed.users_text }),
         };
         (candidate, parsed.problems)
     }
+
+    /// What an earlier daemon had in use of this file: what it still says, or the copy that was saved of it.
+    fn left_by_another(
+        &self,
+        file: &Arc<Path>,
+        copies: &LastGoodCopies,
+        new: Option<&Arc<Customer>>,
+        digest: Option<CopyDigest>,
+        named_files: &[NamedFile],
+    ) -> Before {
+        let Some(&saved) = copies.digest_of(file) else { return Before::default() };
+        if digest == Some(saved) {
+            return Before { customer: new.cloned(), named_files: named_files.to_vec(), digest };
+        }
+        let Some(copy) = copies.copy_of(file) else { return Before::default() };
+        let source = Source::new(file.clone(), copy.text);
+        let parsed = read_customer(&source, self.context, NamedFilesFrom::Copy(copy.users.as_deref()));
+        Before { customer: parsed.customer.map(Arc::new), named_files: parsed.named_files, digest: Some(saved) }
+    }
+}
+
+/// What was in use before.
+#[derive(Default)]
+struct Before {
+    customer: Option<Arc<Customer>>,
+    named_files: Vec<NamedFile>,
+    digest: Option<CopyDigest>,
 }

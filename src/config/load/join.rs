@@ -9,7 +9,14 @@ use crate::directory::{Conflict, Customer, Directory, DirectoryBuilder};
 use crate::envelope::Domain;
 
 /// Puts the customers together. What two of them claim stays with the one that had it; among new ones, with the first.
-pub(super) fn join(candidates: &mut [Candidate], is_start: bool, problems: &mut Problems) -> Directory {
+///
+/// `is_emptied`: there were customers, so whoever is unknown may be one of them.
+pub(super) fn join(
+    candidates: &mut [Candidate],
+    is_start: bool,
+    is_emptied: bool,
+    problems: &mut Problems,
+) -> Directory {
     let mut builder = loop {
         while settle_files(candidates, is_start, problems) {}
         let mut builder = DirectoryBuilder::new();
@@ -47,6 +54,9 @@ pub(super) fn join(candidates: &mut [Candidate], is_start: bool, problems: &mut 
         }
         builder.add_unusable_logins(salvage.logins.iter().map(|login| &**login));
         builder.add_unusable_senders(salvage.senders.iter().map(|sender| &**sender));
+    }
+    if is_emptied {
+        builder.add_unusable([]);
     }
     builder.build()
 }

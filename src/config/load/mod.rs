@@ -5,7 +5,9 @@ mod candidates;
 mod conflicts;
 mod file_owners;
 mod files;
+mod hints;
 mod join;
+mod last_good;
 mod locate;
 mod on_disk;
 mod restart;
@@ -13,12 +15,15 @@ mod restart;
 use super::customer_file::CustomerContext;
 use super::main_file::{MainFile, Settings, read_main};
 use super::reading::{Diagnostic, Location, MAX_MAIN_FILE, Problems, Source, describe_file, quoted};
+use super::values::absolute;
 use crate::directory::Directory;
-use candidates::{Candidate, Choice, KnownFile, read_all};
+use candidates::{Candidate, Choice, KnownFile, Reader, read_all};
 use conflicts::warn_of_overlaps;
 use files::{FileStamp, customer_files};
 use hashbrown::{HashMap, HashSet};
+pub use hints::{MainFileHints, main_file_hints};
 use join::join;
+pub use last_good::{LastGoodCopies, Unsaved};
 pub use on_disk::LoadedFiles;
 use restart::keys_that_need_a_restart;
 use std::fmt;
@@ -40,22 +45,43 @@ pub struct Configuration {
     /// What it was loaded from.
     pub files: Arc<LoadedFiles>,
     context: CustomerContext,
+    /// Whether copies of what is in use are saved.
+    saves: bool,
+    unsaved: Unsaved,
+    /// All customer files were gone at the start, and nobody has said yet that this is right.
+    is_emptied: bool,
 }
 
-/// A customer file with an error.
+/// A customer file with an error, or the folder of customer files where all are gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadFile {
     pub file: Arc<Path>,
-    /// The customer whose last good copy stays in use. Without one, mail of the file's domains is deferred.
-    pub last_good: Option<Arc<str>>,
+    /// What is in use in its place.
+    pub in_use: InUse,
+}
+
+/// What is in use in place of a bad file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InUse {
+    /// The last good copy of this customer.
+    LastGood(Arc<str>),
+    /// Nothing: mail of the file's domains is deferred.
+    Nothing,
+    /// There were customers, and there is no file now: all mail is deferred.
+    NoCustomers,
 }
 
 impl fmt::Display for BadFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = self.file.to_string_lossy();
-        match &self.last_good {
-            Some(name) => write!(f, "{file}: the last good copy of customer {} stays in use", quoted(name)),
-            None => write!(f, "{file}: there is no good copy, so mail of its customer is deferred"),
+        match &self.in_use {
+            InUse::LastGood(name) => write!(f, "{file}: the last good copy of customer {} stays in use", quoted(name)),
+            InUse::Nothing => write!(f, "{file}: there is no good copy, so mail of its customer is deferred"),
+            InUse::NoCustomers => write!(
+                f,
+                "{file}: all customer files are gone, so mail is deferred; put them back, or run \
+                 relaykeeper reload --allow-no-customers"
+            ),
         }
     }
 }
@@ -74,6 +100,11 @@ impl Configuration {
     /// All customer files.
     pub fn customer_files(&self) -> impl Iterator<Item = &Path> {
         self.files.customers.iter().map(|record| &*record.file)
+    }
+
+    /// What is to be saved of it, once it is in use. Only those that [`load_with_copies`] began have anything.
+    pub fn take_unsaved(&mut self) -> Unsaved {
+        std::mem::take(&mut self.unsaved)
     }
 
     /// The customer files in use as they are that differ from `previous`, or may differ.
@@ -98,11 +129,24 @@ impl Configuration {
 /// # Errors
 /// If the main file has errors, or the folder of customers cannot be read.
 pub fn load(path: &Path) -> Result<Configuration, Problems> {
+    load_after(path, Before::Nothing)
+}
+
+/// As [`load`], after an earlier daemon: customers whose files have errors keep the copy that it left. Copies of what is
+/// in use are to be saved, see [`Configuration::take_unsaved`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_copies(path: &Path, copies: &LastGoodCopies) -> Result<Configuration, Problems> {
+    load_after(path, Before::Copies(copies))
+}
+
+fn load_after(path: &Path, before: Before<'_>) -> Result<Configuration, Problems> {
     let now = SystemTime::now();
     let stamp = FileStamp::of(path, now);
     let main = usable(main_file(path)?)?;
     let files = customer_files(&main.customers).map_err(only)?;
-    Ok(assemble(main, stamp, files, None, now))
+    Ok(assemble(main, stamp, files, before, now))
 }
 
 /// Loads the main file alone, for commands that need nothing else.
@@ -113,20 +157,44 @@ pub fn load_settings(path: &Path) -> Result<Settings, Problems> {
     Ok(usable(main_file(path)?)?.settings)
 }
 
+/// Whether a reload may leave the relay without any customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoCustomers {
+    Refuse,
+    Allow,
+}
+
 /// Loads a configuration in place of `previous`. Customers whose files did not change keep their `Arc`; those whose
 /// files went bad keep their last good copy, with the limits of that time.
 ///
 /// # Errors
-/// As [`load`]; then nothing changes.
-pub fn reload(previous: &Configuration, path: &Path) -> Result<(Configuration, Changes), Problems> {
-    reload_at(previous, path, SystemTime::now())
+/// As [`load`], or if no customer would be left; then nothing changes.
+pub fn reload(
+    previous: &Configuration,
+    path: &Path,
+    no_customers: NoCustomers,
+) -> Result<(Configuration, Changes), Problems> {
+    reload_at(previous, path, no_customers, SystemTime::now())
 }
 
-fn reload_at(previous: &Configuration, path: &Path, now: SystemTime) -> Result<(Configuration, Changes), Problems> {
+fn reload_at(
+    previous: &Configuration,
+    path: &Path,
+    no_customers: NoCustomers,
+    now: SystemTime,
+) -> Result<(Configuration, Changes), Problems> {
     let stamp = FileStamp::of(path, now);
     let main = usable(main_file(path)?)?;
+    let customers: Arc<Path> = main.customers.as_path().into();
     let files = customer_files(&main.customers).map_err(only)?;
-    let loaded = assemble(main, stamp, files, Some(previous), now);
+    let loaded = assemble(main, stamp, files, Before::Configuration(previous, no_customers), now);
+    let has_customers = |configuration: &Configuration| configuration.directory.customers().len() > 0;
+    if no_customers == NoCustomers::Refuse && has_customers(previous) && !has_customers(&loaded) {
+        let mut problems = loaded.problems;
+        let error = Diagnostic::error("no customer would be left").at(Location::file(customers, ""));
+        problems.push(error.help("if that is right, run relaykeeper reload --allow-no-customers"));
+        return Err(problems);
+    }
     let changes = changes_between(previous, &loaded);
     Ok((loaded, changes))
 }
@@ -141,7 +209,7 @@ pub fn check(path: &Path) -> (Problems, Option<Configuration>) {
     };
     match customer_files(&main.customers) {
         Ok(files) => {
-            let loaded = assemble(main, stamp, files, None, SystemTime::now());
+            let loaded = assemble(main, stamp, files, Before::Nothing, SystemTime::now());
             (loaded.problems.clone(), Some(loaded))
         }
         Err(problem) => {
@@ -168,41 +236,82 @@ fn only(diagnostic: Diagnostic) -> Problems {
     problems.push(diagnostic);
     problems
 }
+
+/// What was there before a configuration is loaded.
+#[derive(Clone, Copy)]
+enum Before<'b> {
+    Nothing,
+    Copies(&'b LastGoodCopies),
+    Configuration(&'b Configuration, NoCustomers),
+}
+
 /// `stamp` is that of the main file, from before it was read.
 fn assemble(
     main: MainFile,
     stamp: FileStamp,
     files: Vec<Arc<Path>>,
-    previous: Option<&Configuration>,
+    before: Before<'_>,
     now: SystemTime,
 ) -> Configuration {
     let MainFile { settings, context, customers, mut problems } = main;
+    let folder: Arc<Path> = customers.into();
     if files.is_empty() {
         let problem = Diagnostic::warning("there are no customer files: no mail will be relayed");
-        problems.push(problem.at(Location::file(customers.clone().into(), "no file here ends in .toml")));
+        problems.push(problem.at(Location::file(folder.clone(), "no file here ends in .toml")));
     }
-    let records = previous.map_or(&[][..], |previous| &previous.files.customers);
-    let may_skip = previous.is_some_and(|previous| previous.context == context);
-    let mut candidates = read_all(files, &context, records, may_skip, now, &mut problems);
-    let directory = join(&mut candidates, previous.is_none(), &mut problems);
+    let (previous, copies) = match before {
+        Before::Nothing => (None, None),
+        Before::Copies(copies) => (None, Some(copies)),
+        Before::Configuration(previous, _) => (Some(previous), None),
+    };
+    let saves = copies.is_some() || previous.is_some_and(|previous| previous.saves);
+    let reader = Reader {
+        context: &context,
+        previous: previous.map_or(&[][..], |previous| &previous.files.customers),
+        may_skip: previous.is_some_and(|previous| previous.context == context),
+        copies,
+        saves,
+        now,
+    };
+    let mut candidates = read_all(&files, &reader, &mut problems);
+    let is_emptied = files.is_empty()
+        && match before {
+            Before::Nothing => false,
+            Before::Copies(copies) => copies.had_customers,
+            Before::Configuration(previous, no_customers) => previous.is_emptied && no_customers == NoCustomers::Refuse,
+        };
+    let directory = join(&mut candidates, previous.is_none(), is_emptied, &mut problems);
     warn_of_overlaps(&candidates, &mut problems);
     let is_bad = |candidate: &&Candidate| candidate.choice != Choice::New;
-    let bad_files = candidates.iter().filter(is_bad).map(|candidate| BadFile {
+    let mut bad_files: Vec<BadFile> = Vec::new();
+    bad_files.extend(candidates.iter().filter(is_bad).map(|candidate| BadFile {
         file: candidate.file.clone(),
-        last_good: candidate.chosen().map(|customer| customer.name.clone()),
-    });
+        in_use: candidate.chosen().map_or(InUse::Nothing, |customer| InUse::LastGood(customer.name.clone())),
+    }));
+    bad_files.extend(is_emptied.then(|| BadFile { file: folder.clone(), in_use: InUse::NoCustomers }));
+    let unsaved = match saves {
+        true => Unsaved {
+            copies: candidates.iter_mut().filter_map(Candidate::take_unsaved).collect(),
+            had_customers: (!is_emptied).then_some(!files.is_empty()),
+            files: files.iter().map(|file| absolute(file).into()).collect(),
+        },
+        false => Unsaved::default(),
+    };
     Configuration {
         settings: Arc::new(settings),
         directory: Arc::new(directory),
         problems,
-        bad_files: bad_files.collect(),
+        bad_files,
         files_read: candidates.iter().filter(|candidate| candidate.was_read).count(),
         files: Arc::new(LoadedFiles {
             main: stamp,
-            folder: customers.into(),
+            folder,
             customers: candidates.into_iter().map(KnownFile::from).collect(),
         }),
         context,
+        saves,
+        unsaved,
+        is_emptied,
     }
 }
 fn changes_between(old: &Configuration, new: &Configuration) -> Changes {
@@ -241,7 +350,7 @@ mod tests {
         std::fs::write(folder.path().join("customers.d/b.users"), "ann@b.example\n").unwrap();
 
         let later = SystemTime::now() + Duration::from_secs(60);
-        let reload = |previous: &Configuration| reload_at(previous, &main, later).unwrap().0;
+        let reload = |previous: &Configuration| reload_at(previous, &main, NoCustomers::Refuse, later).unwrap().0;
         let first = load(&main).unwrap();
         assert_eq!(first.files_read, 3);
         let second = reload(&first);

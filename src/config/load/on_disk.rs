@@ -51,7 +51,7 @@ impl LoadedFiles {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{load, reload};
+    use crate::config::{NoCustomers, load, reload};
 
     #[test]
     fn edits_show_until_they_are_loaded() {
@@ -85,7 +85,7 @@ mod tests {
             "customers.d/c.toml is new",
         ];
         assert_eq!(differences, expected);
-        let (loaded, _) = reload(&loaded, &main).unwrap();
+        let (loaded, _) = reload(&loaded, &main, NoCustomers::Refuse).unwrap();
         assert!(loaded.files.differences().is_empty());
         for n in 0..30 {
             write(&format!("customers.d/n{n}.toml"), "");

@@ -140,7 +140,7 @@ fn report_open_mode(table: &Table<'_>, listen: &Listen) {
     }
 }
 
-fn listen_address(text: &str) -> Result<ListenAddress, Complaint> {
+pub(in crate::config) fn listen_address(text: &str) -> Result<ListenAddress, Complaint> {
     text.parse::<ListenAddress>().map_err(|error| {
         Complaint::new(format!("{} {}", quoted(text), error.problem()), "not an address to listen at")
             .help(error.advice())

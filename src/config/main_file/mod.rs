@@ -12,6 +12,7 @@ mod verdict_headers;
 
 pub use abuse::{AbuseSettings, MAX_NETWORKS, OnAbuse, Thresholds};
 pub use listen::Listen;
+pub(super) use listen::listen_address;
 pub use log::Log;
 pub use mail::{Mail, MailRoute};
 pub use policy::{CountAt, OnRewrite, PolicyOptions};
