@@ -1,7 +1,7 @@
 //! Listening sockets that outlast the daemon: systemd keeps them while it is restarted (`FDSTORE=1`, sd_notify(3)), or makes
 //! them itself (systemd.socket(5)). Clients that connect meanwhile wait in the kernel's queue, and nobody is refused.
 //!
-//! A kept socket is known by the name it was given to systemd under ([`name_of`]), as the kernel knows only the temporary name
+//! A kept socket is known by the name it was given to systemd under (`name_of`), as the kernel knows only the temporary name
 //! that a unix socket was bound to; one that systemd made, by the address it is bound to.
 
 use std::net::SocketAddr;

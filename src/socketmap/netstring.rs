@@ -1,4 +1,4 @@
-//! Netstrings: `LENGTH:BYTES,` (https://cr.yp.to/proto/netstrings.txt).
+//! Netstrings: `LENGTH:BYTES,` (<https://cr.yp.to/proto/netstrings.txt>).
 
 use crate::listen::Frame;
 
