@@ -134,3 +134,29 @@ fn what_is_in_use_is_kept_for_as_long_as_it_counts() {
         }
     });
 }
+
+/// Each start of a daemon brings a name of its own, which the server remembers to tell retries apart.
+#[test]
+fn the_starts_of_many_daemons_take_no_more_than_those_of_a_few() {
+    for flavour in [Flavour::Redis, Flavour::Valkey] {
+        let servers = Servers::start(flavour, Kind::Single, &[]);
+        let unlimited = CustomerLimits::new(Limit::UNLIMITED, |_| Limit::UNLIMITED);
+        let parties = Parties { customer: "acme".into(), user: Some("ann@acme.example".into()), login: None };
+        let length = || -> u64 { servers.cli(0, &["strlen", "rk:{acme}:c"]).parse().unwrap() };
+        let mut lengths = Vec::new();
+        for start in 0..100 {
+            runtime().block_on(async {
+                let (clock, ledger) = open(&servers, "rk:");
+                clock.set(START.plus(Duration::from_secs(start)));
+                let (id, named) = (ledger.new_reservation(), [ledger.recipient_key("one@dest.example")]);
+                assert!(ledger.reserve(id, &parties, &unlimited, named[0]).await.unwrap().fits());
+                let accepted = AcceptedRecipients { named: &named, unnamed: 0 };
+                assert!(ledger.commit(id, &parties, &unlimited, accepted).await.unwrap().fits());
+                ledger.close().await;
+            });
+            lengths.push(length());
+        }
+        assert!(lengths[39] > lengths[9], "{lengths:?}");
+        assert!(lengths[99] <= lengths[39] && lengths[99] < 1_000, "{lengths:?}");
+    }
+}

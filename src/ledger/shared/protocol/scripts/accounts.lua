@@ -45,6 +45,23 @@ local function earliest(a, b)
   return a < b and a or b
 end
 
+-- A daemon is new to the customer: those that counted longest ago make room, as each daemon start brings a name, and every commit
+-- reads all of them. A request of one that is dropped here would have to arrive after this many other daemons have counted.
+local MOST_DAEMONS = 32
+
+local function make_room_for_daemon(c)
+  local names = {}
+  for daemon, last in pairs(c.daemons) do
+    if (last.at + 2 * DAY) * 1000 < now then c.daemons[daemon] = nil else names[#names + 1] = daemon end
+  end
+  if #names < MOST_DAEMONS then return end
+  table.sort(names, function(one, other)
+    local a, b = c.daemons[one].at, c.daemons[other].at
+    return a > b or (a == b and one < other)
+  end)
+  for place = MOST_DAEMONS, #names do c.daemons[names[place]] = nil end
+end
+
 -- Reads a customer's account, and drops what has expired.
 local function open_customer(key, more)
   local c = { key = key, more = more, new = {}, latest = 0, keys_until = 0, reserved = 0, daemons = {}, expiries = {} }

@@ -24,6 +24,8 @@ local function commit()
     end
   end
 
+  if not before then make_room_for_daemon(c) end
+
   local reservation, recipients, new = c.reservation, #accepted + unnamed, {}
   local touched, is_accepted = {}, {}
   for i, key in ipairs(accepted) do

@@ -158,7 +158,7 @@ local function with_nonce(c, from, daemon, second, nonce, number, unsettled)
   while place < from do
     local settled, count = read('>I6I3', c, place + 10)
     local first, beyond = place + 19, place + 19 + count * 6
-    if find(c, daemon, place, true) == place then
+    if sub(c, place, place + 5) == daemon then
       if number < settled then return end
       -- Drops retired nonces.
       if settled > unsettled then unsettled = settled end
