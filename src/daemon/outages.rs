@@ -15,11 +15,11 @@ type Outage = watch::Receiver<Option<ledger::Outage>>;
 /// Writes the lines, for as long as the daemon runs. Does nothing for a store that is not shared.
 pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
     let Some(mut outage) = ledger.outage() else { return };
-    let Some((mut waiting, _)) = ledger.counted_here() else {
+    let Some((mut waiting, _)) = ledger.counted_locally() else {
         drop(ledger);
         return tell(outage, on_outage, log).await;
     };
-    let merged = || ledger.counted_here().map_or(0, |(_, merged)| merged);
+    let merged = || ledger.counted_locally().map_or(0, |(_, merged)| merged);
     loop {
         // Includes what an earlier daemon counted locally and could not merge.
         let before = merged();

@@ -212,7 +212,7 @@ impl Ledger {
 
     /// With `on_outage = "local"`: how many messages were counted locally and are not merged yet, and changes of that; and how
     /// many were merged since the start.
-    pub fn counted_here(&self) -> Option<(watch::Receiver<u64>, u64)> {
+    pub fn counted_locally(&self) -> Option<(watch::Receiver<u64>, u64)> {
         self.shared().and_then(SharedStore::counted_locally)
     }
 

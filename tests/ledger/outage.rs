@@ -107,7 +107,7 @@ pub(crate) async fn until_ready(ledger: &Ledger) {
 }
 
 fn to_merge(ledger: &Ledger) -> u64 {
-    *ledger.counted_here().expect("it counts here").0.borrow()
+    *ledger.counted_locally().expect("it counts here").0.borrow()
 }
 
 /// Sends until the store is known to be unreachable: the first requests wait for a response.
@@ -140,7 +140,7 @@ fn it_goes_on_from_what_was_known_and_merges_what_it_counted() {
             assert_eq!(on_the_server(&servers).await, (10, 0), "{flavour:?}");
             assert_eq!(of_user(&ledger, "ann").await, [3, 8]);
             assert_eq!(send(&ledger, "bob", 5..6).await, None, "the store decides again");
-            assert_eq!((to_merge(&ledger), ledger.counted_here().map(|(_, merged)| merged)), (0, Some(2)));
+            assert_eq!((to_merge(&ledger), ledger.counted_locally().map(|(_, merged)| merged)), (0, Some(2)));
         });
     }
 }

@@ -24,7 +24,7 @@ fn gauges(relay: &Relay) -> [u64; 3] {
     ["parts", "parts_away", "messages_to_count"].map(|name| gauges[name].as_u64().unwrap())
 }
 
-fn counted_here_and_merged(front: Front) {
+fn counted_locally_and_merged(front: Front) {
     let servers = Servers::start(Flavour::Redis, Kind::Single, &ON_DISK);
     let store = format!("[store]\nbackend = \"redis\"\nurls = {:?}", servers.urls());
     let mut relay = Setup::with_customers().main(&store).start(front);
@@ -67,7 +67,7 @@ fn counted_here_and_merged(front: Front) {
     relay.daemon.start();
     relay.daemon.await_counts("acme", "customer.recipients_per_day", 6, 0);
 }
-on!(counted_here_and_merged: postfix_both, sendmail_milter);
+on!(counted_locally_and_merged: postfix_both, sendmail_milter);
 
 fn deferred_at_once(front: Front) {
     let servers = Servers::start(Flavour::Redis, Kind::Single, &ON_DISK);
