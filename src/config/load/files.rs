@@ -1,6 +1,7 @@
 //! The files of a configuration: which there are, and whether they changed.
 
 use crate::config::reading::{Diagnostic, Location, quoted};
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -8,32 +9,49 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// The most customer files; far more than fit into memory.
+/// The most files in the folder; far more than fit into memory.
 const MAX_FILES: usize = 10_000_000;
 
-/// The customer files in a folder: `*.toml`, sorted by name. Hidden files are left out, and so are editors' backups,
-/// which end differently (`acme.toml~`, `#acme.toml#`).
+/// What is in the folder of customer files, sorted by name.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// `*.toml`. Hidden files are left out, and so are editors' backups, which end differently (`acme.toml~`,
+    /// `#acme.toml#`).
+    pub customers: Vec<Arc<Path>>,
+    /// Names of everything else that is neither hidden, nor a backup, nor a README.
+    pub others: Vec<OsString>,
+}
+
+/// The customer files in a folder.
 pub(super) fn customer_files(folder: &Path) -> Result<Vec<Arc<Path>>, Diagnostic> {
+    Ok(list_folder(folder)?.customers)
+}
+
+/// All that is in the folder.
+pub(super) fn list_folder(folder: &Path) -> Result<Listing, Diagnostic> {
     let unreadable = |error: io::Error| {
         let name = quoted(&folder.to_string_lossy());
         let diagnostic = Diagnostic::error(format!("the folder of customers {name} cannot be read: {error}"));
         diagnostic.at(Location::file(folder.into(), "")).help("relay.customers names it, relative to the main file")
     };
-    let mut files: Vec<Arc<Path>> = Vec::new();
+    let mut listing = Listing::default();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
-        let is_customer = name.as_bytes().ends_with(b".toml") && !name.as_bytes().starts_with(b".");
-        if is_customer {
-            files.push(folder.join(name).into());
+        match name.as_bytes() {
+            [b'.' | b'#', ..] | [.., b'~'] => {}
+            name_bytes if name_bytes.ends_with(b".toml") => listing.customers.push(folder.join(name).into()),
+            name_bytes if name_bytes.starts_with(b"README") => {}
+            _ => listing.others.push(name),
         }
-        if files.len() > MAX_FILES {
-            let diagnostic = Diagnostic::error(format!("there are more than {MAX_FILES} customer files"));
+        if listing.customers.len() + listing.others.len() > MAX_FILES {
+            let diagnostic = Diagnostic::error(format!("there are more than {MAX_FILES} files"));
             return Err(diagnostic.at(Location::file(folder.into(), "")));
         }
     }
-    files.sort();
-    Ok(files)
+    listing.customers.sort();
+    listing.others.sort();
+    Ok(listing)
 }
 
 /// What changes when a file changes.

@@ -11,6 +11,7 @@ mod last_good;
 mod locate;
 mod on_disk;
 mod restart;
+mod unread;
 
 use super::customer_file::CustomerContext;
 use super::main_file::{MainFile, Settings, read_main};
@@ -19,7 +20,7 @@ use super::values::absolute;
 use crate::directory::Directory;
 use candidates::{Candidate, Choice, KnownFile, Reader, read_all};
 use conflicts::warn_of_overlaps;
-use files::{FileStamp, customer_files};
+use files::{FileStamp, Listing, list_folder};
 use hashbrown::{HashMap, HashSet};
 pub use hints::{MainFileHints, main_file_hints};
 use join::join;
@@ -30,6 +31,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
+use unread::warn_of_unread;
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -145,7 +147,7 @@ fn load_after(path: &Path, before: Before<'_>) -> Result<Configuration, Problems
     let now = SystemTime::now();
     let stamp = FileStamp::of(path, now);
     let main = usable(main_file(path)?)?;
-    let files = customer_files(&main.customers).map_err(only)?;
+    let files = list_folder(&main.customers).map_err(only)?;
     Ok(assemble(main, stamp, files, before, now))
 }
 
@@ -186,7 +188,7 @@ fn reload_at(
     let stamp = FileStamp::of(path, now);
     let main = usable(main_file(path)?)?;
     let customers: Arc<Path> = main.customers.as_path().into();
-    let files = customer_files(&main.customers).map_err(only)?;
+    let files = list_folder(&main.customers).map_err(only)?;
     let loaded = assemble(main, stamp, files, Before::Configuration(previous, no_customers), now);
     let has_customers = |configuration: &Configuration| configuration.directory.customers().len() > 0;
     if no_customers == NoCustomers::Refuse && has_customers(previous) && !has_customers(&loaded) {
@@ -207,7 +209,7 @@ pub fn check(path: &Path) -> (Problems, Option<Configuration>) {
         Ok(main) => main,
         Err(problems) => return (problems, None),
     };
-    match customer_files(&main.customers) {
+    match list_folder(&main.customers) {
         Ok(files) => {
             let loaded = assemble(main, stamp, files, Before::Nothing, SystemTime::now());
             (loaded.problems.clone(), Some(loaded))
@@ -249,7 +251,7 @@ enum Before<'b> {
 fn assemble(
     main: MainFile,
     stamp: FileStamp,
-    files: Vec<Arc<Path>>,
+    Listing { customers: files, others }: Listing,
     before: Before<'_>,
     now: SystemTime,
 ) -> Configuration {
@@ -282,6 +284,7 @@ fn assemble(
         };
     let directory = join(&mut candidates, previous.is_none(), is_emptied, &mut problems);
     warn_of_overlaps(&candidates, &mut problems);
+    warn_of_unread(&folder, &others, &candidates, &mut problems);
     let is_bad = |candidate: &&Candidate| candidate.choice != Choice::New;
     let mut bad_files: Vec<BadFile> = Vec::new();
     bad_files.extend(candidates.iter().filter(is_bad).map(|candidate| BadFile {
