@@ -132,8 +132,11 @@ fn read_hostname(table: &Table<'_>) -> String {
         if values::is_host_name(&name) && name.parse::<std::net::IpAddr>().is_err() {
             return Ok(name);
         }
-        Err(Complaint::new(format!("{} is no host name", quoted(text)), "the relay's full name is expected")
-            .help("write the name that the MTA gives at its greeting, such as \"relay.example.net\""))
+        Err(Complaint::new(
+            format!("{} is not a valid host name", quoted(text)),
+            "expected the relay's fully qualified name",
+        )
+        .help("write the name in the MTA's greeting, such as \"relay.example.net\""))
     };
     match table.get("hostname") {
         Some(item) => item.parsed("relay.example.net", parse),
@@ -147,8 +150,8 @@ fn read_exempt_clients(item: &Item<'_>) -> Vec<IpNet> {
     for entry in item.list("\"127.0.0.0/8\", \"::1\"") {
         let Some(net) = entry.parsed("127.0.0.0/8", networks::net) else { continue };
         if net.prefix_len() == 0 {
-            let label = "every client in the world is exempt";
-            entry.warning(Complaint::new("nothing is judged", label).help("list only hosts that are not customers"));
+            let label = "every client is exempt";
+            entry.warning(Complaint::new("no mail is checked", label).help("list only hosts of your own"));
         }
         nets.push(net);
     }
