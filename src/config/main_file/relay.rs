@@ -13,6 +13,7 @@ pub(super) static RELAY: TableSpec = TableSpec {
     prefix: "relay.",
     keys: &[
         "hostname",
+        "user",
         "customers",
         "on_failure",
         "drain",
@@ -34,6 +35,8 @@ pub(super) static RELAY: TableSpec = TableSpec {
 pub struct Relay {
     /// In lower case.
     pub hostname: String,
+    /// The user that the daemon becomes if root starts it.
+    pub user: Option<String>,
     /// The folder of customer files, absolute.
     pub customers: PathBuf,
     pub on_failure: OnFailure,
@@ -109,6 +112,7 @@ pub(super) fn read_relay(table: &Table<'_>, folder: &Path) -> Relay {
     let gateway_transport = table.get("gateway_transport").and_then(|item| item.parsed("gateway", values::transport));
     Relay {
         hostname: read_hostname(table),
+        user: table.get("user").and_then(|item| item.parsed("relaykeeper", values::user)),
         customers: folder.join(customers.unwrap_or_else(|| default::CUSTOMERS.into())),
         on_failure: on_failure.unwrap_or(default::ON_FAILURE),
         drain: duration("drain", "30s", default::DRAIN, 0, 3_600),

@@ -187,6 +187,15 @@ pub(in crate::config) fn login(text: &str) -> Result<String, Complaint> {
     Ok(trimmed.to_lowercase())
 }
 
+/// The name of a user of the system. Whether there is one is known at the start.
+pub(in crate::config) fn user(text: &str) -> Result<String, Complaint> {
+    if text.is_empty() || text.len() > 64 || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
+        return Err(Complaint::new(format!("{} is no user", quoted(text)), "the name of a user is expected")
+            .help("write \"relaykeeper\", or leave the line out"));
+    }
+    Ok(text.to_owned())
+}
+
 /// The name of a group of the system. Whether there is one shows when sockets are made.
 pub(in crate::config) fn group(text: &str) -> Result<String, Complaint> {
     if text.is_empty() || text.len() > 64 || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
