@@ -24,10 +24,10 @@ fn explain(path: &Path, error: io::Error, command: impl Fn(&str, &str, &str) -> 
     let (user, group) = (user_name(geteuid()), group_name(getegid()));
     let (owner, mode) = (user_name(Uid::from_raw(metadata.uid())), metadata.permissions().mode() & 0o7777);
     let mut words = format!("permission denied for user {user}");
-    if culprit != path {
-        words.push_str(&format!(": the folder {}", culprit.display()));
-    } else {
+    if culprit == path {
         words.push_str(": it");
+    } else {
+        words.push_str(&format!(": the folder {}", culprit.display()));
     }
     words.push_str(&format!(" belongs to user {owner}, mode {mode:04o}"));
     // Farther up a folder is seldom relaykeeper's own.
