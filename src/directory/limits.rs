@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The limits that the ledger counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,6 +137,8 @@ pub struct CustomerLimits {
     /// Percent, ascending, each 1 to 100: when the customer's administrators are told.
     pub warn_at: SmallVec<[u8; 8]>,
     counted: [Limit; LimitName::COUNT],
+    /// Further limits on the same counts, all of them in shadow: `unpaid.*` beside `customer.*`.
+    also_in_shadow: Option<Arc<CustomerLimits>>,
     /// Where the lowest of `warn_at` is; `u64::MAX` where nobody is told.
     warned_from: [u64; LimitName::COUNT],
 }
@@ -149,6 +152,7 @@ impl CustomerLimits {
             attachments_bytes: Limit::UNLIMITED,
             warn_at: SmallVec::new(),
             counted: [Limit::UNLIMITED; LimitName::COUNT],
+            also_in_shadow: None,
             warned_from: [u64::MAX; LimitName::COUNT],
         };
         for name in LimitName::ALL {
@@ -159,6 +163,19 @@ impl CustomerLimits {
 
     pub fn with_sizes(self, message_bytes: Limit, attachments_bytes: Limit) -> CustomerLimits {
         CustomerLimits { message_bytes, attachments_bytes, ..self }
+    }
+
+    /// With further limits on the same counts, in shadow whatever they say.
+    pub fn with_also_in_shadow(self, further: impl Fn(LimitName) -> Option<u64>) -> CustomerLimits {
+        let in_shadow = |name| Limit { max: further(name), action: Action::Defer, shadow: true };
+        let further = CustomerLimits::new(Limit::UNLIMITED, in_shadow);
+        let has_any = LimitName::ALL.iter().any(|&name| further.counted(name).max.is_some());
+        CustomerLimits { also_in_shadow: has_any.then(|| Arc::new(further)), ..self }
+    }
+
+    /// Further limits on the same counts, all of them in shadow; the rest of it is unlimited.
+    pub fn also_in_shadow(&self) -> Option<&CustomerLimits> {
+        self.also_in_shadow.as_deref()
     }
 
     /// Whether there is any limit on the size of messages or attachments.
@@ -199,6 +216,9 @@ impl CustomerLimits {
     pub fn raise(&mut self, name: LimitName, more: u64) {
         if let Some(max) = &mut self.counted[name as usize].max {
             *max = max.saturating_add(more);
+        }
+        if let Some(further) = &mut self.also_in_shadow {
+            Arc::make_mut(further).raise(name, more);
         }
     }
 

@@ -68,6 +68,19 @@ impl Verdict {
         }
     }
 
+    /// The rules in shadow that would have refused, each once, as in logs.
+    pub fn shadow_keys(&self) -> Vec<&'static str> {
+        let mut keys: Vec<_> = self.shadow.iter().map(Refusal::key).collect();
+        let mut seen = Vec::new();
+        keys.retain(|key| {
+            !seen.contains(key) && {
+                seen.push(*key);
+                true
+            }
+        });
+        keys
+    }
+
     pub fn passes(&self) -> bool {
         self.refusal().is_none()
     }

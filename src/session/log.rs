@@ -74,7 +74,7 @@ fn write(log: &Logger, decision: &LoggedDecision) {
     line = line
         .optional("recipients", decision.recipients)
         .optional("rewritten", verdict.rewrite_sender_to.as_ref().filter(|_| verdict.passes()))
-        .optional("shadow", verdict.shadow.first().map(Refusal::key))
+        .optional("shadow", (!verdict.shadow.is_empty()).then(|| verdict.shadow_keys().join(",")))
         .optional("archived", archived)
         .word("proto", decision.protocol.key())
         .field("ref", decision.reference)

@@ -1,6 +1,7 @@
 //! A transaction's life, the same for both protocols: begun with MAIL, asked about at each RCPT, ended by acceptance or released.
 //! What is decided, and in which order, is the business of [`policy`](crate::policy); here its questions go to the ledger.
 
+mod ask;
 mod connection;
 mod correlation;
 mod counted_messages;

@@ -1,16 +1,16 @@
 //! A transaction that does not happen, for `explain`: it drives the same evaluation as the daemon, and looks at the ledger where a
 //! transaction reserves or counts.
 
+use super::ask::ask_without_counting;
 use super::engine::Snapshot;
-use super::transaction::{context, look};
+use super::transaction::context;
 use crate::clock::Moment;
 use crate::directory::Subject;
 use crate::envelope::{Address, AddressError, BadAddress, Envelope, Read, Sender};
-use crate::ledger::{Ledger, LedgerAnswer, LedgerError, RecipientKey};
+use crate::ledger::{Ledger, RecipientKey};
 use crate::orders::Orders;
 use crate::policy::{
-    Context, CountedBy, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, ReportedRecipients, Stage,
-    Step, Trace, Verdict,
+    Context, CountedBy, Evaluation, FrontEnd, LiveFacts, ReportedRecipients, Stage, Step, Trace, Verdict,
 };
 use crate::size::MessageSize;
 use jiff::Timestamp;
@@ -211,7 +211,8 @@ impl<'a> Asker<'a> {
         let decision = match self.evaluation.recipient(named, counted_by, &cx, &mut trace) {
             Stage::Decided(decision) => decision,
             Stage::AskLedger(pending) => {
-                let answer = ask(self.surroundings.ledger, self.evaluation.recipient_question(&pending)).await;
+                let answer =
+                    ask_without_counting(self.surroundings.ledger, self.evaluation.recipient_question(&pending)).await;
                 self.evaluation.recipient_answered(pending, answer, &cx, &mut trace)
             }
         };
@@ -224,7 +225,8 @@ impl<'a> Asker<'a> {
         let decision = match self.evaluation.end(reported, &size, &cx, &mut trace) {
             Stage::Decided(decision) => decision,
             Stage::AskLedger(pending) => {
-                let answer = ask(self.surroundings.ledger, self.evaluation.end_question(&pending)).await;
+                let answer =
+                    ask_without_counting(self.surroundings.ledger, self.evaluation.end_question(&pending)).await;
                 self.evaluation.end_answered(pending, answer, &cx, &mut trace)
             }
         };
@@ -235,19 +237,6 @@ impl<'a> Asker<'a> {
 impl<'a> Surroundings<'a> {
     fn context(self, envelope: &'a Envelope, front_end: FrontEnd) -> Context<'a> {
         context(envelope, self.snapshot, front_end, self.orders, self.live)
-    }
-}
-
-/// Counts nothing.
-async fn ask(ledger: &Ledger, question: LedgerQuestion<'_>) -> Result<LedgerAnswer, LedgerError> {
-    let LedgerQuestion { parties, limits, request } = question;
-    match request {
-        LedgerRequest::Recipient { accepted, new, .. } => look(ledger, None, parties, limits, accepted, new).await,
-        // Each recipient has been let through: a transaction would hold them, and count them without asking again.
-        LedgerRequest::Message(recipients) => {
-            let answer = ledger.look(None, parties, limits, recipients.named).await?;
-            Ok(LedgerAnswer::fitting(answer.at))
-        }
     }
 }
 

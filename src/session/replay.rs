@@ -24,6 +24,8 @@ pub struct Replay {
     /// Accepted recipients after the decision: those that count, and those that do not.
     pub counted: Vec<RecipientKey>,
     pub uncounted: Vec<RecipientKey>,
+    /// Of mail from sendmail(1): why a recipient cannot have it.
+    pub refused_local: Option<Refusal>,
     /// What the ledger answered, if it was asked.
     pub answer: Option<Result<LedgerAnswer, LedgerError>>,
     /// What must be added to the ledger's time line for the wall clock, in milliseconds.
@@ -77,7 +79,11 @@ impl Replay {
             // As it was before this one was accepted.
             counted.pop();
         }
-        let mut evaluation = Evaluation::begin(&cx, &mut trace).with_recipients(counted, self.uncounted.clone());
+        let mut evaluation = Evaluation::begin(&cx, &mut trace).after_recipients(
+            counted,
+            self.uncounted.clone(),
+            self.refused_local.clone(),
+        );
         match &self.subject {
             Subject::Mail => {
                 evaluation.mail(&cx, &mut trace);

@@ -2,6 +2,7 @@
 //! evaluation's questions to the ledger, and what comes of it to the log. Whatever way a transaction ends without acceptance, its
 //! reservation is released.
 
+use super::ask::ask;
 use super::correlation::Server;
 use super::counted_messages::{Claim, MessageName, Reporter};
 use super::engine::{Engine, Snapshot};
@@ -9,13 +10,12 @@ use super::live::Live;
 use super::log::{self, LoggedDecision};
 use super::open_count::UnderWay;
 use super::replay::{Replay, ReportedAtEnd, Subject};
-use crate::directory::{CustomerLimits, LimitName, Parties};
 use crate::envelope::{Address, Envelope, Read, Reply};
-use crate::ledger::{Foreseen, Ledger, LedgerAnswer, LedgerError, LimitStanding, RecipientKey, ReservationId};
+use crate::ledger::{Foreseen, LedgerAnswer, LedgerError, ReservationId};
 use crate::orders::Orders;
 use crate::policy::{
-    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LedgerQuestion, LedgerRequest, LiveFacts, MtaProtocol,
-    Outcome, ReportedRecipients, Stage, Trace, Verdict,
+    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LiveFacts, MtaProtocol, Outcome, ReportedRecipients, Stage,
+    Trace, Verdict,
 };
 use crate::report::Reference;
 use crate::size::MessageSize;
@@ -357,6 +357,7 @@ impl Transaction {
             orders: orders.clone(),
             counted: self.evaluation.counted().to_vec(),
             uncounted: self.evaluation.uncounted().to_vec(),
+            refused_local: self.evaluation.refused_local().cloned(),
             answer,
             clock_offset: wall_clock.map_or(0, |at| self.engine.ledger.wall(at) - at.0 as i64),
         }
@@ -387,45 +388,4 @@ pub(super) fn context<'a>(
     live: &'a dyn LiveFacts,
 ) -> Context<'a> {
     Context { envelope, rules: snapshot.rules(), front_end, orders, live }
-}
-
-/// `hurried`: a client waits for the answer.
-async fn ask(
-    ledger: &Ledger,
-    reservation: ReservationId,
-    question: LedgerQuestion<'_>,
-    hurried: bool,
-) -> Result<LedgerAnswer, LedgerError> {
-    let LedgerQuestion { parties, limits, request } = question;
-    match request {
-        LedgerRequest::Recipient { new, counted_by: CountedBy::Itself, .. } => {
-            ledger.reserve(reservation, parties, limits, new).await
-        }
-        LedgerRequest::Recipient { accepted, new, counted_by: CountedBy::Milter(theirs) } => {
-            look(ledger, theirs, parties, limits, accepted, new).await
-        }
-        LedgerRequest::Message(recipients) if hurried => ledger.commit(reservation, parties, limits, recipients).await,
-        LedgerRequest::Message(recipients) => ledger.commit_unhurried(reservation, parties, limits, recipients).await,
-    }
-}
-
-/// What [`Ledger::reserve`] would answer to one more recipient, without reserving it. `except`: whose reservation holds those
-/// that were accepted before, if there is one.
-pub(super) async fn look(
-    ledger: &Ledger,
-    except: Option<ReservationId>,
-    parties: &Parties,
-    limits: &CustomerLimits,
-    accepted: &[RecipientKey],
-    new: RecipientKey,
-) -> Result<LedgerAnswer, LedgerError> {
-    let mut answer = ledger.look(except, parties, limits, &[accepted, &[new]].concat()).await?;
-    if !accepted.is_empty() {
-        // The message was let through with its first recipient.
-        let counts_recipients =
-            |standing: &LimitStanding| !matches!(standing.limit, LimitName::UserMessages | LimitName::LoginMessages);
-        answer.over.retain(counts_recipients);
-        answer.shadow_over.retain(counts_recipients);
-    }
-    Ok(answer)
 }

@@ -1,7 +1,8 @@
 //! Copies for the archive (relay service, section 9): of which messages, to which address, and that they count for nobody.
 
 use crate::common::installation::{Installation, Running};
-use crate::common::mta::{ADD_RECIPIENT_WITH_ARGUMENTS, Answer, Client, Kind, Mta, Offer};
+use crate::common::mta::{ADD_RECIPIENT, ADD_RECIPIENT_WITH_ARGUMENTS, Answer, Client, Kind, Mta, Offer};
+use crate::common::smtpd::Mail;
 use crate::main_file;
 use relaykeeper::config::Severity;
 use relaykeeper::directory::LimitName;
@@ -64,6 +65,33 @@ async fn each_relayed_message_is_copied_once_and_the_copy_counts_for_nobody() {
         let lines = running.log_lines();
         assert!(lines.iter().any(|line| line.contains(" archived=vault@archive.example proto=milter ")), "{lines:#?}");
     }
+}
+
+#[tokio::test]
+async fn where_the_mta_cannot_add_a_recipient_no_copy_is_made_and_none_is_logged() {
+    let running = running("vault@archive.example", "");
+    let milter = running.start_milter();
+    let cannot_add = !(ADD_RECIPIENT | ADD_RECIPIENT_WITH_ARGUMENTS);
+    let offer = Offer { actions: Offer::V6.actions & cannot_add, ..Offer::V6 };
+    let mut mta = Mta::negotiate(&milter.path, Kind::Postfix, offer).await;
+    mta.begin(Client::default()).await;
+    assert_eq!(send(&mut mta, "ann@acme.example", &["a@dest.example"]).await, [""; 0]);
+    let lines = running.log_lines();
+    assert!(lines.iter().any(|line| line.contains("verdict=accept customer=acme")), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("archived=")), "{lines:#?}");
+}
+
+/// `on_rewrite = "continue"`: the policy service alone rewrites nothing, and archives nothing.
+#[tokio::test]
+async fn what_the_policy_service_cannot_do_is_not_logged() {
+    let running = running("vault@archive.example", "policy.on_rewrite = \"continue\"");
+    let mut smtpd = running.smtpd(1);
+    let mail = Mail { sender: "x@stranger.example".into(), ..smtpd.next_mail() };
+    assert_eq!(smtpd.ask(&mail.at_recipient("a@dest.example")).await, "DUNNO");
+    assert_eq!(smtpd.ask(&mail.at_end(&["a@dest.example"])).await, "DUNNO");
+    let lines = running.log_lines();
+    let line = lines.iter().find(|line| line.contains("verdict=accept customer=acme")).expect("a line");
+    assert!(!line.contains("rewritten=") && !line.contains("archived="), "{line}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::smtpd::{Mail, Smtpd, internal_form};
 use crate::data::Step;
 use relaykeeper::envelope::{Address, Envelope, parse_client};
-use relaykeeper::policy::{CountedBy, FrontEnd, MtaProtocol, Outcome, Refusal, ReportedRecipients, Verdict};
+use relaykeeper::policy::{CountedBy, FrontEnd, MtaProtocol, Outcome, ReportedRecipients, Verdict};
 use relaykeeper::session::{Connection, Decision, EndReport, Rehearsal, Reporter, Server, Transaction, Via};
 use relaykeeper::size::{AttachmentSizes, MessageSize};
 
@@ -420,7 +420,7 @@ impl Inside {
             setting: verdict.setting.as_deref().map(str::to_owned),
             user: verdict.user.as_deref().map(str::to_owned),
             rewrite: verdict.rewrite_sender_to.as_ref().map(Address::to_string),
-            shadow: verdict.shadow.first().map(|refusal| Refusal::key(refusal).to_owned()),
+            shadow: Some(verdict.shadow_keys().join(",")).filter(|keys| !keys.is_empty()),
             steps: Vec::new(),
         }
     }

@@ -51,32 +51,43 @@ impl LimitRules {
         &self.rules[key as usize]
     }
 
-    /// The limits in force for a customer. Without a paid bill the smaller of a customer limit and its `unpaid.*`
-    /// counterpart holds; one of the two in shadow never cancels the other.
+    /// The limits in force for a customer. Without a paid bill a customer limit and its `unpaid.*` counterpart hold both: see
+    /// [`enforced_and_in_shadow`].
     pub fn for_customer(&self, licenses: u32, billing: Billing) -> CustomerLimits {
         let limit = |key| self.rule(key).in_force(licenses);
         let customer = |paid, unpaid| match billing {
-            Billing::Paid => limit(paid),
-            Billing::Unpaid | Billing::Trial => stricter(limit(paid), limit(unpaid)),
+            Billing::Paid => (limit(paid), None),
+            Billing::Unpaid | Billing::Trial => enforced_and_in_shadow(limit(paid), limit(unpaid)),
         };
+        let day = customer(LimitKey::CustomerDay, LimitKey::UnpaidDay);
+        let peak = customer(LimitKey::CustomerPeak, LimitKey::UnpaidPeak);
         let counted = |name| match name {
             LimitName::UserMessages => limit(LimitKey::UserMessages),
             LimitName::UserUniques => limit(LimitKey::UserUniques),
             LimitName::LoginMessages => limit(LimitKey::LoginMessages),
             LimitName::LoginUniques => limit(LimitKey::LoginUniques),
-            LimitName::CustomerDay => customer(LimitKey::CustomerDay, LimitKey::UnpaidDay),
-            LimitName::CustomerPeak => customer(LimitKey::CustomerPeak, LimitKey::UnpaidPeak),
+            LimitName::CustomerDay => day.0,
+            LimitName::CustomerPeak => peak.0,
+        };
+        let also_in_shadow = |name| match name {
+            LimitName::CustomerDay => day.1,
+            LimitName::CustomerPeak => peak.1,
+            _ => None,
         };
         CustomerLimits::new(limit(LimitKey::TransactionRecipients), counted)
             .with_sizes(limit(LimitKey::MessageBytes), limit(LimitKey::AttachmentsBytes))
+            .with_also_in_shadow(also_in_shadow)
             .with_warnings(&self.warn_at)
     }
 }
 
-/// The smaller of two limits; if only one of them is enforced, that one.
-fn stricter(a: Limit, b: Limit) -> Limit {
-    let rank = |limit: &Limit| (limit.shadow || limit.max.is_none(), limit.max.unwrap_or(u64::MAX));
-    if rank(&b) <= rank(&a) { b } else { a }
+/// Of two limits on one count the smaller one that is enforced, and the maximum in shadow that is reached before it refuses. If both are
+/// in shadow, both are told: the smaller one and the larger one.
+fn enforced_and_in_shadow(a: Limit, b: Limit) -> (Limit, Option<u64>) {
+    let rank = |limit: &Limit| (limit.max.is_none(), limit.shadow, limit.max.unwrap_or(u64::MAX));
+    let (first, second) = if rank(&b) <= rank(&a) { (b, a) } else { (a, b) };
+    let is_told = second.shadow && (first.shadow || second.max < first.max);
+    (first, second.max.filter(|_| is_told))
 }
 
 /// `[limits] connection.*`: per client address, for the whole installation.
@@ -108,12 +119,19 @@ mod tests {
 
     #[test]
     fn the_smaller_enforced_limit_holds() {
-        assert_eq!(stricter(limit(45, false), limit(50, false)), limit(45, false));
-        assert_eq!(stricter(limit(650, false), limit(100, false)), limit(100, false));
-        assert_eq!(stricter(limit(650, false), limit(100, true)), limit(650, false), "shadow refuses nothing");
-        assert_eq!(stricter(limit(45, true), limit(50, false)), limit(50, false));
-        assert_eq!(stricter(Limit::UNLIMITED, limit(50, true)), limit(50, true));
-        assert_eq!(stricter(limit(45, true), limit(50, true)), limit(45, true));
-        assert_eq!(stricter(limit(45, false), Limit::UNLIMITED), limit(45, false));
+        let both = enforced_and_in_shadow;
+        assert_eq!(both(limit(45, false), limit(50, false)), (limit(45, false), None));
+        assert_eq!(both(limit(650, false), limit(100, false)), (limit(100, false), None));
+        assert_eq!(both(limit(45, false), Limit::UNLIMITED), (limit(45, false), None));
+    }
+
+    #[test]
+    fn shadow_refuses_nothing_and_hides_nothing() {
+        let both = enforced_and_in_shadow;
+        assert_eq!(both(limit(650, false), limit(100, true)), (limit(650, false), Some(100)));
+        assert_eq!(both(limit(100, true), limit(650, false)), (limit(650, false), Some(100)));
+        assert_eq!(both(limit(45, false), limit(50, true)), (limit(45, false), None), "refused before");
+        assert_eq!(both(Limit::UNLIMITED, limit(50, true)), (limit(50, true), None));
+        assert_eq!(both(limit(650, true), limit(100, true)), (limit(100, true), Some(650)));
     }
 }

@@ -77,9 +77,19 @@ impl Evaluation {
         !self.counted.is_empty() || !self.uncounted.is_empty()
     }
 
-    /// As it was when these recipients had been accepted: to go through a decision again.
-    pub fn with_recipients(self, counted: Vec<RecipientKey>, uncounted: Vec<RecipientKey>) -> Evaluation {
-        Evaluation { counted, uncounted, ..self }
+    /// Of mail from sendmail(1): why a recipient cannot have it.
+    pub fn refused_local(&self) -> Option<&Refusal> {
+        self.refused_local.as_ref()
+    }
+
+    /// As it was after these recipients, to go through a decision again.
+    pub fn after_recipients(
+        self,
+        counted: Vec<RecipientKey>,
+        uncounted: Vec<RecipientKey>,
+        refused_local: Option<Refusal>,
+    ) -> Evaluation {
+        Evaluation { counted, uncounted, refused_local, ..self }
     }
 
     /// The verdict, if the client is suspended. `exempt_clients` aside, that comes before anything else.
