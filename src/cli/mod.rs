@@ -11,7 +11,6 @@ mod grant;
 mod print;
 mod quota;
 mod reload_report;
-mod reloads;
 mod serve;
 mod status;
 mod suspend;

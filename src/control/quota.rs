@@ -1,6 +1,6 @@
 //! Usage of limits, for `quota show` and `quota top`.
 
-use crate::directory::{Customer, Directory, LimitName, Owner, Subject, SubjectKind};
+use crate::directory::{Customer, Directory, LimitName, Owner, Subject, SubjectKind, User};
 use crate::envelope::{Address, canonical_login};
 use crate::ledger::{LedgerError, MissingNode};
 use crate::orders::{Suspension, Target};
@@ -82,8 +82,13 @@ fn find_login(login: &str, directory: &Directory) -> Option<(Subject, Arc<Custom
         Owner::Customer(customer) => Some(customer),
         Owner::Unusable => None,
     };
-    let customer = directory.owner_of_login(&login).map(|(customer, _)| customer).or_else(by_domain)?;
-    let subject = Subject { kind: SubjectKind::Login, customer: customer.name.clone(), name: login.into() };
+    let (customer, user) = match directory.owner_of_login(&login) {
+        Some((customer, user)) => (customer, customer.users.get(user)),
+        None => by_domain().map(|customer| (customer, customer.users.find(&login)))?,
+    };
+    // A login of a registered user is one, however it is spelled.
+    let name = user.map_or(&*login, User::login_account).into();
+    let subject = Subject { kind: SubjectKind::Login, customer: customer.name.clone(), name };
     Some((subject, customer.clone()))
 }
 

@@ -147,6 +147,11 @@ impl<'a> OwnDomains<'a> {
 }
 
 impl User {
+    /// The name under which all logins of the user count, however they are spelled: the first of `logins`, else the address.
+    pub fn login_account(&self) -> &str {
+        self.logins.first().map_or(&*self.address, |login| &**login)
+    }
+
     /// The address, the aliases, the further sender addresses: all that [`Users::find`] finds.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&*self.address)

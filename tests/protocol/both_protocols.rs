@@ -80,7 +80,7 @@ async fn what_the_milter_holds_itself_is_not_in_its_way() {
     // A lost answer: the same recipient again.
     both.recipient(&mail, "r9@dest.example").await.unwrap();
     let refused = both.recipient(&mail, "r10@dest.example").await.unwrap_err();
-    assert!(refused.starts_with("policy: 550 5.7.1 Daily SMTP relay limit exceeded for customer"), "{refused}");
+    assert!(refused.starts_with("policy: 450 4.7.1 Daily SMTP relay limit exceeded for customer"), "{refused}");
     assert_eq!(counts(&running).await, (0, 10));
 }
 

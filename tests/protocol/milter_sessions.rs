@@ -1,11 +1,13 @@
 //! What MTAs tell in the course of a session, and every way a transaction can end without a message.
 
-use crate::common::installation::{Milter, Running};
+use crate::common::installation::{Installation, Milter, Running};
 use crate::common::mta::{Answer, Client, Kind, Mta};
 use crate::common::{soon, until};
 use crate::{ACME, installation};
 use relaykeeper::directory::LimitName;
 use relaykeeper::listen::Phase;
+use relaykeeper::report::decisions;
+use relaykeeper::session::RecordedDecision;
 use std::io::ErrorKind;
 
 const KINDS: [Kind; 2] = [Kind::Postfix, Kind::Sendmail];
@@ -287,6 +289,41 @@ async fn mail_of_the_machine_itself_is_exempt_however_it_comes_in() {
         mta.quit().await;
     }
     assert_eq!(running.counted_and_reserved("acme").await, (0, 0));
+}
+
+/// Postfix's `non_smtpd_milters`: loopback address, port 0, no HELO.
+#[tokio::test]
+async fn a_message_of_sendmail_1_that_alone_exceeds_a_limit_is_refused_for_good_at_its_end() {
+    let acme = ACME.replace("192.0.2.0/24", "127.0.0.1");
+    let main = crate::main_file("relay.local_submission = \"judge\"");
+    let running = Installation::of(&main, [("acme.toml", acme.as_str())]).run();
+    let folder = tempfile::tempdir().unwrap();
+    running.engine.record_decisions(folder.path()).unwrap();
+    let milter = running.start_milter();
+    let client = || Client { address: "127.0.0.1".into(), port: 0, ..Client::default() };
+    let send = async |recipients: u32| {
+        let mut mta = Mta::connect(&milter.path, Kind::Postfix).await;
+        mta.connection(&client()).await;
+        mta.mail("ann@acme.example").await;
+        for n in 0..recipients {
+            assert_eq!(mta.recipient(&format!("r{n}@dest.example")).await, Answer::Continue, "nothing before the end");
+        }
+        mta.end().await.1
+    };
+    let answer = send(11).await;
+    let reply = answer.reply();
+    assert!(reply.starts_with("550 5.7.1 Daily SMTP relay limit exceeded for customer: 10 recipients"), "{reply}");
+    assert!(reply.contains("this message alone exceeds it: send to fewer recipients at a time"), "{reply}");
+    assert_eq!(send(8).await, Answer::Continue);
+    let answer = send(3).await;
+    assert!(answer.reply().starts_with("450 4.7.1 Daily"), "it would fit another day: {answer:?}");
+    assert_eq!(running.counted_and_reserved("acme").await, (8, 0));
+    running.engine.decisions().unwrap().flush(crate::common::PATIENCE);
+    let reference = reply.rsplit_once('[').unwrap().1.trim_end_matches(']').parse().unwrap();
+    let record = decisions::find(folder.path(), reference).unwrap().expect("it is recorded");
+    let record: RecordedDecision = serde_json::from_str(&record).unwrap();
+    let last = record.steps.last().unwrap();
+    assert!(last.step == "recipients" && last.because.contains("this message alone exceeds it"), "{last:?}");
 }
 
 #[tokio::test]

@@ -223,6 +223,7 @@ async fn the_end_of_a_message_that_was_never_seen_is_judged() {
     let all: Vec<String> = (0..11).map(|n| format!("r{n}@dest.example")).collect();
     let answer = smtpd.ask(&smtpd_end(&all)).await;
     assert!(answer.starts_with("550 5.7.1 Daily SMTP relay limit exceeded for customer"), "{answer}");
+    assert!(answer.contains("this message alone exceeds it: send to fewer recipients at a time"), "{answer}");
     assert_eq!(counts(&running).await, (0, 0));
 }
 
@@ -516,7 +517,7 @@ async fn one_line_in_the_log_a_transaction_and_one_a_refusal() {
     assert_eq!(refusals.len(), 1);
     assert_eq!(lines.len(), 2, "{lines:#?}");
     let reference = refusals[0].rsplit_once('[').unwrap().1.trim_end_matches(']');
-    assert!(lines[0].starts_with("NOQUEUE: verdict=reject reason=customer-day-limit customer=acme"), "{}", lines[0]);
+    assert!(lines[0].starts_with("NOQUEUE: verdict=defer reason=customer-day-limit customer=acme"), "{}", lines[0]);
     assert!(lines[0].contains(&format!(" ref={reference}")), "{}", lines[0]);
     assert!(lines[1].starts_with("3F2A1C0: verdict=accept customer=acme user=ann@acme.example"), "{}", lines[1]);
     assert!(lines[1].contains(" recipients=10 ") && lines[1].contains(" client=192.0.2.7 "), "{}", lines[1]);

@@ -78,6 +78,7 @@ impl Evaluation {
         }
         let exempt = |exemption| Err(Box::new(self.admission.verdict(Outcome::Exempt(exemption), cx.front_end)));
         if let Some(refusal) = &self.refused_local {
+            trace.note("recipients", "refuse", || format!("a recipient was refused, so all are: {refusal}"));
             return Err(self.refused(refusal.clone(), cx));
         }
         let unjudged = if self.is_own_mail { Exemption::OwnMail } else { Exemption::RecipientDomain };
@@ -116,7 +117,8 @@ impl Evaluation {
         cx: &Context,
         trace: &mut Trace,
     ) -> EndDecision {
-        let verdict = pending.common.conclude(answer, cx, trace);
+        let can_be_split = !self.is_local && !matches!(pending.counted, CountedAtEnd::Number(_));
+        let verdict = pending.common.conclude(answer, can_be_split, cx, trace);
         self.end_decision(verdict, pending.counted, cx)
     }
 

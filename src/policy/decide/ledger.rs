@@ -65,10 +65,17 @@ impl Pending {
     }
 
     /// What the ledger's answer makes of an admitted recipient or message.
-    pub fn conclude(self, answer: Result<LedgerAnswer, LedgerError>, cx: &Context, trace: &mut Trace) -> Verdict {
+    /// `can_be_split`: the client can send to some of its recipients now, and to the others later.
+    pub fn conclude(
+        self,
+        answer: Result<LedgerAnswer, LedgerError>,
+        can_be_split: bool,
+        cx: &Context,
+        trace: &mut Trace,
+    ) -> Verdict {
         let Pending { admitted, mut shadow, .. } = self;
         let outcome = match &answer {
-            Ok(answer) => match limits::exceeded(&admitted, answer, &mut shadow, cx, trace) {
+            Ok(answer) => match limits::exceeded(&admitted, answer, can_be_split, &mut shadow, cx, trace) {
                 Some(refusal) => Outcome::Refuse(Box::new(refusal)),
                 None => Outcome::Accept,
             },

@@ -2,11 +2,12 @@
 
 use super::Evaluation;
 use crate::directory::{Customer, Parties};
-use crate::envelope::{Address, AddressError};
+use crate::envelope::{Address, AddressError, Sender};
 use crate::policy::facts::{Context, Facts};
 use crate::policy::front_end::{FrontEnd, Rewriting};
 use crate::policy::reply::Refusal;
 use crate::policy::rules::identify::{IdentifiedBy, Unidentified, identify};
+use crate::policy::rules::sender::SenderRelation;
 use crate::policy::rules::setting::find_entrance;
 use crate::policy::rules::{archive, exempt, limits, rewrite, route, sender, size};
 use crate::policy::trace::Trace;
@@ -96,8 +97,9 @@ fn admit(cx: &Context, trace: &mut Trace) -> Admission {
     };
     let customer = identified.customer;
     let sender = sender::relation_of(facts.sender, customer, rules);
-    let user = sender.user.map(|user| user.address.clone());
-    let login_user = identified.login.as_ref().and_then(|login| login.user).map(|user| user.address.clone());
+    let login = identified.login.as_ref();
+    let user = sender::counted_user(facts.sender, &sender, login).map(|user| user.address.clone());
+    let login_user = login.and_then(|login| login.user).map(|user| user.address.clone());
     let entrance = match find_entrance(facts, &identified, &sender, rules, trace) {
         Ok(entrance) => entrance,
         Err(refusal) => {
@@ -107,27 +109,38 @@ fn admit(cx: &Context, trace: &mut Trace) -> Admission {
     };
     let rewrite_sender_to = rewrite::new_sender(facts, &identified, &sender, entrance.setting);
     rewrite::note(rewrite_sender_to.as_ref(), facts, cx.front_end.rewriting, trace);
-    match &user {
-        Some(user) => trace.note("user", "found", || format!("the sender is the registered user {user}")),
-        None => {
-            trace.note("user", "none", || "the sender is no registered user: limits per user do not apply".to_owned());
-        }
-    }
+    note_user(user.as_deref(), &sender, facts, trace);
     let archive_to = archive::archive_address(facts.sender, sender.user, customer);
     archive::note(archive_to.as_ref(), cx.front_end, trace);
     route::note_route(rewrite_sender_to.as_ref(), facts.sender, rules, trace);
-    let login = limits::counted_login(identified.login, customer);
+    let counted_login = limits::counted_login(login, customer);
     Admission::Admitted(Arc::new(Admitted {
         customer: customer.clone(),
         identified_by: identified.by,
         setting: entrance.setting.name.clone(),
         login_user,
-        parties: Parties { customer: customer.name.clone(), user, login },
+        parties: Parties { customer: customer.name.clone(), user, login: counted_login },
         must_be_rewritten: rewrite_sender_to.is_some() && sender.of_another,
         rewrite_sender_to,
         archive_to,
         shadow: entrance.shadow,
     }))
+}
+
+fn note_user(user: Option<&str>, relation: &SenderRelation, facts: &Facts, trace: &mut Trace) {
+    let sender = facts.sender;
+    match user {
+        Some(user) if facts.has_login() && (relation.is_forwarded || *sender == Sender::Empty) => {
+            trace.note("user", "login", || format!("{sender} counts for the registered user {user}, who logged in"));
+        }
+        Some(user) if relation.is_forwarded => {
+            trace.note("user", "found", || format!("{sender} is forwarded mail of the registered user {user}"));
+        }
+        Some(user) => trace.note("user", "found", || format!("the sender is the registered user {user}")),
+        None => {
+            trace.note("user", "none", || "the sender is no registered user: limits per user do not apply".to_owned());
+        }
+    }
 }
 
 pub(super) fn bad_sender(cx: &Context) -> Refusal {

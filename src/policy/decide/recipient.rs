@@ -121,7 +121,7 @@ impl Evaluation {
         cx: &Context,
         trace: &mut Trace,
     ) -> RecipientDecision {
-        let verdict = pending.common.conclude(answer, cx, trace);
+        let verdict = pending.common.conclude(answer, !self.is_local, cx, trace);
         self.accept_or_not(verdict, Some(pending.recipient), pending.key)
     }
 

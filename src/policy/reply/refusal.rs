@@ -97,12 +97,31 @@ pub struct LimitRefusal {
     pub action: Action,
     /// The customer's name, the user's address or the login.
     pub whose: Arc<str>,
-    /// The message asks for more than the maximum by itself.
-    pub never_fits: bool,
-    /// Only reservations that are still open stand in the way.
-    pub only_reservations: bool,
+    pub cause: LimitCause,
     /// When it would fit: milliseconds since 1970 on the wall clock.
     pub retry_at_ms: Option<i64>,
+}
+
+/// What leaves no room within a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LimitCause {
+    /// Reservations of other transactions that are open.
+    OpenReservations,
+    /// The recipients that this transaction holds already: one alone would fit.
+    OwnRecipients,
+    /// What is counted.
+    Usage,
+    /// The message alone exceeds the maximum, and its recipients cannot be told apart.
+    MessageAlone,
+    /// The maximum is 0.
+    NothingAllowed,
+}
+
+impl LimitCause {
+    /// Whether it can never fit, however long the client waits.
+    pub fn is_final(self) -> bool {
+        matches!(self, LimitCause::MessageAlone | LimitCause::NothingAllowed)
+    }
 }
 
 /// A name that was looked up among the registered domains.
@@ -177,6 +196,7 @@ impl Refusal {
             | Refusal::SenderNotOfLogin { .. }
             | Refusal::Suspended { .. } => (550, (7, 1)),
             Refusal::AuthRequired | Refusal::TlsRequired => (530, (7, 0)),
+            Refusal::TooManyRecipients { max: 0 } => (550, (5, 3)),
             Refusal::EmptySenderRecipients | Refusal::TooManyRecipients { .. } => (452, (5, 3)),
             Refusal::Limit(limit) => limit.codes(),
             Refusal::Size(_) => (552, (3, 4)),
@@ -205,13 +225,13 @@ impl Refusal {
 
 impl LimitRefusal {
     fn codes(&self) -> (u16, (u16, u16)) {
-        // Open reservations may be given back any moment: never a final answer. What can never fit is always one.
-        let permanent = self.never_fits || (self.action == Action::Reject && !self.only_reservations);
-        let class = if permanent { 550 } else { 450 };
+        // Open reservations may be released any moment, the transaction's own count only when it is accepted: never a final answer.
+        let by_action = self.action == Action::Reject && self.cause == LimitCause::Usage;
+        let class = if self.cause.is_final() || by_action { 550 } else { 450 };
         match self.limit {
             LimitName::CustomerDay => (class, (7, 1)),
             // The service's own reply to the peak limit is of class 4, also where others reject.
-            LimitName::CustomerPeak => (if self.never_fits { 550 } else { 450 }, (2, 1)),
+            LimitName::CustomerPeak => (if self.cause.is_final() { 550 } else { 450 }, (2, 1)),
             _ => (class, (4, 5)),
         }
     }

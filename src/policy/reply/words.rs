@@ -1,7 +1,7 @@
 //! The words of a refusal, for the person who reads it: what, why, what to change or when to retry, reference.
 //! The first words are those of the relay service: clients match on them.
 
-use super::refusal::{LimitRefusal, LookedUp, Refusal, Via};
+use super::refusal::{LimitCause, LimitRefusal, LookedUp, Refusal, Via};
 use crate::directory::{AllowedSenders, LimitName, Window};
 use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
 use crate::orders::TargetKind;
@@ -67,6 +67,9 @@ impl fmt::Display for Refusal {
             Refusal::EmptySenderRecipients => {
                 f.write_str("One recipient per transaction with an empty sender: send to the others one by one")
             }
+            Refusal::TooManyRecipients { max: 0 } => {
+                f.write_str("Your message has too many recipients: none is allowed; ask your mail administrator")
+            }
             Refusal::TooManyRecipients { max } => {
                 write!(
                     f,
@@ -124,11 +127,20 @@ impl fmt::Display for LimitRefusal {
             Window::TenMinutes => "10 minutes",
         };
         write!(f, "{first_words}: {} {what} in {window} ({})", self.max, shown(&self.whose))?;
-        match self.retry_at_ms {
-            _ if self.never_fits => f.write_str("; this message alone is over it: send to fewer recipients at a time"),
-            _ if self.only_reservations => f.write_str("; messages under way take up the rest: try again in a minute"),
-            Some(ms) => write!(f, "; try again after {}", clock_time(ms, self.limit.window())),
-            None => f.write_str("; try again later"),
+        let retry = self.retry_at_ms.map(|ms| clock_time(ms, self.limit.window()));
+        match (self.cause, retry) {
+            (LimitCause::NothingAllowed, _) => f.write_str("; nothing may be sent: ask your mail administrator"),
+            (LimitCause::MessageAlone, _) => {
+                f.write_str("; this message alone exceeds it: send to fewer recipients at a time")
+            }
+            (LimitCause::OpenReservations, _) => {
+                f.write_str("; messages in progress take up the rest: try again in a minute")
+            }
+            (LimitCause::OwnRecipients, None) => {
+                f.write_str("; this message alone exceeds it: send to the other recipients later")
+            }
+            (LimitCause::OwnRecipients | LimitCause::Usage, Some(time)) => write!(f, "; try again after {time}"),
+            (LimitCause::Usage, None) => f.write_str("; try again later"),
         }
     }
 }

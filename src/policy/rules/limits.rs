@@ -2,12 +2,12 @@
 //! (relay service, section 5).
 
 use super::identify::Login;
-use crate::directory::{Customer, CustomerLimits, LimitName, Parties};
+use crate::directory::{Customer, CustomerLimits, LimitName, Parties, User};
 use crate::ledger::{LedgerAnswer, LimitStanding};
 use crate::orders::Grantees;
 use crate::policy::decide::Admitted;
 use crate::policy::facts::Context;
-use crate::policy::reply::{LimitRefusal, Refusal};
+use crate::policy::reply::{LimitCause, LimitRefusal, Refusal};
 use crate::policy::trace::Trace;
 use std::sync::Arc;
 
@@ -33,23 +33,26 @@ pub fn raised(admitted: &Admitted, cx: &Context, trace: &mut Trace) -> Option<Cu
     }
 }
 
-/// The login as an account of its own. Only where a limit counts by it: most logins are the same as their user.
-pub fn counted_login(login: Option<Login>, customer: &Customer) -> Option<Arc<str>> {
+/// The account of the login, where a limit counts by it. A login of a registered user is one, however it is spelled.
+pub fn counted_login(login: Option<&Login>, customer: &Customer) -> Option<Arc<str>> {
     let limited = [LimitName::LoginMessages, LimitName::LoginUniques]
         .iter()
         .any(|&name| customer.limits.counted(name).max.is_some());
-    login.filter(|_| limited).map(|login| login.name.into())
+    let login = login.filter(|_| limited)?;
+    Some(login.user.map_or(&*login.name, User::login_account).into())
 }
 
 /// The refusal that the ledger's answer makes, if it does not fit; limits in shadow that would have refused are added to `shadow`.
+/// `can_be_split`: the client can send to some of the recipients now, and to the others later.
 pub fn exceeded(
     admitted: &Admitted,
     answer: &LedgerAnswer,
+    can_be_split: bool,
     shadow: &mut Vec<Refusal>,
     cx: &Context,
     trace: &mut Trace,
 ) -> Option<Refusal> {
-    let refusal = |standing: &LimitStanding| limit_refusal(admitted, standing, cx);
+    let refusal = |standing: &LimitStanding| limit_refusal(admitted, standing, can_be_split, cx);
     for standing in &answer.shadow_over {
         trace.note("limit", "shadow", || refusal(standing).to_string());
     }
@@ -60,16 +63,27 @@ pub fn exceeded(
         trace.note("limit", "pass", || "every limit leaves room for it".to_owned());
     }
     shadow.extend(answer.shadow_over.iter().map(refusal));
-    most_telling(&answer.over).map(refusal)
+    most_telling(&answer.over, can_be_split).map(refusal)
 }
 
 /// Of several limits that refuse, the one that says most: what can never fit before what would fit later, and of those
 /// the one that takes longest.
-fn most_telling(over: &[LimitStanding]) -> Option<&LimitStanding> {
-    over.iter().rev().max_by_key(|standing| (standing.never_fits(), !standing.only_reservations(), standing.fits_at))
+fn most_telling(over: &[LimitStanding], can_be_split: bool) -> Option<&LimitStanding> {
+    over.iter().rev().max_by_key(|standing| (cause_of(standing, can_be_split), standing.fits_at))
 }
 
-fn limit_refusal(admitted: &Admitted, standing: &LimitStanding, cx: &Context) -> Refusal {
+fn cause_of(standing: &LimitStanding, can_be_split: bool) -> LimitCause {
+    let LimitStanding { max, used, own, .. } = *standing;
+    match can_be_split {
+        _ if max == 0 => LimitCause::NothingAllowed,
+        false if own > max => LimitCause::MessageAlone,
+        _ if used + own <= max => LimitCause::OpenReservations,
+        true if used < max => LimitCause::OwnRecipients,
+        _ => LimitCause::Usage,
+    }
+}
+
+fn limit_refusal(admitted: &Admitted, standing: &LimitStanding, can_be_split: bool, cx: &Context) -> Refusal {
     let Parties { customer, user, login } = &admitted.parties;
     let whose = match standing.limit {
         LimitName::CustomerDay | LimitName::CustomerPeak => customer,
@@ -81,8 +95,37 @@ fn limit_refusal(admitted: &Admitted, standing: &LimitStanding, cx: &Context) ->
         max: standing.max,
         action: admitted.customer.limits.counted(standing.limit).action,
         whose: whose.clone(),
-        never_fits: standing.never_fits(),
-        only_reservations: standing.only_reservations(),
+        cause: cause_of(standing, can_be_split),
         retry_at_ms: standing.fits_at.map(|moment| cx.live.wall_clock(moment)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause(max: u64, used: u64, reserved: u64, own: u64, can_be_split: bool) -> LimitCause {
+        let standing = LimitStanding { limit: LimitName::CustomerDay, max, used, reserved, own, fits_at: None };
+        cause_of(&standing, can_be_split)
+    }
+
+    #[test]
+    fn only_a_maximum_of_0_is_final_while_recipients_can_be_told_apart() {
+        assert_eq!(cause(0, 0, 0, 1, true), LimitCause::NothingAllowed);
+        assert_eq!(cause(4, 0, 0, 5, true), LimitCause::OwnRecipients, "nothing is counted");
+        assert_eq!(cause(4, 2, 0, 3, true), LimitCause::OwnRecipients, "one alone would fit");
+        assert_eq!(cause(4, 2, 2, 1, true), LimitCause::OpenReservations);
+        assert_eq!(cause(4, 2, 2, 3, true), LimitCause::OwnRecipients);
+        assert_eq!(cause(4, 4, 0, 1, true), LimitCause::Usage);
+        assert_eq!(cause(4, 4, 0, 5, true), LimitCause::Usage);
+        assert_eq!(cause(4, 5, 0, 1, true), LimitCause::Usage, "the maximum was lowered");
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_split_must_fit_alone() {
+        assert_eq!(cause(0, 0, 0, 1, false), LimitCause::NothingAllowed);
+        assert_eq!(cause(4, 0, 0, 5, false), LimitCause::MessageAlone);
+        assert_eq!(cause(4, 0, 2, 4, false), LimitCause::OpenReservations);
+        assert_eq!(cause(4, 1, 0, 4, false), LimitCause::Usage);
+    }
 }

@@ -4,13 +4,12 @@
 use crate::envelope::ReplyClass;
 use crate::policy::reply::Refusal;
 
-/// The refusal of one recipient as one of the whole message.
+/// The refusal of one recipient as one of the whole message. A limit that the message alone exceeds says so itself.
 pub fn of_whole_message(refusal: Refusal) -> Refusal {
     match refusal {
         Refusal::TooManyRecipients { .. } | Refusal::EmptySenderRecipients => {
             Refusal::CannotSplit { refusal: Box::new(refusal) }
         }
-        Refusal::Limit(limit) if limit.never_fits => Refusal::CannotSplit { refusal: Box::new(Refusal::Limit(limit)) },
         other => other,
     }
 }

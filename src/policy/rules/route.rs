@@ -22,12 +22,7 @@ pub enum Route<'a> {
 /// The route of a sender whose mail was admitted: its envelope is all that an MTA tells when it asks.
 pub fn route<'a>(sender: &Sender, rules: &Rules<'a>) -> Route<'a> {
     let Some(address) = sender.address() else { return Route::Direct };
-    // Forwarded mail of that address has another one now (SRS), which no gateway of the user would know.
-    let same_domain = |further: &Further| match further {
-        Further::Sender { sender, .. } => sender.address.ends_with(&format!("@{}", address.domain())),
-        Further::Unusable => true,
-    };
-    match find_further(address, rules).filter(same_domain) {
+    match find_further(address, rules) {
         Some(Further::Unusable) => return Route::Unknown,
         Some(Further::Sender { customer, sender, .. }) if sender.gateway.is_some() && customer.user_gateways => {
             return Route::UserGateway(sender);

@@ -3,19 +3,26 @@
 use crate::config::SenderForm;
 use crate::envelope::Address;
 
-/// The address without what the configured forms allow to be added to it; `None` where they add nothing.
+/// The address without a tag or signature that the configured forms allow; `None` where there is none.
 pub(in crate::policy) fn bare_spelling(address: &Address, forms: &[SenderForm]) -> Option<String> {
-    let (mut local, mut domain) = (address.local_part(), address.domain());
-    if forms.contains(&SenderForm::Srs) {
-        (local, domain) = without_srs(local).unwrap_or((local, domain));
-    }
+    let mut local = address.local_part();
     if forms.contains(&SenderForm::Batv) {
         local = without_batv(local);
     }
     if forms.contains(&SenderForm::Plus) {
         local = local.split_once('+').map_or(local, |(user, _tag)| user);
     }
-    (!local.is_empty() && local.len() != address.local_part().len()).then(|| format!("{local}@{domain}"))
+    (!local.is_empty() && local.len() != address.local_part().len()).then(|| format!("{local}@{}", address.domain()))
+}
+
+/// The address within one that a forwarder has rewritten, if `srs` is configured. The hash is the forwarder's secret, and not checked:
+/// whoever calls this makes sure that the forwarder, the domain outside, may speak for the sender.
+pub(in crate::policy) fn forwarded_address(address: &Address, forms: &[SenderForm]) -> Option<Address> {
+    if !forms.contains(&SenderForm::Srs) {
+        return None;
+    }
+    let (local, domain) = without_srs(address.local_part())?;
+    Address::from_internal(&format!("{local}@{domain}")).ok()
 }
 
 /// The address that was forwarded: `SRS0=HASH=TT=DOMAIN=user`, or `SRS1=HASH=FORWARDER==HASH=TT=DOMAIN=user` when that

@@ -92,13 +92,13 @@ fn check(
         _ if *facts.sender == Sender::Empty => true,
         AllowedSenders::Any => true,
         AllowedSenders::OwnDomains => sender.own_domain || sender.user.is_some(),
-        AllowedSenders::RegisteredUsers => sender.user.is_some(),
+        AllowedSenders::RegisteredUsers => sender.user.is_some() || sender.is_forwarded,
     };
     if !allowed {
         return Err(Demand::Sender);
     }
     let login = identified.login.as_ref().filter(|_| rules.relay.sender_must_match_login);
-    let matches = matches_login(facts.sender, sender.user, login);
+    let matches = matches_login(facts.sender, sender, login);
     if matches { Ok(()) } else { Err(Demand::Login) }
 }
 
