@@ -70,7 +70,7 @@ fn a_good_configuration_is_said_to_be_good() {
     assert_eq!(output.status.code(), Some(0));
     let summary = "configuration is good: 2 customers, 2 domains, 0 users (1 warning)\n";
     assert_eq!(text(&output.stdout), summary);
-    assert!(text(&output.stderr).starts_with("warning: the range 198.51.100.0/23 is that of two customers\n"));
+    assert!(text(&output.stderr).starts_with("warning: the range 198.51.100.0/23 belongs to two customers\n"));
 }
 
 #[test]

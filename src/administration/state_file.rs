@@ -5,7 +5,6 @@ use crate::files;
 use crate::orders::{Grant, Orders, Suspension, TargetKind};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -85,7 +84,7 @@ impl StateFile {
     pub fn read(&self) -> Result<Option<(Orders, Anchor)>, StateError> {
         let file = self.path().display().to_string();
         let mut text = String::new();
-        match File::open(self.path()).and_then(|open| open.take(MAX_BYTES + 1).read_to_string(&mut text)) {
+        match files::open(&self.path()).and_then(|open| open.take(MAX_BYTES + 1).read_to_string(&mut text)) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {

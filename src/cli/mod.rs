@@ -11,6 +11,7 @@ mod grant;
 mod print;
 mod quota;
 mod reload_report;
+mod reloads;
 mod serve;
 mod status;
 mod suspend;

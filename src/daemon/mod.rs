@@ -3,19 +3,25 @@
 mod files;
 mod observer;
 mod outages;
+mod privileges;
 mod saved_copies;
+pub mod service_manager;
 mod services;
 mod sockets;
+mod supervisor;
 
 pub use files::raise_open_files_limit;
 pub use observer::observe;
 pub use outages::{tell_of_advice, tell_of_outages};
+pub use privileges::{PrivilegeError, Privileges};
 pub use saved_copies::SavedCopies;
 pub use sockets::Sockets;
+pub use supervisor::{Supervisor, TaskEnded, log_panics};
 
+use crate::config::how_many;
 use crate::control::ControlService;
 use crate::session::Engine;
-use services::{Background, Fronts};
+use services::{Fronts, start_background};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +34,27 @@ const EXPIRY_ROUNDS: Duration = Duration::from_secs(5);
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Runs all services until `stop` resolves; then refuses new milter sessions, waits for open transactions for up to the
-/// drain time, and ends. `control` answers administrators.
-pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: Arc<ControlService>, stop: impl Future<Output = ()>) {
-    let mut fronts = Fronts::start(&engine, sockets, control);
-    let background = Background::start(&engine, fronts.policy.clone());
-    stop.await;
+/// drain time, and ends. `control` answers administrators; `supervisor` may run more tasks.
+///
+/// # Errors
+/// A task has ended that must not: the daemon stops as it would otherwise, and must be started again.
+pub async fn run(
+    engine: Arc<Engine>,
+    sockets: Sockets,
+    control: Arc<ControlService>,
+    mut supervisor: Supervisor,
+    stop: impl Future<Output = ()>,
+) -> Result<(), TaskEnded> {
+    let mut fronts = Fronts::start(&engine, sockets, control, &supervisor);
+    start_background(&engine, &fronts.policy, &mut supervisor);
+    service_manager::ready(&engine);
+    let outcome = tokio::select! {
+        () = stop => Ok(()),
+        ended = supervisor.failure() => Err(ended),
+    };
+    if let Err(ended) = &outcome {
+        engine.log.error(ended);
+    }
     fronts.refuse_new_sessions();
     drain(&engine, fronts.milter_sessions_over()).await;
     fronts.close().await;
@@ -40,7 +62,8 @@ pub async fn run(engine: Arc<Engine>, sockets: Sockets, control: Arc<ControlServ
     if let Some(decisions) = engine.decisions() {
         decisions.flush(LAST_WRITES);
     }
-    background.end().await;
+    supervisor.end().await;
+    outcome
 }
 
 /// Removes grants and suspensions soon after they expire, so that the audit log has their end.
@@ -61,6 +84,10 @@ async fn end_expired(engine: Arc<Engine>) {
 async fn drain(engine: &Engine, milter_sessions_over: impl Future<Output = ()>) {
     let open = engine.open_transactions.count();
     let drain = engine.snapshot().settings.relay.drain;
+    service_manager::stopping(&match open {
+        0 => "stopping".to_owned(),
+        _ => format!("stopping: waiting up to {} s for {}", drain.as_secs(), how_many(open, "open transaction")),
+    });
     if open > 0 {
         engine.log.info(format_args!("stopping: waiting up to {} s for {open} open transactions", drain.as_secs()));
     }

@@ -27,7 +27,7 @@ struct Suspected {
 }
 
 /// Observes transactions from now on. The future responds and sends letters, for as long as the daemon runs.
-pub fn observe(engine: &Arc<Engine>) -> impl Future<Output = ()> + Send + 'static {
+pub fn observe(engine: &Arc<Engine>) -> impl Future<Output = ()> + Send + use<> {
     let (notices, letters) = notify::notices(engine);
     let (suspects, queue) = mpsc::channel(QUEUE);
     engine.set_observer(Arc::new(DaemonObserver { notices: notices.clone(), suspects }));

@@ -1,8 +1,11 @@
-//! Logs when the shared store becomes unreachable and when it is reachable again; and warns if its servers are not set up well.
+//! Says when the shared store becomes unreachable and when it is reachable again, in the log and to systemd; and warns if its servers are not set up well.
 
+use super::service_manager;
 use crate::config::{OnOutage, how_many};
 use crate::ledger::{self, Ledger};
 use crate::report::Logger;
+use crate::session::Engine;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -13,12 +16,10 @@ const CALM: Duration = Duration::from_secs(2);
 type Outage = watch::Receiver<Option<ledger::Outage>>;
 
 /// Writes the lines, for as long as the daemon runs. Does nothing for a store that is not shared.
-pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
+pub async fn tell_of_outages(engine: Arc<Engine>, on_outage: OnOutage) {
+    let (ledger, log) = (&engine.ledger, &engine.log);
     let Some(mut outage) = ledger.outage() else { return };
-    let Some((mut waiting, _)) = ledger.counted_locally() else {
-        drop(ledger);
-        return tell(outage, on_outage, log).await;
-    };
+    let Some((mut waiting, _)) = ledger.counted_locally() else { return tell(&engine, outage, on_outage).await };
     let merged = || ledger.counted_locally().map_or(0, |(_, merged)| merged);
     loop {
         // Includes what an earlier daemon counted locally and could not merge.
@@ -30,11 +31,13 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
         let Ok(what) = is_away else { return };
         if let Some(outage) = &what {
             let mail = mail(outage);
+            service_manager::status(&outage.to_string());
             log.error(format_args!("{outage}; {mail} is decided by the last known usage, and counted locally"));
         }
         if !is_back(&mut outage, Some(&mut waiting)).await {
             return;
         }
+        service_manager::status_is_usual(&engine);
         let number = how_many((merged() - before) as usize, "message");
         match what {
             Some(outage) => {
@@ -48,17 +51,20 @@ pub async fn tell_of_outages(ledger: Ledger, on_outage: OnOutage, log: Logger) {
     }
 }
 
-async fn tell(mut outage: Outage, on_outage: OnOutage, log: Logger) {
+async fn tell(engine: &Engine, mut outage: Outage, on_outage: OnOutage) {
+    let log = &engine.log;
     let meanwhile = match on_outage {
         OnOutage::Accept => "is accepted, and counted once the store is reachable",
         _ => "is deferred if a limit applies to it",
     };
     loop {
         let Ok(Some(what)) = outage.wait_for(Option::is_some).await.map(|what| what.clone()) else { return };
+        service_manager::status(&what.to_string());
         log.error(format_args!("{what}; {} {meanwhile}", mail(&what)));
         if !is_back(&mut outage, None).await {
             return;
         }
+        service_manager::status_is_usual(engine);
         log.info(format_args!("the store is reachable again after {} s", seconds_of(&what)));
     }
 }

@@ -1,6 +1,7 @@
 //! What a daemon runs: the services on its sockets, and the tasks beside them.
 
-use super::{LAST_WRITES, Sockets, end_expired, observe};
+use super::supervisor::{Supervisor, Watched};
+use super::{LAST_WRITES, Sockets, end_expired, observe, service_manager};
 use crate::control::ControlService;
 use crate::listen::{self, Listener, Phase, Service};
 use crate::milter::MilterService;
@@ -25,16 +26,21 @@ pub(super) struct Fronts {
 }
 
 impl Fronts {
-    pub fn start(engine: &Arc<Engine>, sockets: Sockets, control: Arc<ControlService>) -> Fronts {
+    pub fn start(
+        engine: &Arc<Engine>,
+        sockets: Sockets,
+        control: Arc<ControlService>,
+        supervisor: &Supervisor,
+    ) -> Fronts {
         let policy = PolicyService::new(engine.clone());
         policy.remember_mtas_in(engine.snapshot().settings.store.path());
         let milter = MilterService::new(engine.clone(), !sockets.policy.is_empty());
         let socketmap = SocketmapService::new(engine.clone());
         let (mut milters, mut lookups, mut administrators) = (Group::new(), Group::new(), Group::new());
-        milters.serve(&milter, sockets.milter);
-        lookups.serve(&policy, sockets.policy);
-        lookups.serve(&socketmap, sockets.socketmap);
-        administrators.serve(&control, sockets.control);
+        milters.serve(&milter, sockets.milter, || supervisor.watch("the milter service"));
+        lookups.serve(&policy, sockets.policy, || supervisor.watch("the policy service"));
+        lookups.serve(&socketmap, sockets.socketmap, || supervisor.watch("the socketmap service"));
+        administrators.serve(&control, sockets.control, || supervisor.watch("the control service"));
         Fronts { policy, milters, lookups, administrators }
     }
 
@@ -69,9 +75,18 @@ impl Group {
         Group { phase: watch::Sender::default(), listeners: JoinSet::new() }
     }
 
-    fn serve<S: Service>(&mut self, service: &Arc<S>, listeners: impl IntoIterator<Item = Listener>) {
+    fn serve<S: Service>(
+        &mut self,
+        service: &Arc<S>,
+        listeners: impl IntoIterator<Item = Listener>,
+        watch: impl Fn() -> Watched,
+    ) {
         for listener in listeners {
-            self.listeners.spawn(listen::serve(service.clone(), listener, self.phase.subscribe()));
+            let (serve, watched) = (listen::serve(service.clone(), listener, self.phase.subscribe()), watch());
+            self.listeners.spawn(async move {
+                serve.await;
+                watched.done();
+            });
         }
     }
 
@@ -81,21 +96,22 @@ impl Group {
     }
 }
 
-/// What runs beside the services.
-pub(super) struct Background(JoinSet<()>);
-
-impl Background {
-    pub fn start(engine: &Arc<Engine>, policy: Arc<PolicyService>) -> Background {
-        let mut tasks = JoinSet::new();
-        let with_mtas = policy.clone();
-        tasks.spawn(async move { with_mtas.remember_mtas().await });
-        tasks.spawn(async move { policy.sweep().await });
-        tasks.spawn(observe(engine));
-        tasks.spawn(end_expired(engine.clone()));
-        Background(tasks)
-    }
-
-    pub async fn end(mut self) {
-        self.0.shutdown().await;
-    }
+/// Starts what runs beside the services.
+pub(super) fn start_background(engine: &Arc<Engine>, policy: &Arc<PolicyService>, supervisor: &mut Supervisor) {
+    let with_mtas = policy.clone();
+    supervisor.restarting("the memory of MTAs with milters", move || {
+        let policy = with_mtas.clone();
+        async move { policy.remember_mtas().await }
+    });
+    let swept = policy.clone();
+    supervisor.restarting("the sweep of silent SMTP sessions", move || {
+        let policy = swept.clone();
+        async move { policy.sweep().await }
+    });
+    let observed = engine.clone();
+    supervisor.restarting("the response to abuse and limits", move || observe(&observed));
+    let expiring = engine.clone();
+    supervisor.restarting("the expiry of grants and suspensions", move || end_expired(expiring.clone()));
+    let alive = engine.clone();
+    supervisor.restarting("the watchdog", move || service_manager::watchdog(alive.clone()));
 }

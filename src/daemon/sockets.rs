@@ -16,10 +16,17 @@ pub struct Sockets {
 impl Sockets {
     /// Binds every address of `[listen]` that is not among `kept` already. What `[listen]` does not name any more is closed.
     ///
+    /// `owner`: the user whom the files of unix sockets are given to.
+    ///
     /// # Errors
     /// The first address that cannot be bound; none stays bound then.
-    pub fn bind(listen: &Listen, kept: &mut KeptSockets, log: &Logger) -> Result<Sockets, BindError> {
-        let options = SocketOptions { mode: listen.socket_mode, group: listen.socket_group.clone() };
+    pub fn bind(
+        listen: &Listen,
+        owner: Option<u32>,
+        kept: &mut KeptSockets,
+        log: &Logger,
+    ) -> Result<Sockets, BindError> {
+        let options = SocketOptions { mode: listen.socket_mode, group: listen.socket_group.clone(), owner };
         let mut all = |addresses: &[ListenAddress], key| {
             addresses
                 .iter()
@@ -27,7 +34,7 @@ impl Sockets {
                 .collect::<Result<Vec<_>, _>>()
         };
         // Whoever may write to the control socket is an administrator.
-        let administrators = SocketOptions { mode: 0o600, group: None };
+        let administrators = SocketOptions { mode: 0o600, group: None, owner };
         let milter = all(&listen.milter, "listen.milter")?;
         let policy = all(&listen.policy, "listen.policy")?;
         let socketmap = all(&listen.socketmap, "listen.socketmap")?;

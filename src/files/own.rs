@@ -1,5 +1,6 @@
 //! relaykeeper's own files. Whatever the umask, others can neither read nor change them, and they survive a loss of power.
 
+use super::denied;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -32,9 +33,18 @@ impl Access {
 /// # Errors
 /// It cannot be opened.
 pub fn append(path: &Path, access: Access) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).read(true).append(true).mode(access.mode()).open(path)?;
+    let opened = OpenOptions::new().create(true).read(true).append(true).mode(access.mode()).open(path);
+    let file = opened.map_err(|error| denied::own_file(path, error))?;
     close_to_others(&file)?;
     Ok(file)
+}
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open(path: &Path) -> io::Result<File> {
+    File::open(path).map_err(|error| denied::own_file(path, error))
 }
 
 /// Creates an empty file if there is none, for a library that opens it by its name: SQLite gives the files beside it
@@ -49,7 +59,7 @@ pub fn ensure_private(path: &Path, access: Access) -> io::Result<()> {
         match OpenOptions::new().read(true).open(&beside) {
             Ok(file) => close_to_others(&file)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(denied::own_file(&beside, error)),
         }
     }
     Ok(())
@@ -68,10 +78,11 @@ pub fn replace(path: &Path, access: Access, content: &[u8]) -> io::Result<()> {
     let new = with_suffix(&folder.join(hidden), ".new");
     // What a crash left behind may have another mode.
     match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(denied::own_file(path, error)),
         _ => {}
     }
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(access.mode()).open(&new)?;
+    let created = OpenOptions::new().create_new(true).write(true).mode(access.mode()).open(&new);
+    let mut file = created.map_err(|error| denied::own_file(&new, error))?;
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
@@ -83,7 +94,7 @@ pub fn replace(path: &Path, access: Access, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The folder cannot be opened or written.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    File::open(folder).map_err(|error| denied::own_file(folder, error))?.sync_all()
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

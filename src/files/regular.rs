@@ -1,5 +1,6 @@
 //! Files that somebody else put there. One may be a FIFO, a device or endless: it must neither block nor fill the memory.
 
+use super::denied;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,7 +11,8 @@ use std::path::Path;
 /// # Errors
 /// It cannot be opened; [`io::ErrorKind::InvalidInput`]: it is not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = file.map_err(|error| denied::administrators_file(path, error))?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }

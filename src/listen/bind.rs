@@ -22,11 +22,13 @@ pub struct SocketOptions {
     pub mode: u32,
     /// Name of the group that the file is given to (`listen.socket_group`); none: that of the process.
     pub group: Option<String>,
+    /// The user that the file is given to; none: that of the process. Only root may give files away.
+    pub owner: Option<u32>,
 }
 
 impl Default for SocketOptions {
     fn default() -> SocketOptions {
-        SocketOptions { mode: 0o660, group: None }
+        SocketOptions { mode: 0o660, group: None, owner: None }
     }
 }
 
@@ -67,6 +69,12 @@ pub enum Problem {
     /// The process may not create files in the folder.
     #[error("this user may not create files in {}; change its owner or mode, or choose another path", folder.display())]
     FolderDenied { folder: PathBuf },
+    /// Whoever may write to the folder could replace the socket, and so answer in relaykeeper's place.
+    #[error("others may write to the folder {0}, and so replace the socket; run: chmod go-w {0}", folder.display())]
+    FolderOpen { folder: PathBuf },
+    /// The file of the socket was replaced while it was made.
+    #[error("somebody else changes files in {}; choose another path", folder.display())]
+    Replaced { folder: PathBuf },
     /// There is no room for the temporary name in the kernel's limit on paths.
     #[error("the path is too long for a socket; choose a shorter one")]
     PathTooLong,

@@ -3,7 +3,7 @@
 use super::deadlines::{Deadlines, Expired, write_in_time};
 use super::fault::Fault;
 use super::input::Input;
-use super::seats::Seated;
+use super::seats::{Seated, Signal};
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
@@ -109,8 +109,7 @@ pub(super) async fn converse<P: Protocol>(
     let mut input = Input::new(bounds.idle_buffer);
     let mut output = Zeroizing::new(Vec::new());
     let mut deadlines = Deadlines::new(bounds.request_timeout, bounds.idle_timeout);
-    let mut closed = pin!(seat.closed());
-    let mut draining = pin!(seat.draining());
+    let mut signalled = pin!(seat.signalled(None));
     let mut is_draining = false;
     loop {
         let mut answered = false;
@@ -147,8 +146,13 @@ pub(super) async fn converse<P: Protocol>(
                 Ok(0) | Err(_) => return Err(Fault::ClosedEarly),
                 Ok(_) => deadlines.received(),
             },
-            closed = &mut closed => return Ok(closed?),
-            () = &mut draining, if !is_draining => is_draining = true,
+            signal = &mut signalled => match signal? {
+                Signal::Close => return Ok(()),
+                Signal::Drain => {
+                    is_draining = true;
+                    signalled.set(seat.signalled(Some(Signal::Drain)));
+                }
+            },
             () = async { tokio::time::sleep(LAST_CHANCE).await }, if may_end => return Ok(()),
             expired = deadlines.expired() => return match expired {
                 Expired::Request => Err(Fault::RequestTimeout(bounds.request_timeout)),

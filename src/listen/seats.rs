@@ -5,7 +5,7 @@ use super::Origin;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// What the connections of one listener may take, together and those of one peer: a process of this machine, or the
@@ -60,10 +60,29 @@ struct Seat {
     /// What it has taken of the shares' bytes. Changes under the table's lock only.
     bytes: AtomicUsize,
     turn: Arc<AtomicU64>,
-    is_draining: AtomicBool,
-    draining: Notify,
-    is_closing: AtomicBool,
-    closing: Notify,
+    /// How far a stop has come: one of the [`Signal`]s.
+    stop: AtomicU8,
+    /// Something has changed that the connection must know.
+    signal: Notify,
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Signal {
+    /// The connection is closed once nothing is open on it and its peer is silent.
+    Drain = 1,
+    /// The connection is closed between two requests.
+    Close = 2,
+}
+
+impl Signal {
+    fn of(number: u8) -> Option<Signal> {
+        match number {
+            1 => Some(Signal::Drain),
+            2 => Some(Signal::Close),
+            _ => None,
+        }
+    }
 }
 
 /// A request is being answered, or a response written.
@@ -119,10 +138,8 @@ impl Seats {
             state: AtomicU64::new(BUSY),
             bytes: AtomicUsize::new(0),
             turn: self.turn.clone(),
-            is_draining: AtomicBool::new(false),
-            draining: Notify::new(),
-            is_closing: AtomicBool::new(false),
-            closing: Notify::new(),
+            stop: AtomicU8::new(0),
+            signal: Notify::new(),
         });
         table.peers.entry(origin).or_default().connections += 1;
         table.seats.insert(number, seat.clone());
@@ -138,19 +155,11 @@ impl Seats {
         self.freed.notified().await;
     }
 
-    /// Has every connection closed once nothing is open on it and its peer is silent.
-    pub fn drain(&self) {
+    /// Sends a signal to every connection.
+    pub fn signal(&self, signal: Signal) {
         for seat in self.table.lock().seats.values() {
-            seat.is_draining.store(true, Ordering::Release);
-            seat.draining.notify_one();
-        }
-    }
-
-    /// Has every connection closed, between two requests.
-    pub fn close(&self) {
-        for seat in self.table.lock().seats.values() {
-            seat.is_closing.store(true, Ordering::Release);
-            seat.closing.notify_one();
+            seat.stop.store(signal as u8, Ordering::Release);
+            seat.signal.notify_one();
         }
     }
 
@@ -252,7 +261,7 @@ impl Seat {
     fn evict(&self, seen: u64, why: u64) -> bool {
         let evicted = self.state.compare_exchange(seen, why, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if evicted {
-            self.closing.notify_one();
+            self.signal.notify_one();
         }
         evicted
     }
@@ -281,21 +290,17 @@ impl Seated {
         Seat::evicted(self.seat.state.swap(BUSY, Ordering::AcqRel))
     }
 
-    /// Resolves once a stop has begun.
-    pub async fn draining(&self) {
-        while !self.seat.is_draining.load(Ordering::Acquire) {
-            self.seat.draining.notified().await;
-        }
-    }
-
-    /// Resolves when the connection must be closed; an error, if only to make room.
-    pub async fn closed(&self) -> Result<(), NoRoom> {
+    /// Resolves with a signal beyond the one that is `known`.
+    ///
+    /// # Errors
+    /// The connection must go, to make room.
+    pub async fn signalled(&self, known: Option<Signal>) -> Result<Signal, NoRoom> {
         loop {
             Seat::evicted(self.seat.state.load(Ordering::Acquire))?;
-            if self.seat.is_closing.load(Ordering::Acquire) {
-                return Ok(());
+            match Signal::of(self.seat.stop.load(Ordering::Acquire)) {
+                Some(signal) if known.is_none_or(|known| known < signal) => return Ok(signal),
+                _ => self.seat.signal.notified().await,
             }
-            self.seat.closing.notified().await;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::fault::{Fault, FaultLog, NotAllowed};
 use super::framed::{Protocol, converse};
-use super::seats::{NoRoom, Seats, Shares};
+use super::seats::{NoRoom, Seats, Shares, Signal};
 use super::{Listener, Origin, Peer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,11 +53,11 @@ pub async fn serve<S: Service>(service: Arc<S>, listener: Listener, mut phase: w
         () = reached(&mut phase, Phase::Draining) => {}
     }
     // The listener is closed now.
-    seats.drain();
+    seats.signal(Signal::Drain);
     tokio::select! {
         () = seats.all_free() => {}
         () = reached(&mut phase, Phase::Closing) => {
-            seats.close();
+            seats.signal(Signal::Close);
             seats.all_free().await;
         }
     }

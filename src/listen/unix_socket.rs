@@ -9,8 +9,10 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use nix::unistd::{Group, chown};
+use nix::sys::stat::Mode;
+use nix::unistd::{Group, Uid, User, fchownat, getegid, geteuid};
 use tokio::net::{UnixListener, UnixSocket};
 
 use super::bind::{BACKLOG, Problem, SocketOptions};
@@ -49,7 +51,7 @@ pub(super) fn listen(
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
     match fs::metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => {}
+        Ok(metadata) if metadata.is_dir() => refuse_open_folder(folder, &metadata, options)?,
         Ok(_) => return Err(Problem::NotAFolder { folder: folder.to_owned() }),
         Err(error) => return Err(Problem::from_folder(folder, error)),
     }
@@ -58,9 +60,8 @@ pub(super) fn listen(
     let temporary = Temporary::new(folder);
     let socket = UnixSocket::new_stream().map_err(Problem::System)?;
     socket.bind(&temporary.path).map_err(|error| Problem::from_folder(folder, error))?;
-    set_permissions(&temporary.path, options)?;
+    let identity = set_permissions(&temporary.path, None, options)?;
     let listener = socket.listen(BACKLOG).map_err(Problem::System)?;
-    let identity = identity(&temporary.path).map_err(Problem::System)?;
     fs::rename(&temporary.path, path).map_err(|error| Problem::from_folder(folder, error))?;
     let place = Place::Unix { path: path.to_owned(), identity: Some(identity) };
     let is_kept = kept.keep(&place, listener.as_fd());
@@ -78,9 +79,9 @@ fn take(
     let socket = std::os::unix::net::UnixListener::from(socket);
     socket.set_nonblocking(true).map_err(Problem::System)?;
     // They may have been others before. A socket that systemd made belongs to root, and has those of its unit.
-    match set_permissions(path, options) {
+    match set_permissions(path, Some(identity), options) {
         Err(Problem::System(error)) if error.kind() == ErrorKind::PermissionDenied => {}
-        other => other?,
+        other => _ = other?,
     }
     let listener = UnixListener::from_std(socket).map_err(Problem::System)?;
     Ok(Some((SocketFile { path: path.to_owned(), is_kept: true, identity }, listener)))
@@ -109,17 +110,55 @@ fn try_to_connect(path: &Path) -> Result<(), Errno> {
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
 }
 
-fn set_permissions(path: &Path, options: &SocketOptions) -> Result<(), Problem> {
-    if let Some(name) = &options.group {
-        let group = Group::from_name(name)
-            .map_err(|error| Problem::System(error.into()))?
-            .ok_or_else(|| Problem::UnknownGroup { group: name.clone() })?;
-        chown(path, None, Some(group.gid)).map_err(|error| match error {
-            Errno::EPERM => Problem::NotOurGroup { group: name.clone() },
-            other => Problem::System(other.into()),
+/// Gives the file its mode, group and owner, and says which one it is.
+///
+/// By a descriptor, not by its name: where the folder belongs to somebody else, the name may lead to another file by now. What
+/// we did not make (`known` aside) is left alone.
+fn set_permissions(path: &Path, known: Option<(u64, u64)>, options: &SocketOptions) -> Result<(u64, u64), Problem> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = open(path, flags, Mode::empty()).map_err(|error| Problem::from_folder(folder, error.into()))?;
+    let file = fs::File::from(file);
+    let metadata = file.metadata().map_err(Problem::System)?;
+    let identity = (metadata.dev(), metadata.ino());
+    let is_ours = known.map_or(metadata.uid() == geteuid().as_raw(), |known| known == identity);
+    if !is_ours || !metadata.file_type().is_socket() || metadata.nlink() != 1 {
+        return Err(Problem::Replaced { folder: folder.to_owned() });
+    }
+    // fchmod(2) does not take such a descriptor, but the kernel's link to it leads to the file itself.
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(link, fs::Permissions::from_mode(options.mode & 0o777)).map_err(Problem::System)?;
+    let group = match &options.group {
+        None => None,
+        Some(name) => {
+            let found = Group::from_name(name).map_err(|error| Problem::System(error.into()))?;
+            Some(found.ok_or_else(|| Problem::UnknownGroup { group: name.clone() })?.gid)
+        }
+    };
+    let owner = options.owner.map(Uid::from_raw);
+    if group.is_some() || owner.is_some() {
+        fchownat(&file, "", owner, group, AtFlags::AT_EMPTY_PATH).map_err(|error| match (error, &options.group) {
+            (Errno::EPERM, Some(group)) => Problem::NotOurGroup { group: group.clone() },
+            (other, _) => Problem::System(other.into()),
         })?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(options.mode & 0o777)).map_err(Problem::System)
+    Ok(identity)
+}
+
+/// In a folder with the sticky bit nobody can replace what belongs to somebody else.
+fn refuse_open_folder(folder: &Path, metadata: &fs::Metadata, options: &SocketOptions) -> Result<(), Problem> {
+    let mode = metadata.permissions().mode();
+    let is_sticky = mode & 0o1000 != 0;
+    let own_groups = [0, getegid().as_raw()];
+    // Root answers for others' folders; anybody else knows whom they share theirs with.
+    let by_group = mode & 0o020 != 0 && geteuid().is_root() && !own_groups.contains(&metadata.gid());
+    let is_owners_group = options.owner.is_some_and(|owner| {
+        User::from_uid(Uid::from_raw(owner)).ok().flatten().is_some_and(|user| user.gid.as_raw() == metadata.gid())
+    });
+    if !is_sticky && (mode & 0o002 != 0 || (by_group && !is_owners_group)) {
+        return Err(Problem::FolderOpen { folder: folder.to_owned() });
+    }
+    Ok(())
 }
 
 /// Device and inode.
@@ -147,5 +186,38 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// Whoever owns the folder may put another file in the place of the socket before it has its permissions.
+    #[test]
+    fn permissions_are_given_to_our_own_socket_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("precious"), "").unwrap();
+        fs::set_permissions(path("precious"), fs::Permissions::from_mode(0o600)).unwrap();
+        let _others = UnixListener::bind(path("other")).unwrap();
+        fs::set_permissions(path("other"), fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(path("precious"), path("link")).unwrap();
+        std::os::unix::fs::symlink(path("other"), path("link to a socket")).unwrap();
+        fs::hard_link(path("other"), path("other of two names")).unwrap();
+        let options = SocketOptions { mode: 0o666, ..SocketOptions::default() };
+        for name in ["precious", "link", "link to a socket", "other of two names"] {
+            let replaced = set_permissions(&path(name), None, &options);
+            assert!(matches!(replaced, Err(Problem::Replaced { .. })), "{name}: {replaced:?}");
+        }
+        for name in ["precious", "other"] {
+            assert_eq!(fs::metadata(path(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+        }
+        let _ours = UnixListener::bind(path("ours")).unwrap();
+        assert_eq!(set_permissions(&path("ours"), None, &options).unwrap(), identity(&path("ours")).unwrap());
+        assert_eq!(fs::metadata(path("ours")).unwrap().permissions().mode() & 0o777, 0o666);
+        let elsewhere = Some((0, 0));
+        assert!(matches!(set_permissions(&path("ours"), elsewhere, &options), Err(Problem::Replaced { .. })));
     }
 }

@@ -126,7 +126,7 @@ impl NoticeHistory {
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(&self, path: &Path, now: Moment) -> io::Result<()> {
-        match File::open(path) {
+        match files::open(path) {
             Ok(file) => self.read(file, now),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

@@ -211,7 +211,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// The files are there, but cannot be read.
 pub fn find(folder: &Path, reference: Reference) -> io::Result<Option<String>> {
     for name in [CURRENT, BEFORE] {
-        let file = match File::open(folder.join(name)) {
+        let file = match files::open(&folder.join(name)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {

@@ -6,7 +6,7 @@ use crate::common::smtpd::Mail;
 use crate::common::{soon, until};
 use crate::installation;
 use relaykeeper::control::ControlService;
-use relaykeeper::daemon::{self, Sockets};
+use relaykeeper::daemon::{self, Sockets, Supervisor, TaskEnded};
 use relaykeeper::listen::{SocketOptions, bind};
 use std::path::PathBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,7 @@ struct Daemon {
     policy: PathBuf,
     socketmap: PathBuf,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), TaskEnded>>,
     _folder: tempfile::TempDir,
 }
 
@@ -44,7 +44,8 @@ fn start(installation: &Installation) -> Daemon {
     let (reload, _) = mpsc::channel(1);
     let control = ControlService::new(running.engine.clone(), reload);
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(daemon::run(running.engine.clone(), sockets, control, async {
+    let supervisor = Supervisor::new(&running.engine.log);
+    let task = tokio::spawn(daemon::run(running.engine.clone(), sockets, control, supervisor, async {
         let _ = stopped.await;
     }));
     Daemon { running, milter, policy, socketmap, stop, task, _folder: folder }
@@ -89,7 +90,7 @@ async fn an_open_smtp_session_is_finished() {
     }
     assert!(!daemon.task.is_finished());
     mta.quit().await;
-    soon("the daemon stops", daemon.task).await.unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap().unwrap();
     assert_eq!(daemon.running.counted_and_reserved("acme").await, (2, 0));
 }
 
@@ -102,7 +103,7 @@ async fn with_nothing_open_a_stop_is_soon() {
     let mut idle_smtpd = UnixStream::connect(&daemon.policy).await.unwrap();
     assert!(ask(&mut idle_smtpd, &Mail::default().request("DATA", "", 0, "")).await.is_some());
     daemon.stop.send(()).unwrap();
-    soon("the daemon stops", daemon.task).await.unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -117,7 +118,7 @@ async fn an_open_milter_transaction_is_finished() {
     assert!(matches!(mta.recipient(&"x".repeat(2_000)).await, Answer::Reply(_)));
     let (senders, answer) = mta.try_end().await.expect("the answer is written before all ends");
     assert_eq!((senders, answer), (vec![], Answer::Continue));
-    soon("the daemon stops", daemon.task).await.unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap().unwrap();
     assert_eq!(daemon.running.counted_and_reserved("acme").await, (2, 0));
 }
 
@@ -135,7 +136,7 @@ async fn an_open_policy_transaction_is_finished_over_whatever_connection() {
     let mut another = UnixStream::connect(&daemon.policy).await.expect("the end of the message gets through");
     let end = mail.at_end(&["a@dest.example", "b@dest.example"]);
     assert_eq!(ask(&mut another, &end).await.unwrap(), "action=DUNNO\n\n");
-    soon("the daemon stops", daemon.task).await.unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap().unwrap();
     assert_eq!(daemon.running.counted_and_reserved("acme").await, (2, 0));
     assert!(refuses_connections(&daemon.policy).await);
 }
@@ -153,7 +154,7 @@ async fn socketmap_tables_are_served_as_long_as_a_transaction_is_open() {
     soon("an answer", postfix.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"5:OK OK,");
     mta.try_end().await.expect("the message is finished");
-    soon("the daemon stops", daemon.task).await.unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap().unwrap();
     assert!(refuses_connections(&daemon.socketmap).await);
 }
 
@@ -168,7 +169,7 @@ async fn what_was_only_refused_is_not_waited_for() {
     let refused = Mail { client: "203.0.113.1".into(), port: 1, ..Mail::default() };
     assert!(ask(&mut smtpd, &refused.at_recipient("a@dest.example")).await.unwrap().starts_with("action=550 "));
     daemon.stop.send(()).unwrap();
-    soon("the daemon stops", daemon.task).await.unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap().unwrap();
 }
 
 /// Nobody tells a policy service that such a transaction is over, and nothing of it counts.
@@ -182,7 +183,7 @@ async fn instances_with_exempt_recipients_only_are_not_waited_for() {
         assert_eq!(ask(&mut smtpd, &mail.at_recipient(recipient)).await.unwrap(), "action=DUNNO\n\n");
     }
     daemon.stop.send(()).unwrap();
-    soon("the daemon stops", daemon.task).await.unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -193,7 +194,7 @@ async fn after_the_drain_time_what_is_open_is_cut_and_given_back() {
     let mail = Mail { port: 1, ..Mail::default() };
     assert_eq!(ask(&mut smtpd, &mail.at_recipient("b@dest.example")).await.unwrap(), "action=DUNNO\n\n");
     daemon.stop.send(()).unwrap();
-    soon("the daemon stops", daemon.task).await.unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap().unwrap();
     assert_eq!(daemon.running.counted_and_reserved("acme").await, (0, 0));
     let lines = daemon.running.log_lines();
     assert!(lines.iter().any(|line| line.contains("waiting up to 0 s for 2 open transactions")), "{lines:#?}");
@@ -206,6 +207,6 @@ async fn what_counts_without_an_end_is_counted_before_the_daemon_ends() {
     let mut smtpd = UnixStream::connect(&daemon.policy).await.unwrap();
     assert_eq!(ask(&mut smtpd, &Mail::default().at_recipient("b@dest.example")).await.unwrap(), "action=DUNNO\n\n");
     daemon.stop.send(()).unwrap();
-    soon("the daemon stops", daemon.task).await.unwrap();
+    soon("the daemon stops", daemon.task).await.unwrap().unwrap();
     assert_eq!(daemon.running.counted_and_reserved("acme").await, (1, 0));
 }

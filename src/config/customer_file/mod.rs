@@ -176,8 +176,8 @@ pub(super) fn folder_of(file: &Path) -> &Path {
 fn next_hop(item: &Item<'_>, example: &str, context: &CustomerContext) -> Option<String> {
     let hop = item.parsed(example, |text| gateway(text, &context.private_gateways))?;
     if !context.has_socketmap {
-        let label = "nobody asks: mail goes straight to its recipients";
-        let help = "name a socket in listen.socketmap of the main file, and have Postfix ask there";
+        let label = "no MTA asks for gateways: mail goes directly to its recipients";
+        let help = "set listen.socketmap in the main file, and make Postfix use it";
         item.warning(Complaint::new("this has no effect", label).help(help));
     }
     Some(hop)
@@ -230,7 +230,7 @@ impl<'t> CustomerReader<'t> {
         let address = item.parsed("vault@acme.example", values::archive_address)?;
         if !context.has_milter {
             let complaint = Complaint::new("this has no effect", "only a milter can add a recipient");
-            item.warning(complaint.help("name a socket in listen.milter of the main file, and have the MTA ask there"));
+            item.warning(complaint.help("set listen.milter in the main file, and make the MTA use it"));
         }
         Some(address)
     }

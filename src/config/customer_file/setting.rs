@@ -74,7 +74,7 @@ fn read_setting(table: &Table<'_>, max_range_addresses: u64) -> Option<Setting> 
         && require_tls == Some(false)
     {
         let label = "this has no effect: AUTH is accepted over TLS only";
-        item.warning(Complaint::new("require_auth needs TLS in any case", label).help("leave this line out"));
+        item.warning(Complaint::new("require_auth needs TLS in any case", label).help("remove this line"));
     }
     Some(Setting {
         name: name?.into(),

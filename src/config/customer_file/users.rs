@@ -143,7 +143,7 @@ impl<'t> UsersReader<'t> {
             if self.domains.hold(address.domain()) {
                 let complaint =
                     Complaint::new(format!("{address} is in the customer's own domain"), "not a further sender");
-                item.error(complaint.help("list it among the user's `aliases`"));
+                item.error(complaint.help("add it to the user's `aliases`"));
                 return None;
             }
             Some(address)
@@ -151,8 +151,9 @@ impl<'t> UsersReader<'t> {
         let gateway_item = table.get("gateway");
         let gateway = gateway_item.and_then(|item| next_hop(&item, "[smtp.partner.example]:587", self.context));
         if let (Some(item), false) = (gateway_item, self.user_gateways) {
-            let complaint = Complaint::new("users of this customer may not have gateways", "not allowed");
-            item.error(complaint.help("write `user_gateways = true` above the first header, or leave the gateway out"));
+            let complaint =
+                Complaint::new("users of this customer may not have gateways", "not allowed without user_gateways");
+            item.error(complaint.help("write `user_gateways = true` above the first header, or remove the gateway"));
         }
         let username_item = table.get("username");
         let username = username_item.and_then(|item| item.parsed("kim", values::gateway_username));

@@ -159,18 +159,19 @@ fn read_rule(table: &Table<'_>, key: LimitKey, name: &str) -> Entry {
     let cap = table.get("cap").map(|item| (item, item.number(1..=LARGEST, "4_600_000")));
     if let (Some(_), Some((item, _))) = (&max, &per_license) {
         let title = format!("`{name}` has both `max` and `per_license`");
-        item.report.error(item.span(), Complaint::new(title, "only one of the two can be").help("leave out one"));
+        item.report.error(item.span(), Complaint::new(title, "only one of the two is allowed").help("remove one"));
     }
     if let (None, Some((item, _))) = (&per_license, &cap) {
         let title = format!("`{name}` has `cap` without `per_license`");
         let help = "write `max = N`, or `per_license = N, cap = N`";
-        item.report.error(item.span(), Complaint::new(title, "it caps nothing").help(help));
+        item.report.error(item.span(), Complaint::new(title, "there is nothing to cap").help(help));
     }
     if let Some((item, _)) = &per_license
         && !key.can_be_per_license()
     {
-        let title = format!("`{name}` cannot be counted per licence");
-        item.report.error(item.span(), Complaint::new(title, "it is one number for all").help("write `max = N`"));
+        let title = format!("`{name}` cannot be set per licence");
+        item.report
+            .error(item.span(), Complaint::new(title, "it is the same for all customers").help("write `max = N`"));
     }
     let per_license = per_license
         .and_then(|(_, number)| Some(MaxRule::PerLicense { per_license: number?, cap: cap.and_then(|(_, cap)| cap) }));
@@ -188,7 +189,7 @@ fn read_max(item: &Item<'_>) -> Option<MaxRule> {
         }
         let number = text.replace(['_', ',', ' '], "");
         let complaint =
-            Complaint::new(format!("{} is no limit", quoted(text)), "the only word for a limit is \"unlimited\"");
+            Complaint::new(format!("{} is not a valid limit", quoted(text)), "expected a number or \"unlimited\"");
         item.error(match number.parse::<u64>() {
             Ok(number) => complaint.help(format!("write the number without quotes: {number}")),
             Err(_) => complaint.help("write a number, \"unlimited\", or { per_license = N, cap = N }"),

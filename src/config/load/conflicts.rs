@@ -41,13 +41,13 @@ pub(super) fn describe_conflict(
             "a further sender address belongs to one user".into(),
         ),
         Conflict::AddressInForeignDomain { address, domain, .. } => (
-            format!("{address} lies in a domain of another customer"),
+            format!("{address} is in a domain of another customer"),
             Target::Address(address),
             Target::Domain(domain),
             format!("only the customer that registered {domain} can have it"),
         ),
         Conflict::DomainOfForeignAddress { domain, address, .. } => (
-            format!("the domain {domain} holds an address of another customer's user"),
+            format!("the domain {domain} contains an address of another customer's user"),
             Target::Domain(domain),
             Target::Address(address),
             format!("first remove {address} there"),
@@ -55,9 +55,9 @@ pub(super) fn describe_conflict(
     };
     let mut diagnostic = Diagnostic::error(title).at(locate(file, target, "claimed here"));
     match holder {
-        Some((holder, true)) => diagnostic = diagnostic.at(locate(holder, held, "it is claimed here already")),
+        Some((holder, true)) => diagnostic = diagnostic.at(locate(holder, held, "already claimed here")),
         Some((holder, false)) => {
-            let label = "it is claimed by the last good copy of this file, which is in use";
+            let label = "claimed by the last good copy of this file, which is in use";
             diagnostic = diagnostic.at(Location::file(holder.clone(), label));
         }
         None => {}
@@ -111,9 +111,9 @@ pub(super) fn warn_of_overlaps(candidates: &[Candidate], problems: &mut Problems
 
 fn describe_overlap(inner: &EnabledRange<'_>, outer: &EnabledRange<'_>, candidates: &[Candidate]) -> Diagnostic {
     let title = if inner.net == outer.net {
-        format!("the range {} is that of two customers", inner.net)
+        format!("the range {} belongs to two customers", inner.net)
     } else {
-        format!("the range {} lies within {} of another customer", inner.net, outer.net)
+        format!("the range {} is inside {} of another customer", inner.net, outer.net)
     };
     let place = |used: &EnabledRange<'_>| {
         let candidate = &candidates[used.candidate];
@@ -126,5 +126,5 @@ fn describe_overlap(inner: &EnabledRange<'_>, outer: &EnabledRange<'_>, candidat
     Diagnostic::warning(title)
         .at(place(inner))
         .at(place(outer))
-        .help("clients there must name their customer by login, sender or HELO; check that none is taken for the other")
+        .help("only login, sender domain or HELO name tell clients in it apart; check that this is intended")
 }

@@ -32,7 +32,7 @@ pub(super) fn list_folder(folder: &Path) -> Result<Listing, Diagnostic> {
     let unreadable = |error: io::Error| {
         let name = quoted(&folder.to_string_lossy());
         let diagnostic = Diagnostic::error(format!("the folder of customers {name} cannot be read: {error}"));
-        diagnostic.at(Location::file(folder.into(), "")).help("relay.customers names it, relative to the main file")
+        diagnostic.at(Location::file(folder.into(), "")).help("relay.customers sets it, relative to the main file")
     };
     let mut listing = Listing::default();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {

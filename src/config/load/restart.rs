@@ -20,6 +20,7 @@ pub(super) fn keys_that_need_a_restart(old: &Settings, new: &Settings) -> Vec<&'
         ("listen.control", a.control != b.control),
         ("listen.socket_mode", a.socket_mode != b.socket_mode),
         ("listen.socket_group", a.socket_group != b.socket_group),
+        ("relay.user", old.relay.user != new.relay.user),
         ("relay.reservation_timeout", old.relay.reservation_timeout != new.relay.reservation_timeout),
         ("log.to", old.log.to != new.log.to),
         ("store.backend", !same_backend),

@@ -125,14 +125,14 @@ fn read_verdict_headers(table: &Table<'_>) -> VerdictHeaders {
     let header = header_item.and_then(|item| item.parsed(EXAMPLE_HEADER, secret_name));
     let values = table.get("header_values").map(|item| item.parsed_list("yes*", value_pattern));
     if let (None, Some(item)) = (header_item, table.get("header_values")) {
-        let complaint = Complaint::new("there is no `abuse.header` that has these values", "");
-        item.error(complaint.help(format!("add header = {}, or leave this line out", quoted(EXAMPLE_HEADER))));
+        let complaint = Complaint::new("this has no effect without `abuse.header`", "");
+        item.error(complaint.help(format!("add header = {}, or remove this line", quoted(EXAMPLE_HEADER))));
     }
     if let Some(item) = table.get("header_values").filter(|_| values.as_ref().is_some_and(Vec::is_empty))
         && item.value().as_array().is_some_and(|list| list.is_empty())
     {
         let complaint = Complaint::new("without a value no message is ever marked", "empty");
-        item.error(complaint.help("write header_values = [\"yes*\"], or leave this line out"));
+        item.error(complaint.help("write header_values = [\"yes*\"], or remove this line"));
     }
     let is_stripped = table.get("stripped").and_then(|item| item.boolean()).unwrap_or(default::STRIPPED);
     let verdicts_item = table.get("verdicts");
@@ -157,19 +157,19 @@ fn read_verdict_headers(table: &Table<'_>) -> VerdictHeaders {
 
 /// Anybody could write these headers, and have a customer suspended or a filter's verdict drowned.
 fn refuse_forgeable(table: &Table<'_>, verdicts: Option<Item<'_>>, has_header: bool) {
-    let title = "nothing keeps a client from writing the verdict headers itself";
+    let title = "clients could forge the verdict headers";
     let secret =
-        format!("header = {} (a name that outsiders cannot know, written by your filter)", quoted(EXAMPLE_HEADER));
-    let vouch = "stripped = true (your filter takes such headers out of what comes in)";
+        format!("header = {} (a name that outsiders cannot guess, written by your filter)", quoted(EXAMPLE_HEADER));
+    let vouch = "stripped = true (your filter removes such headers from incoming mail)";
     let complaint = Complaint::new(title, "");
     match verdicts {
         Some(item) if has_header => {
-            let complaint = Complaint { label: "these are known to everybody".into(), ..complaint };
-            item.error(complaint.help(format!("leave this line out, or add {vouch}")));
+            let complaint = Complaint { label: "these names are public".into(), ..complaint };
+            item.error(complaint.help(format!("remove this line, or add {vouch}")));
         }
         Some(item) => item.error(complaint.help(format!("write {secret} instead, or add {vouch}"))),
         None => {
-            let help = format!("write {secret}, or {vouch}, or verdicts = [] to look at none");
+            let help = format!("write {secret}, or {vouch}, or verdicts = [] to check none");
             table.report.error(table.span(), Complaint { title: format!("[abuse]: {title}"), ..complaint }.help(help));
         }
     }
@@ -178,16 +178,16 @@ fn refuse_forgeable(table: &Table<'_>, verdicts: Option<Item<'_>>, has_header: b
 fn secret_name(text: &str) -> Result<String, Complaint> {
     let name = text.trim();
     let wrong = |label: &str| {
-        Err(Complaint::new(format!("{} cannot be the header", quoted(text)), label).help(format!(
+        Err(Complaint::new(format!("{} cannot be used as the header", quoted(text)), label).help(format!(
             "write a name with random letters and digits in it, like {}, but your own",
             quoted(EXAMPLE_HEADER)
         )))
     };
     if VerdictHeader::new(name, "yes").is_err() {
-        return wrong("a header's name has no blanks and no colon");
+        return wrong("a header name must not contain spaces or colons");
     }
     if name.eq_ignore_ascii_case(EXAMPLE_HEADER) {
-        return wrong("it is the example, which everybody can read");
+        return wrong("this is the public example");
     }
     if name.len() < LEAST_SECRET || !name.bytes().any(|byte| byte.is_ascii_digit()) {
         return wrong("outsiders can guess it");
@@ -198,20 +198,20 @@ fn secret_name(text: &str) -> Result<String, Complaint> {
 fn value_pattern(text: &str) -> Result<String, Complaint> {
     match VerdictHeader::new("x", text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(Complaint::new(format!("{} is no value", quoted(text)), "empty, or too long")
-            .help("write what the header says of spam, such as \"yes*\"; * is anything")),
+        Err(_) => Err(Complaint::new(format!("{} is not a valid value", quoted(text)), "empty, or too long")
+            .help("write what the header contains for spam, such as \"yes*\"; * matches any text")),
     }
 }
 
 fn verdict(text: &str) -> Result<Vec<VerdictHeader>, Complaint> {
     VerdictHeaders::parse(text).map_err(|error| {
         let label = match error {
-            NotAVerdict::UnknownFilter => "no such filter is known here",
-            NotAVerdict::BadName => "what stands before the colon is no header's name",
-            NotAVerdict::BadPattern => "there is no value after the colon, or it is too long",
+            NotAVerdict::UnknownFilter => "unknown filter",
+            NotAVerdict::BadName => "the part before the colon is not a header name",
+            NotAVerdict::BadPattern => "the value after the colon is missing or too long",
         };
         let filters = VerdictHeaders::FILTERS.map(quoted).join(", ");
-        Complaint::new(format!("{} is no verdict", quoted(text)), label)
+        Complaint::new(format!("{} is not a valid verdict", quoted(text)), label)
             .help(format!("write one of {filters}, or \"NAME: PATTERN\", such as \"X-Spam-Flag: yes*\""))
     })
 }

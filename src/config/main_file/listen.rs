@@ -68,7 +68,7 @@ pub(super) fn read_listen(table: &Table<'_>) -> Listen {
     require_allowed_mtas(table, &listen);
     report_open_mode(table, &listen);
     if listen.milter.is_empty() && listen.policy.is_empty() && !table.report.has_errors() {
-        let complaint = Complaint::new("no MTA can ask: neither listen.milter nor listen.policy is set", "");
+        let complaint = Complaint::new("no MTA can connect: neither listen.milter nor listen.policy is set", "");
         let help = "write milter = [\"unix:/var/spool/postfix/relaykeeper/milter.sock\"] below [listen]";
         table.report.warning(table.span(), complaint.help(help));
     }
@@ -80,8 +80,10 @@ fn require_unix_control(table: &Table<'_>, listen: &Listen) {
     if let (Some(item), Some(address)) = (table.get("control"), &listen.control)
         && !address.is_unix()
     {
-        let complaint =
-            Complaint::new(format!("{address} cannot be the control socket"), "anybody could command the daemon");
+        let complaint = Complaint::new(
+            format!("{address} cannot be used as the control socket"),
+            "anybody could control the daemon",
+        );
         item.error(complaint.help("write a unix socket, such as \"unix:/run/relaykeeper/control.sock\""));
     }
 }
@@ -135,14 +137,14 @@ fn report_open_mode(table: &Table<'_>, listen: &Listen) {
         let help = "write \"0660\" and socket_group; or move listen.socketmap to a TCP socket of this host, which serves no passwords";
         item.error(Complaint::new(title, label).help(help));
     } else {
-        let label = "every local user could ask, and so forge counts";
+        let label = "every local user could connect and forge counts";
         item.warning(Complaint::new(title, label).help("write \"0660\" and socket_group"));
     }
 }
 
 pub(in crate::config) fn listen_address(text: &str) -> Result<ListenAddress, Complaint> {
     text.parse::<ListenAddress>().map_err(|error| {
-        Complaint::new(format!("{} {}", quoted(text), error.problem()), "not an address to listen at")
+        Complaint::new(format!("{} {}", quoted(text), error.problem()), "expected unix:/PATH or inet:HOST:PORT")
             .help(error.advice())
     })
 }

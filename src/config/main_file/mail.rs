@@ -40,7 +40,9 @@ pub(super) fn read_mail(table: &Table<'_>) -> Mail {
     let smtp_item = table.get("smtp");
     let smtp = smtp_item.and_then(|item| item.parsed("127.0.0.1:25", values::host_and_port));
     if let (Some(_), Some(item)) = (sendmail_item, smtp_item) {
-        item.error(Complaint::new("there is `mail.sendmail`, too", "only one of the two can be").help("leave out one"));
+        item.error(
+            Complaint::new("this conflicts with `mail.sendmail`", "only one of the two is allowed").help("remove one"),
+        );
     }
     let route = match smtp {
         Some(smtp) => MailRoute::Smtp(smtp),

@@ -13,6 +13,7 @@ pub(super) static RELAY: TableSpec = TableSpec {
     prefix: "relay.",
     keys: &[
         "hostname",
+        "user",
         "customers",
         "on_failure",
         "drain",
@@ -34,6 +35,8 @@ pub(super) static RELAY: TableSpec = TableSpec {
 pub struct Relay {
     /// In lower case.
     pub hostname: String,
+    /// The user that the daemon becomes if root starts it.
+    pub user: Option<String>,
     /// The folder of customer files, absolute.
     pub customers: PathBuf,
     pub on_failure: OnFailure,
@@ -109,6 +112,7 @@ pub(super) fn read_relay(table: &Table<'_>, folder: &Path) -> Relay {
     let gateway_transport = table.get("gateway_transport").and_then(|item| item.parsed("gateway", values::transport));
     Relay {
         hostname: read_hostname(table),
+        user: table.get("user").and_then(|item| item.parsed("relaykeeper", values::user)),
         customers: folder.join(customers.unwrap_or_else(|| default::CUSTOMERS.into())),
         on_failure: on_failure.unwrap_or(default::ON_FAILURE),
         drain: duration("drain", "30s", default::DRAIN, 0, 3_600),
@@ -132,8 +136,11 @@ fn read_hostname(table: &Table<'_>) -> String {
         if values::is_host_name(&name) && name.parse::<std::net::IpAddr>().is_err() {
             return Ok(name);
         }
-        Err(Complaint::new(format!("{} is no host name", quoted(text)), "the relay's full name is expected")
-            .help("write the name that the MTA gives at its greeting, such as \"relay.example.net\""))
+        Err(Complaint::new(
+            format!("{} is not a valid host name", quoted(text)),
+            "expected the relay's fully qualified name",
+        )
+        .help("write the name in the MTA's greeting, such as \"relay.example.net\""))
     };
     match table.get("hostname") {
         Some(item) => item.parsed("relay.example.net", parse),
@@ -147,8 +154,8 @@ fn read_exempt_clients(item: &Item<'_>) -> Vec<IpNet> {
     for entry in item.list("\"127.0.0.0/8\", \"::1\"") {
         let Some(net) = entry.parsed("127.0.0.0/8", networks::net) else { continue };
         if net.prefix_len() == 0 {
-            let label = "every client in the world is exempt";
-            entry.warning(Complaint::new("nothing is judged", label).help("list only hosts that are not customers"));
+            let label = "every client is exempt";
+            entry.warning(Complaint::new("no mail is checked", label).help("list only hosts of your own"));
         }
         nets.push(net);
     }

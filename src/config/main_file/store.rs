@@ -68,8 +68,8 @@ pub(super) fn read_store(table: &Table<'_>, folder: &Path) -> Store {
     }
     for key in ["urls", "on_outage"] {
         if let Some(item) = table.get(key) {
-            let complaint = Complaint::new("this is for Redis", "the backend is \"embedded\"");
-            item.error(complaint.help("write backend = \"redis\", or leave this line out"));
+            let complaint = Complaint::new("only valid with the Redis backend", "the backend is \"embedded\"");
+            item.error(complaint.help("write backend = \"redis\", or remove this line"));
         }
     }
     Store::Embedded { path, sync: sync.unwrap_or(default::SYNC) }
@@ -82,8 +82,11 @@ fn redis_url(text: &str) -> Result<String, Complaint> {
     match rest {
         Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(text.to_owned()),
         _ if is_unix => Ok(text.to_owned()),
-        _ => Err(Complaint::new(format!("{} is no address of a Redis server", redacted(text)), "a URL is expected")
-            .help("write \"redis://HOST:PORT\", with TLS \"rediss://HOST:PORT\"")),
+        _ => Err(Complaint::new(
+            format!("{} is not a valid Redis URL", redacted(text)),
+            "expected redis:// or rediss://",
+        )
+        .help("write \"redis://HOST:PORT\", with TLS \"rediss://HOST:PORT\"")),
     }
 }
 

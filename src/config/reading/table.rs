@@ -182,7 +182,7 @@ impl<'t> Item<'t> {
                 let is_low = integer.as_str().starts_with('-') || integer.as_str() == "0";
                 let label = if is_low { "too small" } else { "too large" };
                 let help = format!("write a number from {least} to {most}");
-                self.error(Complaint::new(format!("{} is out of bounds", integer.as_str()), label).help(help));
+                self.error(Complaint::new(format!("{} is out of range", integer.as_str()), label).help(help));
                 None
             }
         }
@@ -200,10 +200,10 @@ impl<'t> Item<'t> {
         if chosen.is_none() {
             let label = match nearest(text, words.iter().map(|(word, _)| *word)) {
                 Some(word) => format!("did you mean {}?", quoted(word)),
-                None => "not one of the words it can be".into(),
+                None => "expected one of the values below".into(),
             };
             self.error(
-                Complaint::new(format!("{} is not known here", quoted(text)), label)
+                Complaint::new(format!("{} is not a valid value", quoted(text)), label)
                     .help(format!("write one of {}", list())),
             );
         }

@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// file reach into the operator's own network, or make the relay deliver to itself for ever.
 pub(in crate::config) fn gateway(text: &str, allowed: &[IpNet]) -> Result<String, Complaint> {
     let wrong = |why: &str| {
-        Complaint::new(format!("{} is no gateway", quoted(text)), why)
-            .help("write \"[HOST]:PORT\", such as \"[mx.acme.example]:25\"; without brackets HOST's MX is looked up")
+        Complaint::new(format!("{} is not a valid gateway", quoted(text)), why)
+            .help("write \"[HOST]:PORT\", such as \"[mx.acme.example]:25\"; without brackets, HOST's MX is used")
     };
     let trimmed = text.trim();
     if trimmed.is_empty() || trimmed.len() > 300 {
@@ -23,7 +23,7 @@ pub(in crate::config) fn gateway(text: &str, allowed: &[IpNet]) -> Result<String
             let (host, rest) = inner.split_once(']').ok_or_else(|| wrong("the closing bracket is missing"))?;
             match rest {
                 "" => (host, None),
-                rest => (host, Some(rest.strip_prefix(':').ok_or_else(|| wrong("after ] a :PORT is expected"))?)),
+                rest => (host, Some(rest.strip_prefix(':').ok_or_else(|| wrong("expected :PORT after ]"))?)),
             }
         }
         None => match trimmed.split_once(':') {
@@ -37,7 +37,7 @@ pub(in crate::config) fn gateway(text: &str, allowed: &[IpNet]) -> Result<String
     let literal = host.strip_prefix("IPv6:").or(host.strip_prefix("ipv6:")).unwrap_or(host);
     if let Ok(address) = literal.parse::<IpAddr>() {
         if !trimmed.starts_with('[') {
-            return Err(wrong("an address stands in brackets"));
+            return Err(wrong("an IP address must be in brackets"));
         }
         let address = canonical_ip(address);
         if !is_public(address) && !allowed.iter().any(|net| net.contains(&address)) {
@@ -57,10 +57,10 @@ pub(in crate::config) fn gateway(text: &str, allowed: &[IpNet]) -> Result<String
         let name = canonical_domain(host);
         if name.rsplit('.').next().is_some_and(is_number) {
             // inet_aton(3), and so Postfix, takes "127.1", "0x7f.1" and the like for addresses.
-            return Err(wrong("neither a name nor an address: write all four numbers of an IPv4 address"));
+            return Err(wrong("neither a name nor an IP address; write all four numbers of an IPv4 address"));
         }
         if !is_host_name(&name) || !name.contains('.') || name.rsplit('.').next() == Some("localhost") {
-            return Err(wrong("the host's full name is expected"));
+            return Err(wrong("expected the host's fully qualified name"));
         }
         if name == "localhost.localdomain" {
             return Err(wrong("this is the relay itself"));

@@ -14,8 +14,8 @@ use std::time::Duration;
 /// A duration such as `30s`, `10m`, `1h`, `1h30m`.
 pub(in crate::config) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, Complaint> {
     let wrong = || {
-        Complaint::new(format!("{} is not a duration", quoted(text)), "a number and a unit are expected")
-            .help("write a number with a unit: \"30s\", \"10m\", \"1h\"; units are s, m, h, d")
+        Complaint::new(format!("{} is not a valid duration", quoted(text)), "expected a number and a unit")
+            .help("write a number and a unit: \"30s\", \"10m\", \"1h\"; units are s, m, h, d")
     };
     let mut seconds = 0u64;
     let mut rest = text.trim();
@@ -39,7 +39,11 @@ pub(in crate::config) fn duration(text: &str, least: Duration, most: Duration) -
     let duration = Duration::from_secs(seconds);
     if duration < least || duration > most {
         let help = format!("write a duration from \"{}\" to \"{}\"", in_words(least), in_words(most));
-        return Err(Complaint::new(format!("{} is out of bounds", quoted(text)), "out of bounds").help(help));
+        return Err(Complaint::new(
+            format!("{} is out of range", quoted(text)),
+            if duration < least { "too short" } else { "too long" },
+        )
+        .help(help));
     }
     Ok(duration)
 }
@@ -61,24 +65,26 @@ pub(in crate::config) fn socket_mode(text: &str) -> Result<u32, Complaint> {
     let is_octal = (1..=4).contains(&digits.len()) && digits.bytes().all(|b| (b'0'..=b'7').contains(&b));
     match u32::from_str_radix(digits, 8) {
         Ok(mode) if is_octal && mode <= 0o777 => Ok(mode),
-        _ => Err(Complaint::new(format!("{} is not a mode", quoted(text)), "an octal number up to 0777 is expected")
-            .help("write \"0660\": the socket's owner and group may connect")),
+        _ => {
+            Err(Complaint::new(format!("{} is not a valid mode", quoted(text)), "expected an octal number up to 0777")
+                .help("write \"0660\": the socket's owner and group may connect"))
+        }
     }
 }
 
 /// A domain that a customer registers.
 pub(in crate::config) fn domain(text: &str) -> Result<Domain, Complaint> {
     Domain::parse(text).map_err(|error| {
-        let complaint = Complaint::new(format!("{} cannot be a domain", quoted(text)), error.to_string());
+        let complaint = Complaint::new(format!("{} is not a valid domain", quoted(text)), error.to_string());
         if let Some(bare) = text.trim().strip_prefix("*.").or(text.trim().strip_prefix('.')) {
             return complaint.help(format!("write {}: subdomains are included", quoted(bare)));
         }
         match error {
             DomainError::Empty | DomainError::TooLong | DomainError::Invalid if text.contains('@') => {
-                complaint.help("write only what stands after the @")
+                complaint.help("write only the part after the @")
             }
             DomainError::AddressLiteral => {
-                complaint.help("write a domain name; client addresses go into [[setting.ip]]")
+                complaint.help("write a domain name; client addresses belong in [[setting.ip]]")
             }
             DomainError::Empty | DomainError::TooLong | DomainError::Invalid => {
                 complaint.help("write a name such as \"acme.example\"")
@@ -107,10 +113,10 @@ pub(in crate::config) fn address(text: &str) -> Result<Address, Complaint> {
     }
     // Such as a no-break space from a web page.
     if let Some(c) = address.local_part().chars().find(|&c| c.is_whitespace() && c != ' ') {
-        return wrong(&format!("{} cannot stand before the @", quoted(&c.to_string())), example());
+        return wrong(&format!("{} is not allowed before the @", quoted(&c.to_string())), example());
     }
     if !is_host_name(address.domain()) {
-        return wrong("what stands after the @ is no domain name", example());
+        return wrong("the part after the @ is not a domain name", example());
     }
     Ok(address)
 }
@@ -121,8 +127,8 @@ pub(in crate::config) fn gateway_username(text: &str) -> Result<String, Complain
     if is_good {
         return Ok(text.to_owned());
     }
-    Err(Complaint::new(format!("{} cannot be a user name", quoted(text)), "empty, too long, or with a colon in it")
-        .help("write the name that the gateway knows the user by, such as \"kim\""))
+    Err(Complaint::new(format!("{} is not a valid user name", quoted(text)), "empty, too long, or contains a colon")
+        .help("write the user's name at the gateway, such as \"kim\""))
 }
 
 /// The name of a transport in Postfix's master.cf.
@@ -131,14 +137,15 @@ pub(in crate::config) fn transport(text: &str) -> Result<String, Complaint> {
     if (1..=64).contains(&text.len()) && text.bytes().all(is_name) {
         return Ok(text.to_owned());
     }
-    Err(Complaint::new(format!("{} is no transport", quoted(text)), "a name of letters, digits, - and _ is expected")
-        .help("write the name of a service in master.cf that is smtp(8), such as \"smtp\" or \"gateway\""))
+    Err(Complaint::new(format!("{} is not a valid transport", quoted(text)), "expected letters, digits, - and _")
+        .help("write the name of an smtp(8) service in master.cf, such as \"smtp\" or \"gateway\""))
 }
 
 /// The storage address of a customer, perhaps with `{local}` and `{domain}`.
 pub(in crate::config) fn archive_address(text: &str) -> Result<ArchiveAddress, Complaint> {
     let help = "write an address; {local} and {domain} before the @ stand for the sender, as in \"{local}@archive.acme.example\"";
-    let wrong = |why: String| Complaint::new(format!("{} is no storage address", quoted(text)), why).help(help);
+    let wrong =
+        |why: String| Complaint::new(format!("{} is not a valid archive address", quoted(text)), why).help(help);
     let template = ArchiveAddress::parse(text).map_err(|error| match error {
         ArchiveAddressError::NoDomain => match address(text) {
             Err(complaint) => complaint,
@@ -169,10 +176,10 @@ pub(in crate::config) fn login(text: &str) -> Result<String, Complaint> {
     let trimmed = text.trim();
     if trimmed.is_empty() || trimmed.len() > 255 || trimmed.contains(|c: char| c.is_control() || c.is_whitespace()) {
         return Err(Complaint::new(
-            format!("{} cannot be a login", quoted(text)),
-            "empty, too long, or with blanks in it",
+            format!("{} is not a valid login", quoted(text)),
+            "empty, too long, or contains spaces",
         )
-        .help("write the name that the client gives at AUTH, such as \"kim\" or \"kim@acme.example\""));
+        .help("write the name that the client sends at AUTH, such as \"kim\" or \"kim@acme.example\""));
     }
     if trimmed.contains('@') {
         return Ok(address(trimmed)?.as_str().to_owned());
@@ -180,11 +187,20 @@ pub(in crate::config) fn login(text: &str) -> Result<String, Complaint> {
     Ok(trimmed.to_lowercase())
 }
 
+/// The name of a user of the system. Whether there is one is known at the start.
+pub(in crate::config) fn user(text: &str) -> Result<String, Complaint> {
+    if text.is_empty() || text.len() > 64 || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
+        return Err(Complaint::new(format!("{} is no user", quoted(text)), "the name of a user is expected")
+            .help("write \"relaykeeper\", or leave the line out"));
+    }
+    Ok(text.to_owned())
+}
+
 /// The name of a group of the system. Whether there is one shows when sockets are made.
 pub(in crate::config) fn group(text: &str) -> Result<String, Complaint> {
     if text.is_empty() || text.len() > 64 || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
-        return Err(Complaint::new(format!("{} is no group", quoted(text)), "the name of a group is expected")
-            .help("write \"postfix\" or \"smmsp\", or leave the line out"));
+        return Err(Complaint::new(format!("{} is not a valid group", quoted(text)), "expected the name of a group")
+            .help("write \"postfix\" or \"smmsp\", or remove the line"));
     }
     Ok(text.to_owned())
 }
@@ -192,7 +208,7 @@ pub(in crate::config) fn group(text: &str) -> Result<String, Complaint> {
 /// A path, whatever it leads to.
 pub(in crate::config) fn path(text: &str) -> Result<PathBuf, Complaint> {
     if text.trim().is_empty() || text.contains('\0') {
-        return Err(Complaint::new(format!("{} is no path", quoted(text)), "a path is expected"));
+        return Err(Complaint::new(format!("{} is not a valid path", quoted(text)), "expected a path"));
     }
     Ok(PathBuf::from(text))
 }
@@ -228,7 +244,7 @@ pub(in crate::config) fn file_below(text: &str) -> Result<PathBuf, Complaint> {
 pub(in crate::config) fn absolute_path(text: &str) -> Result<PathBuf, Complaint> {
     match path(text)? {
         path if path.is_absolute() => Ok(path),
-        _ => Err(Complaint::new(format!("{} is not a full path", quoted(text)), "it must begin with /")),
+        _ => Err(Complaint::new(format!("{} is not an absolute path", quoted(text)), "it must begin with /")),
     }
 }
 
@@ -237,7 +253,7 @@ pub(in crate::config) fn host_and_port(text: &str) -> Result<String, Complaint> 
     let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(char::is_whitespace));
     match parts.and_then(|(_, port)| port.parse::<u16>().ok()) {
         Some(port) if port > 0 => Ok(text.to_owned()),
-        _ => Err(Complaint::new(format!("{} is no server", quoted(text)), "host and port are expected")
+        _ => Err(Complaint::new(format!("{} is not a valid server", quoted(text)), "expected HOST:PORT")
             .help("write \"HOST:PORT\", such as \"127.0.0.1:25\"")),
     }
 }
@@ -259,8 +275,8 @@ pub(in crate::config) fn customer_name(text: &str) -> Result<Arc<str>, Complaint
 pub(in crate::config) fn name(text: &str) -> Result<&str, Complaint> {
     let trimmed = text.trim();
     let complain = |label: &str| {
-        Err(Complaint::new(format!("{} cannot be a name", quoted(text)), label)
-            .help("write a short name that tells what it is, such as \"acme\""))
+        Err(Complaint::new(format!("{} is not a valid name", quoted(text)), label)
+            .help("write a short, descriptive name, such as \"acme\""))
     };
     if trimmed.is_empty() {
         return complain("it is empty");
@@ -269,7 +285,7 @@ pub(in crate::config) fn name(text: &str) -> Result<&str, Complaint> {
         return complain("it is longer than 128 bytes");
     }
     if trimmed.contains(char::is_control) {
-        return complain("it holds control characters");
+        return complain("it contains control characters");
     }
     Ok(trimmed)
 }

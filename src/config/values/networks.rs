@@ -43,17 +43,20 @@ pub(in crate::config) fn net(text: &str) -> Result<IpNet, Complaint> {
 }
 
 fn no_address(text: &str, address: &str) -> Complaint {
-    let complaint = Complaint::new(format!("{} is no address or range", quoted(text)), "not an IP address");
+    let complaint = Complaint::new(
+        format!("{} is not an IP address or range", quoted(text)),
+        "expected an IP address, or a range such as 192.0.2.0/24",
+    );
     let ends = text.split_once('-').map(|(a, b)| (a.trim().parse::<IpAddr>(), b.trim().parse::<IpAddr>()));
     if let Some((Ok(_), Ok(_))) = ends {
         return complaint
             .help("write a CIDR range, such as \"192.0.2.0/24\"; several ranges get a [[setting.ip]] each");
     }
     if address.contains('%') {
-        return complaint.help("leave out the zone (what begins with %)");
+        return complaint.help("remove the zone (from the % on)");
     }
     if address.split('.').count() == 4 && address.split('.').any(|part| part.len() > 1 && part.starts_with('0')) {
-        return complaint.help("leave out leading zeros: they mean octal numbers to some programs");
+        return complaint.help("remove leading zeros: some programs read them as octal");
     }
     if address.bytes().all(|b| b.is_ascii_digit() || b == b'.') && address.contains('.') {
         return complaint.help("an IPv4 address has four numbers up to 255, such as \"192.0.2.7\" or \"192.0.2.0/24\"");
@@ -66,11 +69,11 @@ fn no_address(text: &str, address: &str) -> Complaint {
 
 fn no_length(text: &str, address: IpAddr, length: &str, widest: u8) -> Complaint {
     let complaint =
-        Complaint::new(format!("{} is no address or range", quoted(text)), "the length of the network is wrong");
+        Complaint::new(format!("{} is not an IP address or range", quoted(text)), "the prefix length is invalid");
     if let (IpAddr::V4(address), Ok(mask)) = (address, length.parse::<Ipv4Addr>())
         && let Ok(net) = Ipv4Net::with_netmask(address, mask)
     {
-        return complaint.help(format!("write the mask as a length: \"{}\"", net.trunc()));
+        return complaint.help(format!("write the netmask as a prefix length: \"{}\"", net.trunc()));
     }
     complaint.help(format!("after the / write a number from 0 to {widest}"))
 }
@@ -91,11 +94,11 @@ pub(in crate::config) fn range(text: &str, max: u64) -> Result<IpNet, Complaint>
     if size > max {
         let (unit, full) = match net {
             IpNet::V4(_) => ("addresses", 32),
-            IpNet::V6(_) => ("networks of length 64", 64),
+            IpNet::V6(_) => ("/64 networks", 64),
         };
         let shortest = full - max.ilog2();
         return Err(Complaint::new(format!("{net} is too large"), format!("{size} {unit}, at most {max} are allowed"))
-            .help(format!("write ranges of length /{shortest} or longer, or raise relay.max_range_addresses")));
+            .help(format!("use a prefix of /{shortest} or longer, or raise relay.max_range_addresses")));
     }
     Ok(net)
 }
@@ -143,7 +146,7 @@ mod tests {
             help("192.0.2.7/24"),
             "write \"192.0.2.0/24\" for the whole network, or \"192.0.2.7\" for the one address"
         );
-        assert_eq!(help("192.0.2.0/255.255.255.0"), "write the mask as a length: \"192.0.2.0/24\"");
+        assert_eq!(help("192.0.2.0/255.255.255.0"), "write the netmask as a prefix length: \"192.0.2.0/24\"");
         assert!(help("192.0.2.1-192.0.2.9").contains("CIDR"));
     }
 

@@ -36,7 +36,7 @@ async fn a_unix_socket_has_its_mode_and_goes_with_its_listener() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.sock");
     for mode in [0o600, 0o666] {
-        let options = SocketOptions { mode, group: None };
+        let options = SocketOptions { mode, ..SocketOptions::default() };
         let listener = bind(&unix(&path), &options, KEY, &Logger::silent()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
         assert_eq!(names_in(folder.path()), ["m.sock"]);
@@ -51,10 +51,10 @@ async fn a_group_is_given_or_missed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.sock");
     let own = nix::unistd::Group::from_gid(nix::unistd::getegid()).unwrap().unwrap();
-    let options = SocketOptions { mode: 0o660, group: Some(own.name) };
+    let options = SocketOptions { group: Some(own.name), ..SocketOptions::default() };
     drop(bind(&unix(&path), &options, KEY, &Logger::silent()).unwrap());
 
-    let options = SocketOptions { mode: 0o660, group: Some("no-such-group".to_owned()) };
+    let options = SocketOptions { group: Some("no-such-group".to_owned()), ..SocketOptions::default() };
     let error = bind(&unix(&path), &options, KEY, &Logger::silent()).unwrap_err();
     assert_eq!(
         error.problem.to_string(),
@@ -120,6 +120,22 @@ async fn files_of_others_are_left_alone() {
         problem(&unix(&missing.join("m.sock"))),
         format!("the folder {} does not exist; create it, or choose another path", missing.display())
     );
+}
+
+#[tokio::test]
+async fn a_folder_that_everybody_may_write_to_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.sock");
+    let set = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+    set(0o777);
+    let place = folder.path().display();
+    assert_eq!(
+        problem(&unix(&path)),
+        format!("others may write to the folder {place}, and so replace the socket; run: chmod go-w {place}")
+    );
+    // As in /tmp, where nobody can replace what belongs to somebody else.
+    set(0o1777);
+    drop(listen(&unix(&path)).unwrap());
 }
 
 #[tokio::test]

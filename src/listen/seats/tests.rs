@@ -34,9 +34,10 @@ async fn closing_reaches_every_connection() {
     let seats = Seats::new(Shares::of(8, 0));
     for number in 0..4 {
         let seated = seated(&seats, number);
-        tokio::spawn(async move { seated.closed().await });
+        tokio::spawn(async move { seated.signalled(Some(Signal::Drain)).await });
     }
-    seats.close();
+    seats.signal(Signal::Drain);
+    seats.signal(Signal::Close);
     seats.all_free().await;
 }
 
@@ -49,10 +50,10 @@ async fn what_is_idle_the_longest_and_holds_nothing_makes_room() {
     old.resume().unwrap();
     old.wait(false);
     let _fifth = seated(&seats, 1);
-    assert_eq!(young.closed().await, Err(NoRoom::Idle));
+    assert_eq!(young.signalled(None).await, Err(NoRoom::Idle));
     assert_eq!(young.resume(), Err(NoRoom::Idle));
     let _sixth = seated(&seats, 1);
-    assert_eq!(old.closed().await, Err(NoRoom::Idle));
+    assert_eq!(old.signalled(None).await, Err(NoRoom::Idle));
     assert_eq!(seats.take(peer(1)).unwrap().err(), Some(NoRoom::ShareTaken), "what holds something stays");
     assert_eq!(holder.resume(), Ok(()));
 }

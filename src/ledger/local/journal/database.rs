@@ -2,7 +2,7 @@
 
 use super::sqlite_error::explain;
 use crate::clock::{Anchor, Clock, Moment};
-use crate::files;
+use crate::files::{self, denied};
 use crate::ledger::OpenError;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, posix_fallocate};
@@ -106,7 +106,10 @@ fn check_folder(folder: &Path) -> Result<(), OpenError> {
     match folder.metadata() {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(OpenError(format!("{}: is not a folder", folder.display()))),
-        Err(error) => Err(OpenError(format!("{}: the store's folder cannot be opened: {error}", folder.display()))),
+        Err(error) => {
+            let error = denied::own_file(folder, error);
+            Err(OpenError(format!("{}: the store's folder cannot be opened: {error}", folder.display())))
+        }
     }
 }
 
@@ -114,7 +117,7 @@ fn check_folder(folder: &Path) -> Result<(), OpenError> {
 pub(in crate::ledger) fn lock(folder: &Path) -> Result<Flock<File>, OpenError> {
     let path = folder.join(LOCK_NAME);
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o640).open(&path);
-    let file = file.map_err(|error| cannot_write(&path, &error))?;
+    let file = file.map_err(|error| cannot_write(&path, &denied::own_file(&path, error)))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             // For people, who also learn from it that the disk is full.
@@ -142,7 +145,7 @@ fn check_space(folder: &Path) -> Result<(), OpenError> {
     let written = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
     let written = written.and_then(|mut file| file.write_all(&vec![0; LEAST_SPACE]));
     let _ = std::fs::remove_file(&path);
-    written.map_err(|error| cannot_write(folder, &error))
+    written.map_err(|error| cannot_write(folder, &denied::own_file(folder, error)))
 }
 
 /// Gives the shared memory that SQLite has just created all of its blocks, so that a disk that fills up later does not end the
