@@ -63,6 +63,8 @@ fn serve(
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let outcome = runtime.block_on(async {
+        // Before anybody can see that the daemon is there: a signal that nobody waits for would kill it.
+        let (hangups, stop) = (signal(SignalKind::hangup())?, stop_signal()?);
         let sockets = Sockets::bind(&settings.listen, privileges.owner(), kept, &log)?;
         privileges.give_up(&log)?;
         let engine = open_engine(&settings, &loaded, &log)?;
@@ -79,7 +81,6 @@ fn serve(
             tokio::spawn(async move { copies.save(unsaved, &log).await })
         };
         let (reload, requests) = mpsc::channel(1);
-        let (hangups, stop) = (signal(SignalKind::hangup())?, stop_signal()?);
         let reloads = serve_reloads(engine.clone(), loaded, copies, path.to_owned(), hangups, requests);
         supervisor.essential("the reloads", reloads);
         let control = ControlService::new(engine.clone(), reload);

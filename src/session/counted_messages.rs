@@ -44,7 +44,7 @@ pub enum Reporter {
 
 /// Whether a message still has to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum CountClaim {
     /// It is this one's to count.
     First,
     /// The other protocol has counted it.
@@ -71,7 +71,7 @@ impl Default for CountedMessages {
 impl CountedMessages {
     /// Claims a message. Postfix uses short queue IDs again: one that was reported longer ago than `lifetime`, or by the same
     /// reporter, is another message.
-    pub fn claim(&self, name: &MessageName, reporter: &Reporter, lifetime: Duration) -> Claim {
+    pub fn claim(&self, name: &MessageName, reporter: &Reporter, lifetime: Duration) -> CountClaim {
         let now = Instant::now();
         let mut messages = self.messages.lock();
         let key = self.key(name);
@@ -80,15 +80,15 @@ impl CountedMessages {
             && counted.is_same(name, reporter)
         {
             let claim = match (&counted.reporters[0], reporter) {
-                (Reporter::Milter(_), Reporter::Milter(_)) => Claim::CountedByTwin,
-                _ => Claim::CountedByOtherProtocol,
+                (Reporter::Milter(_), Reporter::Milter(_)) => CountClaim::CountedByTwin,
+                _ => CountClaim::CountedByOtherProtocol,
             };
             counted.reporters.push(reporter.clone());
             return claim;
         }
         let reporters = SmallVec::from_iter([reporter.clone()]);
         messages.put(key, Counted { at: now, client_port: name.client_port, server: name.server, reporters });
-        Claim::First
+        CountClaim::First
     }
 
     /// Takes a claim back: the message was not counted after all.
@@ -146,15 +146,15 @@ mod tests {
         let counted = CountedMessages::default();
         let connection = Arc::new(());
         for _ in 0..3 {
-            assert_eq!(counted.claim(&name(4711, "25"), &Reporter::Policy, LIFETIME), Claim::First);
+            assert_eq!(counted.claim(&name(4711, "25"), &Reporter::Policy, LIFETIME), CountClaim::First);
             let claim = counted.claim(&name(4711, "25"), &Reporter::milter(&connection), LIFETIME);
-            assert_eq!(claim, Claim::CountedByOtherProtocol);
+            assert_eq!(claim, CountClaim::CountedByOtherProtocol);
         }
         // XCLIENT without a port.
-        assert_eq!(counted.claim(&name(0, "25"), &Reporter::Policy, LIFETIME), Claim::First);
+        assert_eq!(counted.claim(&name(0, "25"), &Reporter::Policy, LIFETIME), CountClaim::First);
         let milter = Reporter::milter(&connection);
-        assert_eq!(counted.claim(&name(0, "25"), &milter, LIFETIME), Claim::CountedByOtherProtocol);
-        assert_eq!(counted.claim(&name(0, "25"), &milter, LIFETIME), Claim::First);
+        assert_eq!(counted.claim(&name(0, "25"), &milter, LIFETIME), CountClaim::CountedByOtherProtocol);
+        assert_eq!(counted.claim(&name(0, "25"), &milter, LIFETIME), CountClaim::First);
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,13 +162,13 @@ mod tests {
         let connection = Arc::new(());
         for other in [name(4712, "25"), name(4711, "587")] {
             let counted = CountedMessages::default();
-            assert_eq!(counted.claim(&name(4711, "25"), &Reporter::Policy, LIFETIME), Claim::First);
-            assert_eq!(counted.claim(&other, &Reporter::milter(&connection), LIFETIME), Claim::First);
+            assert_eq!(counted.claim(&name(4711, "25"), &Reporter::Policy, LIFETIME), CountClaim::First);
+            assert_eq!(counted.claim(&other, &Reporter::milter(&connection), LIFETIME), CountClaim::First);
         }
         let counted = CountedMessages::default();
-        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::Policy, LIFETIME), Claim::First);
+        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::Policy, LIFETIME), CountClaim::First);
         tokio::time::advance(LIFETIME).await;
-        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::milter(&connection), LIFETIME), Claim::First);
+        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::milter(&connection), LIFETIME), CountClaim::First);
     }
 
     #[test]
@@ -176,19 +176,22 @@ mod tests {
         let counted = CountedMessages::default();
         let (first, second) = (Arc::new(()), Arc::new(()));
         for _ in 0..2 {
-            assert_eq!(counted.claim(&name(4711, "25"), &Reporter::milter(&first), LIFETIME), Claim::First);
-            assert_eq!(counted.claim(&name(4711, "25"), &Reporter::milter(&second), LIFETIME), Claim::CountedByTwin);
+            assert_eq!(counted.claim(&name(4711, "25"), &Reporter::milter(&first), LIFETIME), CountClaim::First);
+            assert_eq!(
+                counted.claim(&name(4711, "25"), &Reporter::milter(&second), LIFETIME),
+                CountClaim::CountedByTwin
+            );
         }
         drop(first);
         let third = Arc::new(());
-        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::milter(&third), LIFETIME), Claim::First);
+        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::milter(&third), LIFETIME), CountClaim::First);
     }
 
     #[test]
     fn what_was_not_counted_after_all_is_the_next_ones() {
         let counted = CountedMessages::default();
-        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::Policy, LIFETIME), Claim::First);
+        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::Policy, LIFETIME), CountClaim::First);
         counted.take_back(&name(4711, "25"));
-        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::milter(&Arc::new(())), LIFETIME), Claim::First);
+        assert_eq!(counted.claim(&name(4711, "25"), &Reporter::milter(&Arc::new(())), LIFETIME), CountClaim::First);
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// What a decision was made from, beside the envelope and the configuration.
 #[derive(Debug)]
 pub struct Replay {
-    pub subject: Subject,
+    pub subject: ReplayedStage,
     pub front_end: FrontEnd,
     pub orders: Arc<Orders>,
     /// Accepted recipients after the decision: those that count, and those that do not.
@@ -34,7 +34,7 @@ pub struct Replay {
 
 /// What was decided about.
 #[derive(Debug)]
-pub enum Subject {
+pub enum ReplayedStage {
     Mail,
     Recipient { named: Read<Address>, counted_by: CountedBy },
     End { reported: ReportedAtEnd, size: MessageSize, milter_is_missing: bool },
@@ -75,7 +75,7 @@ impl Replay {
         let cx = context(&decided.envelope, &decided.snapshot, self.front_end, &self.orders, &live);
         let mut trace = Trace::on();
         let mut counted = self.counted.clone();
-        if matches!(self.subject, Subject::Recipient { .. }) && decided.verdict.passes() {
+        if matches!(self.subject, ReplayedStage::Recipient { .. }) && decided.verdict.passes() {
             // As it was before this one was accepted.
             counted.pop();
         }
@@ -85,17 +85,17 @@ impl Replay {
             self.refused_local.clone(),
         );
         match &self.subject {
-            Subject::Mail => {
+            ReplayedStage::Mail => {
                 evaluation.mail(&cx, &mut trace);
             }
-            Subject::Recipient { named, counted_by } => {
+            ReplayedStage::Recipient { named, counted_by } => {
                 if let Stage::AskLedger(pending) = evaluation.recipient(named, *counted_by, &cx, &mut trace)
                     && let Some(answer) = self.answer.clone()
                 {
                     evaluation.recipient_answered(pending, answer, &cx, &mut trace);
                 }
             }
-            Subject::End { reported, size, milter_is_missing } => {
+            ReplayedStage::End { reported, size, milter_is_missing } => {
                 if let Stage::AskLedger(pending) = evaluation.end(reported.as_reported(), size, &cx, &mut trace) {
                     match self.answer.clone() {
                         _ if *milter_is_missing => _ = evaluation.without_milter(pending, &cx, &mut trace),
@@ -104,7 +104,7 @@ impl Replay {
                     }
                 }
             }
-            Subject::Unended => {
+            ReplayedStage::Unended => {
                 if let (Some(pending), Some(answer)) = (evaluation.count_unended(&cx, &mut trace), self.answer.clone())
                 {
                     evaluation.end_answered(pending, answer, &cx, &mut trace);

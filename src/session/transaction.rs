@@ -4,12 +4,12 @@
 
 use super::ask::ask;
 use super::correlation::Server;
-use super::counted_messages::{Claim, MessageName, Reporter};
+use super::counted_messages::{CountClaim, MessageName, Reporter};
 use super::engine::{Engine, Snapshot};
 use super::live::Live;
 use super::log::{self, LoggedDecision};
 use super::open_count::UnderWay;
-use super::replay::{Replay, ReportedAtEnd, Subject};
+use super::replay::{Replay, ReplayedStage, ReportedAtEnd};
 use crate::envelope::{Address, Envelope, Read, Reply};
 use crate::ledger::{Foreseen, LedgerAnswer, LedgerError, ReservationId};
 use crate::orders::Orders;
@@ -131,7 +131,7 @@ impl Transaction {
         let live = Live { engine: &self.engine, snapshot: &self.snapshot };
         let cx = context(&self.envelope, &self.snapshot, self.front_end, &orders, &live);
         let verdict = self.evaluation.mail(&cx, &mut Trace::off())?;
-        let replay = || self.replay(Subject::Mail, &orders, None);
+        let replay = || self.replay(ReplayedStage::Mail, &orders, None);
         self.decided(verdict, Said { queue_id, ..Said::default() }, replay).reply
     }
 
@@ -175,7 +175,7 @@ impl Transaction {
             self.under_way = Some(self.engine.open_transactions.enter());
         }
         let said = Said { recipient: decision.recipient.as_ref(), queue_id, recipients: None };
-        let replay = || self.replay(Subject::Recipient { named, counted_by }, &orders, answered);
+        let replay = || self.replay(ReplayedStage::Recipient { named, counted_by }, &orders, answered);
         self.decided(decision.verdict, said, replay)
     }
 
@@ -195,7 +195,7 @@ impl Transaction {
                 self.evaluation.without_milter(pending, &cx, &mut Trace::off())
             }
             Stage::AskLedger(pending) => match self.claim(&report) {
-                Claim::First => {
+                CountClaim::First => {
                     let question = self.evaluation.end_question(&pending);
                     let answer = ask(&self.engine.ledger, self.reservation, question, true).await;
                     // A commit ends the reservation, however it is answered.
@@ -207,7 +207,7 @@ impl Transaction {
                     self.evaluation.end_answered(pending, answer, &cx, &mut Trace::off())
                 }
                 claim => {
-                    let by_twin = claim == Claim::CountedByTwin;
+                    let by_twin = claim == CountClaim::CountedByTwin;
                     self.evaluation.already_counted(pending, by_twin, &cx, &mut Trace::off())
                 }
             },
@@ -215,7 +215,7 @@ impl Transaction {
         self.release();
         let replay = || {
             let (reported, size) = (ReportedAtEnd::of(reported), self.size);
-            self.replay(Subject::End { reported, size, milter_is_missing }, &orders, answered.clone())
+            self.replay(ReplayedStage::End { reported, size, milter_is_missing }, &orders, answered.clone())
         };
         self.ended(decision, answered.as_ref(), queue_id, replay)
     }
@@ -231,7 +231,7 @@ impl Transaction {
         let answer = ask(&self.engine.ledger, self.reservation, self.evaluation.end_question(&pending), false).await;
         self.reserved = false;
         let decision = self.evaluation.end_answered(pending, answer.clone(), &cx, &mut Trace::off());
-        let replay = || self.replay(Subject::Unended, &orders, Some(answer.clone()));
+        let replay = || self.replay(ReplayedStage::Unended, &orders, Some(answer.clone()));
         self.ended(decision, Some(&answer), None, replay);
     }
 
@@ -276,11 +276,11 @@ impl Transaction {
     }
 
     /// Where the MTA names no queue ID nobody else can report the same message.
-    fn claim(&self, report: &EndReport) -> Claim {
-        let Some(name) = self.name(report) else { return Claim::First };
+    fn claim(&self, report: &EndReport) -> CountClaim {
+        let Some(name) = self.name(report) else { return CountClaim::First };
         let lifetime = self.snapshot.settings.relay.reservation_timeout;
         let claim = self.engine.counted_messages.claim(&name, &report.reporter, lifetime);
-        if claim == Claim::CountedByTwin {
+        if claim == CountClaim::CountedByTwin {
             self.engine.tally.warn_listed_twice(&self.engine.log);
         }
         claim
@@ -346,7 +346,7 @@ impl Transaction {
     /// What the decision can be gone through again with, for the record.
     fn replay(
         &self,
-        subject: Subject,
+        subject: ReplayedStage,
         orders: &Arc<Orders>,
         answer: Option<Result<LedgerAnswer, LedgerError>>,
     ) -> Replay {

@@ -8,7 +8,7 @@ use crate::config::reading::{Diagnostic, Problems, quoted};
 use hashbrown::{HashMap, HashSet};
 
 /// A candidate whose chosen copy names a file.
-struct Claim<'c> {
+struct FileClaim<'c> {
     candidate: usize,
     named: &'c NamedFile,
     /// Its copy before named the file, too.
@@ -48,8 +48,8 @@ pub(super) fn settle_files(candidates: &mut [Candidate], is_start: bool, problem
 }
 
 /// The files that more than one candidate names, with one claim of each of these.
-fn contested(candidates: &[Candidate], is_start: bool) -> Vec<(FileIdentity, Vec<Claim<'_>>)> {
-    let mut claims: HashMap<FileIdentity, Vec<Claim<'_>>> = HashMap::new();
+fn contested(candidates: &[Candidate], is_start: bool) -> Vec<(FileIdentity, Vec<FileClaim<'_>>)> {
+    let mut claims: HashMap<FileIdentity, Vec<FileClaim<'_>>> = HashMap::new();
     for (n, candidate) in candidates.iter().enumerate() {
         let before: HashSet<FileIdentity> = match is_start || candidate.is_as_before() {
             true => HashSet::new(),
@@ -60,7 +60,7 @@ fn contested(candidates: &[Candidate], is_start: bool) -> Vec<(FileIdentity, Vec
             let had = !is_start && (candidate.is_as_before() || before.contains(&file));
             let of_file = claims.entry(file).or_default();
             if of_file.last().is_none_or(|last| last.candidate != n) {
-                of_file.push(Claim { candidate: n, named, had });
+                of_file.push(FileClaim { candidate: n, named, had });
             }
         }
     }
@@ -69,9 +69,10 @@ fn contested(candidates: &[Candidate], is_start: bool) -> Vec<(FileIdentity, Vec
     contested
 }
 
-fn describe(claim: &Claim<'_>, other: &Claim<'_>, label: &str, candidates: &[Candidate]) -> Diagnostic {
-    let place =
-        |claim: &Claim<'_>, label: &str| locate(&candidates[claim.candidate].file, Target::File(claim.named), label);
+fn describe(claim: &FileClaim<'_>, other: &FileClaim<'_>, label: &str, candidates: &[Candidate]) -> Diagnostic {
+    let place = |claim: &FileClaim<'_>, label: &str| {
+        locate(&candidates[claim.candidate].file, Target::File(claim.named), label)
+    };
     let (key, path) = (claim.named.kind.key(), quoted(&claim.named.path.to_string_lossy()));
     Diagnostic::error(format!("the {key} {path} is named by two customers"))
         .at(place(claim, "named here"))

@@ -127,23 +127,23 @@ impl LimitCause {
 /// A name that was looked up among the registered domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookedUp {
-    pub via: Via,
+    pub via: NameSource,
     pub name: Box<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
+pub enum NameSource {
     Login,
     Sender,
     Helo,
 }
 
-impl fmt::Display for Via {
+impl fmt::Display for NameSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Via::Login => "AUTH",
-            Via::Sender => "MAIL FROM",
-            Via::Helo => "HELO",
+            NameSource::Login => "AUTH",
+            NameSource::Sender => "MAIL FROM",
+            NameSource::Helo => "HELO",
         })
     }
 }

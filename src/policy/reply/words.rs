@@ -1,7 +1,7 @@
 //! The words of a refusal, for the person who reads it: what, why, what to change or when to retry, reference.
 //! The first words are those of the relay service: clients match on them.
 
-use super::refusal::{LimitCause, LimitRefusal, LookedUp, Refusal, Via};
+use super::refusal::{LimitCause, LimitRefusal, LookedUp, NameSource, Refusal};
 use crate::directory::{AllowedSenders, LimitName, Window};
 use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
 use crate::orders::TargetKind;
@@ -266,7 +266,7 @@ fn names(looked_up: &[LookedUp], helo: &str) -> String {
     let names: Vec<String> = looked_up.iter().map(|name| format!("{} ({})", shown(&name.name), name.via)).collect();
     let names = format!("no customer is registered for {}", names.join(" or "));
     match looked_up {
-        [sender] if sender.via == Via::Sender => format!("{names}, and {}", unused_helo()),
+        [sender] if sender.via == NameSource::Sender => format!("{names}, and {}", unused_helo()),
         _ => names,
     }
 }
@@ -317,7 +317,7 @@ mod tests {
         let looked_up = |via| LookedUp { via, name: "n".repeat(300).into() };
         let refusal = Refusal::UnknownCustomer {
             client: Some("2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap()),
-            looked_up: [looked_up(Via::Sender), looked_up(Via::Helo)].into_iter().collect(),
+            looked_up: [looked_up(NameSource::Sender), looked_up(NameSource::Helo)].into_iter().collect(),
             helo: "h".repeat(300).into(),
         };
         let reply = refusal.reply("K7Q2-9FTM-XW").to_string();

@@ -3,7 +3,7 @@
 use crate::directory::{Customer, Owner, User};
 use crate::envelope::{canonical_login, identifying_helo};
 use crate::policy::facts::{Facts, Rules};
-use crate::policy::reply::{LookedUp, Refusal, Via};
+use crate::policy::reply::{LookedUp, NameSource, Refusal};
 use crate::policy::trace::Trace;
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Resu
     }
     let domain = login.rsplit_once('@').map_or("", |(_, domain)| domain);
     let name = if domain.is_empty() { login.as_str() } else { domain };
-    let looked_up = LookedUp { via: Via::Login, name: name.into() };
+    let looked_up = LookedUp { via: NameSource::Login, name: name.into() };
     let claim = if domain.is_empty() { None } else { rules.directory.owner_of_domain(domain) };
     match claim.map(|claim| (claim.owner, claim.domain)) {
         Some((Owner::Customer(customer), domain)) => {
@@ -110,8 +110,8 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
     let sender_domain = facts.sender.domain();
     let helo = identifying_helo(facts.helo, &rules.relay.hostname);
     let candidates = [
-        (Via::Sender, IdentifiedBy::Sender, (!sender_domain.is_empty()).then_some(sender_domain)),
-        (Via::Helo, IdentifiedBy::Helo, helo.as_deref()),
+        (NameSource::Sender, IdentifiedBy::Sender, (!sender_domain.is_empty()).then_some(sender_domain)),
+        (NameSource::Helo, IdentifiedBy::Helo, helo.as_deref()),
     ];
     let mut looked_up = Vec::new();
     let mut first_registered: Option<(&Arc<Customer>, &str)> = None;
@@ -201,10 +201,10 @@ fn nobody(facts: &Facts, rules: &Rules, looked_up: Vec<LookedUp>, trace: &mut Tr
     Refusal::UnknownCustomer { client: facts.client, looked_up, helo: facts.helo.into() }
 }
 
-fn nothing_from(via: Via, facts: &Facts) -> String {
+fn nothing_from(via: NameSource, facts: &Facts) -> String {
     match via {
-        Via::Helo if facts.helo.is_empty() => "no HELO name was given".to_owned(),
-        Via::Helo => {
+        NameSource::Helo if facts.helo.is_empty() => "no HELO name was given".to_owned(),
+        NameSource::Helo => {
             format!("the HELO name {} is generic and identifies nobody", crate::policy::reply::words::shown(facts.helo))
         }
         _ => "the sender has no domain".to_owned(),
