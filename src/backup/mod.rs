@@ -1,8 +1,8 @@
 //! A store in one file: counts, orders, audit log, hash key and decisions, written while the daemon runs, and put back while
 //! none does.
 //!
-//! The file is a tar archive that `tar` and `sha256sum` can read, too: [`MARKER`] first, then the files of the store, and
-//! [`SUMS`] last, without which a backup is not whole.
+//! The file is a tar archive that `tar` and `sha256sum` can read, too: a marker with the version first, then the files of the store, and
+//! `SHA256SUMS` last, without which a backup is not whole.
 //!
 //! ```text
 //!   save      the files of a store → an archive

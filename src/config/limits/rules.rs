@@ -52,7 +52,7 @@ impl LimitRules {
     }
 
     /// The limits in force for a customer. Without a paid bill a customer limit and its `unpaid.*` counterpart hold both: see
-    /// [`enforced_and_in_shadow`].
+    /// `enforced_and_in_shadow`.
     pub fn for_customer(&self, licenses: u32, billing: Billing) -> CustomerLimits {
         let limit = |key| self.rule(key).in_force(licenses);
         let customer = |paid, unpaid| match billing {
