@@ -115,9 +115,9 @@ fn open_engine(
 fn watch_store(engine: &Arc<Engine>, on_outage: OnOutage, supervisor: &mut Supervisor) {
     let (ledger, log) = (engine.ledger.clone(), engine.log.clone());
     supervisor
-        .restarting("the report of the store's advice", move || daemon::tell_of_advice(ledger.clone(), log.clone()));
+        .restarting("the report of the store's advice", move || daemon::report_advice(ledger.clone(), log.clone()));
     let engine = engine.clone();
-    supervisor.restarting("the report of store outages", move || daemon::tell_of_outages(engine.clone(), on_outage));
+    supervisor.restarting("the report of store outages", move || daemon::report_outages(engine.clone(), on_outage));
 }
 
 fn open_ledger(settings: &Settings) -> Result<Ledger, Box<dyn std::error::Error>> {

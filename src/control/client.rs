@@ -6,10 +6,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// How long the daemon may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the daemon may take to respond.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("the configuration has no listen.control: the running daemon cannot be asked")]
@@ -37,8 +37,8 @@ fn talk(address: &ListenAddress, command: &Command) -> std::io::Result<String> {
         return Err(std::io::Error::other("the control socket has to be a unix socket"));
     };
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let mut request = serde_json::to_string(command).map_err(std::io::Error::other)?;
     request.push('\n');
     stream.write_all(request.as_bytes())?;

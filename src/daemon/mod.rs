@@ -12,7 +12,7 @@ mod supervisor;
 
 pub use files::raise_open_files_limit;
 pub use observer::observe;
-pub use outages::{tell_of_advice, tell_of_outages};
+pub use outages::{report_advice, report_outages};
 pub use privileges::{PrivilegeError, Privileges};
 pub use saved_copies::SavedCopies;
 pub use sockets::Sockets;

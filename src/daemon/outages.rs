@@ -1,4 +1,5 @@
-//! Says when the shared store becomes unreachable and when it is reachable again, in the log and to systemd; and warns if its servers are not set up well.
+//! Reports when the shared store becomes unreachable and when it is reachable again, in the log and to systemd; and warns if
+//! its servers are not set up well.
 
 use super::service_manager;
 use crate::config::{OnOutage, how_many};
@@ -16,25 +17,25 @@ const CALM: Duration = Duration::from_secs(2);
 type Outage = watch::Receiver<Option<ledger::Outage>>;
 
 /// Writes the lines, for as long as the daemon runs. Does nothing for a store that is not shared.
-pub async fn tell_of_outages(engine: Arc<Engine>, on_outage: OnOutage) {
+pub async fn report_outages(engine: Arc<Engine>, on_outage: OnOutage) {
     let (ledger, log) = (&engine.ledger, &engine.log);
     let Some(mut outage) = ledger.outage() else { return };
-    let Some((mut waiting, _)) = ledger.counted_locally() else { return tell(&engine, outage, on_outage).await };
+    let Some((mut waiting, _)) = ledger.counted_locally() else { return report(&engine, outage, on_outage).await };
     let merged = || ledger.counted_locally().map_or(0, |(_, merged)| merged);
     loop {
         // Includes what an earlier daemon counted locally and could not merge.
         let before = merged();
-        let is_away = tokio::select! {
-            away = outage.wait_for(Option::is_some) => away.map(|outage| outage.clone()),
+        let outage_began = tokio::select! {
+            began = outage.wait_for(Option::is_some) => began.map(|outage| outage.clone()),
             left = waiting.wait_for(|waiting| *waiting > 0) => left.map(|_| None),
         };
-        let Ok(what) = is_away else { return };
+        let Ok(what) = outage_began else { return };
         if let Some(outage) = &what {
             let mail = mail(outage);
             service_manager::status(&outage.to_string());
             log.error(format_args!("{outage}; {mail} is decided by the last known usage, and counted locally"));
         }
-        if !is_back(&mut outage, Some(&mut waiting)).await {
+        if !is_over(&mut outage, Some(&mut waiting)).await {
             return;
         }
         service_manager::status_is_usual(&engine);
@@ -51,7 +52,7 @@ pub async fn tell_of_outages(engine: Arc<Engine>, on_outage: OnOutage) {
     }
 }
 
-async fn tell(engine: &Engine, mut outage: Outage, on_outage: OnOutage) {
+async fn report(engine: &Engine, mut outage: Outage, on_outage: OnOutage) {
     let log = &engine.log;
     let meanwhile = match on_outage {
         OnOutage::Accept => "is accepted, and counted once the store is reachable",
@@ -61,7 +62,7 @@ async fn tell(engine: &Engine, mut outage: Outage, on_outage: OnOutage) {
         let Ok(Some(what)) = outage.wait_for(Option::is_some).await.map(|what| what.clone()) else { return };
         service_manager::status(&what.to_string());
         log.error(format_args!("{what}; {} {meanwhile}", mail(&what)));
-        if !is_back(&mut outage, None).await {
+        if !is_over(&mut outage, None).await {
             return;
         }
         service_manager::status_is_usual(engine);
@@ -70,7 +71,7 @@ async fn tell(engine: &Engine, mut outage: Outage, on_outage: OnOutage) {
 }
 
 /// Waits until the outage is over and all that was counted locally is merged. False: the ledger is gone.
-async fn is_back(outage: &mut Outage, mut waiting: Option<&mut watch::Receiver<u64>>) -> bool {
+async fn is_over(outage: &mut Outage, mut waiting: Option<&mut watch::Receiver<u64>>) -> bool {
     loop {
         if outage.wait_for(Option::is_none).await.is_err() {
             return false;
@@ -99,7 +100,7 @@ fn mail(outage: &ledger::Outage) -> &'static str {
 }
 
 /// Warns of what an administrator should change at the servers, once each time that it is found.
-pub async fn tell_of_advice(ledger: Ledger, log: Logger) {
+pub async fn report_advice(ledger: Ledger, log: Logger) {
     let Some(mut advice) = ledger.advice() else { return };
     drop(ledger);
     loop {

@@ -1,5 +1,5 @@
-//! What systemd is told (sd_notify(3)): when the sockets are there, when a reload or a stop begins, how the daemon is, and that
-//! it is alive. Without systemd nothing happens.
+//! Notifies systemd (sd_notify(3)): when the sockets exist, when a reload or a stop begins, one line of status, and the
+//! watchdog. Without systemd, nothing happens.
 
 use crate::config::how_many;
 use crate::control::Status;
@@ -30,7 +30,7 @@ pub fn status(words: &str) {
     notify(&[NotifyState::Status(words)]);
 }
 
-/// As [`status`]: the usual line, when what was special is over.
+/// As [`status`], with the usual line.
 pub fn status_is_usual(engine: &Engine) {
     status(&serving(engine));
 }
@@ -44,8 +44,8 @@ fn serving(engine: &Engine) -> String {
     words
 }
 
-/// Tells twice in each of its periods that the daemon is alive, if the unit has `WatchdogSec=`. A deadlock ends that: all
-/// locks that decisions need are taken before.
+/// Notifies the watchdog twice in each of its periods, if the unit has `WatchdogSec=`. Takes all locks that decisions need
+/// before, so that a deadlock ends the notifications.
 pub async fn watchdog(engine: Arc<Engine>) {
     let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) else { return };
     loop {
@@ -55,7 +55,7 @@ pub async fn watchdog(engine: Arc<Engine>) {
     }
 }
 
-/// An error concerns systemd alone, which has its own time limits.
+/// Errors are ignored: systemd has its own timeouts.
 fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }

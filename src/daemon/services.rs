@@ -18,7 +18,7 @@ pub(super) struct Fronts {
     pub policy: Arc<PolicyService>,
     /// Milter sessions end with their transactions.
     milters: Group,
-    /// What answers while transactions go on: Postfix asks about the end of a message over another connection than about its
+    /// What answers until all transactions have ended: Postfix asks about the end of a message over another connection than about its
     /// recipients (each check_policy_service has its own), perhaps a new one; and permission to relay may come from a
     /// socketmap table.
     lookups: Group,
@@ -44,7 +44,7 @@ impl Fronts {
         Fronts { policy, milters, lookups, administrators }
     }
 
-    /// MTAs and administrators are turned away, or wait for the next daemon. SMTP sessions that are open go on.
+    /// New connections of MTAs and administrators are refused, or wait for the next daemon. Open SMTP sessions continue.
     pub fn refuse_new_sessions(&self) {
         self.milters.phase.send_replace(Phase::Draining);
         self.administrators.phase.send_replace(Phase::Draining);

@@ -1,4 +1,4 @@
-//! Accepts connections, and keeps on doing so.
+//! Accepts connections, whatever errors occur meanwhile.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};

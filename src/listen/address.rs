@@ -76,7 +76,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Why a text is no address to listen on: what was found, and what to write instead.
+/// Why a text is not an address to listen on: what was found, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{}\" {problem}; {advice}", shown(.found))]
 pub struct InvalidAddress {
@@ -105,7 +105,7 @@ fn shown(found: &str) -> String {
     shown
 }
 
-/// A problem and its advice, before they know the whole text.
+/// A problem and its advice, without the text that they are about.
 type Rejection = (String, String);
 
 fn rejection<T>(problem: impl Into<String>, advice: impl Into<String>) -> Result<T, Rejection> {
@@ -164,7 +164,7 @@ fn parse_path(path: &str) -> Result<ListenAddress, Rejection> {
     if !path.starts_with('/') {
         return rejection(
             "has a relative path",
-            format!("write the whole path (for Postfix in its chroot: unix:/var/spool/postfix/{path})"),
+            format!("write an absolute path (for Postfix in its chroot: unix:/var/spool/postfix/{path})"),
         );
     }
     if path.contains('\0') {
@@ -208,7 +208,7 @@ fn split_host_and_port(family: Family, text: &str) -> Result<(&str, &str), Rejec
         return Ok((host, port));
     }
     match text.rsplit_once(':') {
-        // More than one colon: an IPv6 address whose end nobody can tell from a port.
+        // More than one colon: an IPv6 address whose last group could also be a port.
         Some((host, port)) if host.contains(':') => {
             let (host, port) = match text.parse::<Ipv6Addr>() {
                 Ok(_) if !host.parse::<Ipv6Addr>().is_ok_and(|_| is_port(port)) => (text, "PORT"),
@@ -363,7 +363,7 @@ mod tests {
             ("unix:", r#""unix:" has no path; write unix:/PATH"#),
             (
                 "unix:relaykeeper/policy.sock",
-                r#""unix:relaykeeper/policy.sock" has a relative path; write the whole path (for Postfix in its chroot: unix:/var/spool/postfix/relaykeeper/policy.sock)"#,
+                r#""unix:relaykeeper/policy.sock" has a relative path; write an absolute path (for Postfix in its chroot: unix:/var/spool/postfix/relaykeeper/policy.sock)"#,
             ),
             ("unix:/run/rk/", r#""unix:/run/rk/" names a folder; write a file in it: unix:/run/rk/milter.sock"#),
             (

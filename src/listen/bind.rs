@@ -15,10 +15,10 @@ use crate::report::Logger;
 /// Connections that the kernel holds until they are accepted; it takes `net.core.somaxconn` if that is less.
 pub(super) const BACKLOG: u32 = 1024;
 
-/// How the file of a unix socket is made; without meaning for TCP.
+/// How the file of a unix socket is made; ignored for TCP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Permission bits (`listen.socket_mode`); writing is what connecting needs.
+    /// Permission bits (`listen.socket_mode`); connecting needs write permission.
     pub mode: u32,
     /// Name of the group that the file is given to (`listen.socket_group`); none: that of the process.
     pub group: Option<String>,
@@ -46,7 +46,7 @@ pub struct BindError {
     pub problem: Problem,
 }
 
-/// What keeps an address from being listened on.
+/// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// Another process listens there.
@@ -84,7 +84,7 @@ pub enum Problem {
     /// Only root may give a file to a group that the user is not in.
     #[error("this user may not give the socket to the group \"{}\"; make it a member of that group, or change listen.socket_group", group.escape_debug())]
     NotOurGroup { group: String },
-    /// The name has no address of the family that is asked for.
+    /// The name has no address of the required family.
     #[error("the host name \"{name}\" cannot be resolved ({reason}); write an address of this machine")]
     Unresolved { name: String, reason: String },
     /// No interface has the address.
@@ -126,7 +126,7 @@ impl Problem {
 /// a host name blocks.
 ///
 /// A unix socket that a dead process left is replaced; one that somebody answers on is not. The listener reports
-/// troubles with accepting to `logger`.
+/// errors of accepting to `logger`.
 ///
 /// # Errors
 /// When the address cannot be listened on; the error is the line to show.

@@ -1,4 +1,4 @@
-//! Why a connection is closed that did nothing to end it, and the line in the log about it.
+//! Why a connection was closed by relaykeeper, and the log line about it.
 
 use super::seats::NoRoom;
 use super::{Origin, Peer};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// One line per peer and period.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// Peers that are told apart; of more than these some are reported again too early.
+/// Peers whose last report is remembered. With more than these, some are reported again too early.
 const MAX_PEERS: usize = 1_024;
 
 /// What is wrong with a connection. `E` is the protocol's own error: a malformed request, mostly.
@@ -30,7 +30,7 @@ pub(super) enum Fault<E> {
     Gone,
 }
 
-/// The peer is no MTA that may connect.
+/// The peer is not an MTA that may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this address is not in listen.allow")]
 pub(super) struct NotAllowed;

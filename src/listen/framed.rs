@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::{Zeroize, Zeroizing};
 
-/// With so many bytes of responses that wait to be written no further request is answered: a peer that reads no
-/// responses cannot fill the memory with them.
+/// No further request is answered while at least this many bytes of responses wait to be written, so that a peer that
+/// reads no responses cannot fill the memory with them.
 const MAX_OUTPUT: usize = 16 * 1024;
 
-/// During a stop, a peer whose connection is not busy has so long for the next request, from its last one: an MTA whose client
-/// has another message sends it within milliseconds.
+/// During a stop, a connection that is not busy is closed after this time without a request. An MTA whose client has another
+/// message sends it within milliseconds.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
 
 /// One end of a connection: finds requests in what is received, and answers them in their order.
@@ -30,8 +30,8 @@ pub trait Protocol: Send {
     /// Finds the first request in `input`, of which the first `searched` bytes were seen before and held none.
     ///
     /// # Errors
-    /// This is no request, or too long a one. Found as early as possible: no more than the longest request is ever
-    /// buffered.
+    /// The request is malformed or too long. This is detected as early as possible, so that never more than the longest
+    /// request is buffered.
     fn frame(input: &[u8], searched: usize) -> Result<Frame, Self::Error>;
 
     /// Answers one request; the response, if there is one, is appended to `output`. Not cancelled before it is done.
@@ -68,12 +68,12 @@ pub struct Bounds {
     pub request_timeout: Duration,
     /// For the peer to read a response.
     pub response_timeout: Duration,
-    /// Between requests. A connection that was idle for so long, or up to twice that, is closed.
+    /// Between requests. The connection is closed after it was idle for this long, or up to twice that.
     pub idle_timeout: Duration,
     /// The bytes that the buffer of an idle connection takes.
     pub idle_buffer: usize,
-    /// Whether to let other connections be answered first, before a response is written: the MTA's host is then woken
-    /// once for all of them. It costs nothing where no others wait.
+    /// Whether other connections are answered first, before a response is written, so that the MTA's host is woken once for
+    /// all of them. Costs nothing if no others wait.
     pub gather_responses: bool,
     /// Whether a request is written in one piece and answered at once, so that the response may carry the
     /// acknowledgement (TCP).
@@ -87,11 +87,11 @@ pub struct Bounds {
 pub enum Frame {
     /// `content` is what [`Protocol::respond`] sees; the next request begins after `length` bytes.
     Complete { content: Range<usize>, length: usize },
-    /// So many bytes are missing at least, as far as is known.
+    /// At least `missing` more bytes are needed.
     Partial { missing: usize },
 }
 
-/// Whether the connection goes on.
+/// Whether the connection stays open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     Continue,

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
-/// What the connections of one listener may take, together and those of one peer: a process of this machine, or the
-/// address of another.
+/// Limits on the connections of one listener: for all of them, and for one peer. A peer is a process on a unix socket, or an
+/// IP address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     pub connections: usize,
     pub connections_per_peer: usize,
-    /// Bytes that were received and not answered yet, beyond what an idle connection takes.
+    /// Buffered bytes of requests that are not answered yet, beyond the buffer of an idle connection.
     pub bytes: usize,
     pub bytes_per_peer: usize,
 }
@@ -31,7 +31,7 @@ impl Shares {
 pub(super) struct Seats {
     shares: Shares,
     table: Mutex<Table>,
-    /// Connections so far: which one has been silent the longest is told by it.
+    /// Counts connections: the number at which a connection became idle orders them by idle time.
     turn: Arc<AtomicU64>,
     /// A seat has become free.
     freed: Notify,
@@ -57,7 +57,7 @@ struct Seat {
     number: u64,
     origin: Origin,
     state: AtomicU64,
-    /// What it has taken of the shares' bytes. Changes under the table's lock only.
+    /// Its buffered bytes. Changes only under the table's lock.
     bytes: AtomicUsize,
     turn: Arc<AtomicU64>,
     /// How far a stop has come: one of the [`Signal`]s.
@@ -87,12 +87,12 @@ impl Signal {
 
 /// A request is being answered, or a response written.
 const BUSY: u64 = u64::MAX;
-/// The connection must go: it was silent the longest.
+/// The connection must be closed: it was idle the longest.
 const EVICTED_FOR_ROOM: u64 = u64::MAX - 1;
-/// The connection must go: more of what it has sent waits than of any other.
+/// The connection must be closed: it holds the most buffered bytes.
 const EVICTED_FOR_BYTES: u64 = u64::MAX - 2;
 
-/// Why a connection must go, or was not let in.
+/// Why a connection must be closed, or was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoRoom {
     #[error("too many connections; this one was idle the longest")]
@@ -119,8 +119,8 @@ impl Seats {
         Arc::new(Seats { shares, table: Mutex::default(), turn: Arc::default(), freed: Notify::new() })
     }
 
-    /// Takes a seat. If need be, a connection goes that waits for a request and holds nothing: one of the same peer, if that
-    /// has taken its share, else one of the peer that has taken the most.
+    /// Takes a seat. If there is none, a connection that is idle and holds nothing is closed: one of the same peer, if that
+    /// has used up its share, else one of the peer with the most connections.
     pub fn take(self: &Arc<Self>, origin: Origin) -> Result<Result<Seated, NoRoom>, Full> {
         let mut table = self.table.lock();
         let of_peer = table.peers.get(&origin).map_or(0, |taken| taken.connections);
@@ -172,7 +172,7 @@ impl Seats {
 }
 
 impl Table {
-    /// Has the longest idle connection go that holds nothing; whether there was one.
+    /// Closes the connection that has been idle the longest and holds nothing; whether there was one.
     fn evict_idle(&mut self, within: Option<Origin>) -> bool {
         loop {
             let candidates = self.seats.values().filter(|seat| within.is_none_or(|within| within == seat.origin));
@@ -190,7 +190,7 @@ impl Table {
         }
     }
 
-    /// Has the connection go of which most bytes wait; not one of fewer than `least` bytes. Whether there was one.
+    /// Closes the connection with the most buffered bytes, if it has at least `least`; whether there was one.
     fn evict_largest(&mut self, within: Origin, least: usize) -> bool {
         loop {
             let candidates = self.seats.values().filter(|seat| seat.origin == within);
@@ -207,7 +207,7 @@ impl Table {
         }
     }
 
-    /// Takes `more` bytes for a seat, or fewer than before.
+    /// Sets the number of bytes that a seat takes.
     fn charge(&mut self, seat: &Seat, bytes: usize, shares: &Shares) -> Result<(), NoRoom> {
         let before = seat.bytes.load(Ordering::Relaxed);
         let more = bytes.saturating_sub(before);
@@ -276,7 +276,7 @@ impl Seat {
 }
 
 impl Seated {
-    /// Waits for a request from now on; `holds`: something would be lost if the connection were closed.
+    /// The connection waits for a request from now on; `holds`: something would be lost if it were closed.
     pub fn wait(&self, holds: bool) {
         let turn = self.seat.turn.load(Ordering::Relaxed);
         self.seat.state.store(turn << 1 | u64::from(holds), Ordering::Release);
@@ -285,7 +285,7 @@ impl Seated {
     /// Something was received.
     ///
     /// # Errors
-    /// The connection has had to go meanwhile.
+    /// The connection must be closed meanwhile.
     pub fn resume(&self) -> Result<(), NoRoom> {
         Seat::evicted(self.seat.state.swap(BUSY, Ordering::AcqRel))
     }
@@ -293,7 +293,7 @@ impl Seated {
     /// Resolves with a signal beyond the one that is `known`.
     ///
     /// # Errors
-    /// The connection must go, to make room.
+    /// The connection must be closed, to make room.
     pub async fn signalled(&self, known: Option<Signal>) -> Result<Signal, NoRoom> {
         loop {
             Seat::evicted(self.seat.state.load(Ordering::Acquire))?;
@@ -304,10 +304,10 @@ impl Seated {
         }
     }
 
-    /// Takes so many bytes in all.
+    /// Sets the number of buffered bytes.
     ///
     /// # Errors
-    /// They are not there, and no other connection has taken more.
+    /// There is no room for them, and no other connection holds more.
     pub fn take_bytes(&self, bytes: usize) -> Result<(), NoRoom> {
         if self.seat.bytes.load(Ordering::Relaxed) == bytes {
             return Ok(());

@@ -22,7 +22,7 @@ pub trait Service: Send + Sync + 'static {
     /// The state of a new connection.
     fn open(self: &Arc<Self>, origin: Origin) -> Self::Connection;
 
-    /// Whether a connection from there is served.
+    /// Whether connections from this peer are accepted.
     fn admits(&self, _: Peer) -> bool {
         true
     }
@@ -115,7 +115,7 @@ pub async fn serve_stream<P: Protocol>(
     }
 }
 
-/// Resolves when a stop has come so far. When nobody can stop it any more, it goes on.
+/// Resolves at this phase of a stop. Never, once nobody can stop the server any more.
 async fn reached(phase: &mut watch::Receiver<Phase>, least: Phase) {
     if phase.wait_for(|phase| *phase >= least).await.is_err() {
         std::future::pending::<()>().await;

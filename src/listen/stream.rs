@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Who is at the other end: tells the hosts of several MTAs apart.
+/// The host at the other end, which distinguishes several MTAs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Peer {
     /// A process of this machine, over a unix socket.
@@ -31,8 +31,8 @@ impl fmt::Display for Peer {
 /// A process of this machine, as the kernel knows it (SO_PEERCRED, unix(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Process {
-    /// In this process's own PID namespace: it tells the processes of several containers apart. None: the kernel cannot
-    /// say, as the process is in a namespace that is not visible from here.
+    /// In this process's own PID namespace, so that it distinguishes the processes of several containers. None: the process
+    /// is in a namespace that is not visible from here.
     pub pid: Option<NonZeroU32>,
     /// The effective user when it connected.
     pub uid: u32,
@@ -93,7 +93,7 @@ enum Acknowledge {
 impl Stream {
     /// A TCP connection, without Nagle's delay (TCP_NODELAY).
     pub fn tcp(socket: TcpStream, peer: IpAddr) -> Stream {
-        // A connection whose other end is already gone may refuse; the first read will tell.
+        // Fails if the peer has already closed the connection; the first read reports that.
         let _ = socket.set_nodelay(true);
         let origin = Peer::Ip(peer.to_canonical()).into();
         Stream { socket: Socket::Tcp(socket), origin, acknowledge: Acknowledge::AtOnceDue }

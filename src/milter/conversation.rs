@@ -1,4 +1,4 @@
-//! One milter connection, from commands to answers.
+//! One milter connection, from commands to responses.
 
 use super::command::{Command, declared_size};
 use super::error::MilterError;
@@ -13,9 +13,9 @@ use indymilter::{Actions, ProtoOpts};
 use std::ffi::CString;
 use std::sync::Arc;
 
-/// What was agreed upon, and the SMTP session that is open.
+/// What was negotiated, and the SMTP session that is open.
 ///
-/// Commands that come out of order (no MTA sends them) are passed over without an answer, as libmilter does.
+/// Commands in the wrong order (no MTA sends them) are ignored without a response, as libmilter does.
 pub struct Conversation {
     engine: Arc<Engine>,
     needs: Needs,
@@ -29,11 +29,11 @@ impl Conversation {
         Conversation { engine, needs, agreed: None, macros: Macros::default(), session: None }
     }
 
-    /// Does what a command asks for; answers are added to `out`.
+    /// Handles a command; responses are appended to `out`.
     ///
     /// # Errors
-    /// The other end is no MTA that can be talked to.
-    pub(super) async fn hear(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Result<Next, MilterError> {
+    /// The peer does not speak the milter protocol, or too old a version of it.
+    pub(super) async fn handle(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Result<Next, MilterError> {
         if command == Command::Quit {
             self.end_session();
             return Ok(Next::Close);
@@ -51,7 +51,7 @@ impl Conversation {
                 *session = Some(MilterSession::connect(&self.engine, caller, &self.macros, agreed));
                 go_on(out, agreed, ProtoOpts::NOREPLY_CONNECT);
             }
-            (command, Some(session)) => hear_in_session(command, session, &self.macros, agreed, out).await,
+            (command, Some(session)) => handle_in_session(command, session, &self.macros, agreed, out).await,
             _ => {}
         }
         if matches!(command, Command::Mail { .. } | Command::Recipient(_)) {
@@ -69,16 +69,12 @@ impl Conversation {
         self.agreed.is_some()
     }
 
-    pub(super) fn is_in_transaction(&self) -> bool {
-        self.session.as_ref().is_some_and(MilterSession::is_in_transaction)
-    }
-
     /// Whether a message with an accepted recipient is under way.
     pub(super) fn has_message_under_way(&self) -> bool {
         self.session.as_ref().is_some_and(MilterSession::has_message_under_way)
     }
 
-    /// The SMTP session is over, whatever way.
+    /// The SMTP session is over, however it ended.
     fn end_session(&mut self) {
         if let Some(mut session) = self.session.take() {
             session.abandon("connection-lost", &self.macros);
@@ -93,7 +89,7 @@ impl Drop for Conversation {
     }
 }
 
-async fn hear_in_session(
+async fn handle_in_session(
     command: Command<'_>,
     session: &mut MilterSession,
     macros: &Macros,
@@ -134,7 +130,7 @@ async fn hear_in_session(
     }
 }
 
-/// The answer to a step where the MTA may have agreed to wait for none.
+/// The response to a step, unless the MTA agreed not to wait for one.
 fn go_on(out: &mut Vec<u8>, agreed: Agreed, silent: ProtoOpts) {
     if !agreed.is_silent(silent) {
         write(out, Packet::Continue);
@@ -173,14 +169,14 @@ fn answer(out: &mut Vec<u8>, refusal: Option<Reply>) {
     );
 }
 
-/// Addresses have passed for addresses: there is no NUL in them.
+/// Valid addresses hold no NUL.
 fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "")).unwrap_or_default()
 }
 
 fn write(out: &mut Vec<u8>, packet: Packet) {
     let message = packet.into_message();
-    // A reply of ours is no longer than a few hundred bytes.
+    // A reply has at most a few hundred bytes.
     let length = u32::try_from(message.buffer.len() + 1).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_be_bytes());
     out.push(message.kind);

@@ -19,8 +19,8 @@ pub struct MilterService {
 }
 
 impl MilterService {
-    /// `policy_too`: a policy service may be asked about the same SMTP sessions. Then CONNECT is answered, and so is known
-    /// here before any policy request about the session can come.
+    /// `policy_too`: a policy service may get requests about the same SMTP sessions. CONNECT is then answered, so that the
+    /// session is known before any policy request about it can arrive.
     pub fn new(engine: Arc<Engine>, policy_too: bool) -> Arc<MilterService> {
         let faults = FaultLog::new("milter", &engine.log);
         Arc::new(MilterService { engine, policy_too, faults })
@@ -85,7 +85,7 @@ impl Protocol for Conversation {
     }
 
     async fn respond(&mut self, packet: &[u8], output: &mut Vec<u8>) -> Result<Next, MilterError> {
-        self.hear(Command::parse(packet)?, output).await
+        self.handle(Command::parse(packet)?, output).await
     }
 
     fn is_busy(&self) -> bool {
@@ -97,8 +97,8 @@ impl Protocol for Conversation {
         !self.has_begun()
     }
 
-    /// A transaction. An MTA whose milter is gone between two defers the next one.
+    /// A message with an accepted recipient. Without one, the MTA defers what its client sends next.
     fn holds_something(&self) -> bool {
-        self.is_in_transaction()
+        self.has_message_under_way()
     }
 }

@@ -1,4 +1,4 @@
-//! Which SMTP sessions were asked about lately. A session counts once as a connection of its client, however often
+//! Recent SMTP sessions. A session counts once as a connection of its client, however often
 //! Postfix asks about it: at CONNECT, HELO and MAIL, or with `smtpd_delay_reject` at each RCPT of each message.
 
 use super::request::Request;
@@ -17,10 +17,10 @@ use tokio::time::Instant;
 /// Sessions that are remembered: about 8 MB. One that is forgotten and asked about again counts once more.
 const MAX_SESSIONS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
-/// A session that was silent for so long is over: Postfix's `smtpd_timeout` is 300 s by default.
+/// A session without a request for this long is over: Postfix's `smtpd_timeout` is 300 s by default.
 const SILENCE: Duration = Duration::from_secs(900);
 
-/// The sessions, the one that was asked about last first.
+/// The sessions, the one with the last request first.
 pub(super) struct Connections(Mutex<LruCache<Name, Session>>);
 
 /// Client address and port, server address and port; where Postfix knows no port (before 3.0, some proxies) the smtpd process, which
@@ -29,7 +29,7 @@ type Name = (IpAddr, u16, Server, Option<(Origin, Box<str>)>);
 
 struct Session {
     connection: Connection,
-    /// The transaction that was asked about last; empty before the first one.
+    /// The transaction of the last request; empty before the first one.
     instance: Box<str>,
     stage: Stage,
     touched: Instant,
@@ -69,7 +69,7 @@ impl Connections {
         let client = request.client?;
         let name = match session {
             Some(session) => (client, session.port, session.server, None),
-            // Before MAIL nothing tells sessions apart, and asking again would count again.
+            // Before MAIL nothing distinguishes sessions, and each request would count again.
             None if request.instance.is_empty() => return None,
             None => (client, 0, Server::default(), Some((origin, bounded(request.smtpd())))),
         };

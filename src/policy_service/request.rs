@@ -99,7 +99,7 @@ impl<'a> Request<'a> {
         Address::from_internal(self.recipient).map_err(|error| BadAddress::new(self.recipient, error))
     }
 
-    /// The number of recipients that Postfix accepted: told at DATA and END-OF-MESSAGE.
+    /// The number of recipients that Postfix accepted, known at DATA and END-OF-MESSAGE.
     pub fn recipients(&self) -> u64 {
         self.recipient_count.parse().unwrap_or(0)
     }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_told_apart() {
+    fn malformed_requests_are_distinguished() {
         assert_eq!(Request::parse("GET / HTTP/1.1"), Err(BadRequest::NotAnAttribute));
         assert_eq!(Request::parse("request=other\n"), Err(BadRequest::NotAPolicyRequest));
         assert_eq!(Request::parse(""), Err(BadRequest::NotAPolicyRequest));

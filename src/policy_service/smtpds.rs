@@ -1,4 +1,4 @@
-//! The smtpd processes that have asked lately, told apart, and how much of the memory each may take.
+//! The smtpd processes with recent requests, how they are distinguished, and how many sessions each peer may have.
 
 use super::action::Action;
 use super::request::BadRequest;
@@ -12,8 +12,7 @@ use tokio::time::Instant;
 /// SMTP sessions that are remembered at once. Postfix runs 100 smtpd processes by default, each with one session.
 const MAX_SESSIONS: usize = 65_536;
 
-/// Of these one peer may take so many: an MTA over TCP, or one process over a unix socket. Process IDs in requests can be
-/// made up.
+/// The sessions of one peer: an MTA over TCP, or one process over a unix socket. Process IDs in requests can be made up.
 const SHARE: usize = MAX_SESSIONS / 8;
 
 /// Connections that are remembered for each session. An smtpd has one for each check_policy_service that differs.
@@ -31,7 +30,7 @@ pub(super) struct Caller {
 pub(super) struct Smtpds {
     peers: HashMap<Origin, OfPeer>,
     sessions: usize,
-    /// When making room failed: no need to try for every request of a flood.
+    /// When making room last failed: it is not tried again for every request of a flood.
     futile: Option<Instant>,
 }
 
@@ -111,11 +110,12 @@ impl Session {
         }
     }
 
-    /// Whether this session is over now that `caller` asks about another one with the same process ID.
+    /// Whether this session is over now that `caller` sends a request about another one with the same process ID.
     ///
-    /// One smtpd has one session at a time, and asks over its own connections: over the same one, it is the same process.
-    /// It may have reconnected (Postfix closes idle connections), so the kernel's word on the process will do, if no other
-    /// connection is open. Else it may be a process of another container, whose mail goes on: only silence ends it.
+    /// One smtpd has one session at a time and its own connections, so over the same connection it is the same process. It
+    /// may have reconnected (Postfix closes idle connections): the kernel's process ID identifies it then, if none of the old
+    /// connections is open. Otherwise it may be a process of another container whose mail continues, and only the reservation
+    /// timeout ends it.
     fn is_over(&self, caller: &Caller) -> bool {
         let is_same_process = || caller.origin.process.is_some_and(|process| process.pid.is_some());
         let is_idle = Arc::strong_count(&self.slot) == 1;

@@ -164,7 +164,7 @@ async fn a_port_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn other_troubles_of_tcp_have_their_words() {
+async fn other_errors_of_tcp_say_what_to_do() {
     // TEST-NET-1 of RFC 5737 is on no machine.
     assert!(problem(&tcp("inet:192.0.2.1:8891")).starts_with("this machine has no such address"));
     assert!(
