@@ -5,10 +5,13 @@
 //! stays open longer than `relay.reservation_timeout` expires, and its commit is then checked against the limits again.
 //!
 //! ```text
-//!   ledger    what other modules call (open: how it is opened)
-//!     ├─ local/     counts on this machine
+//!   ledger    what other modules call (open: how it is opened; api, error, ranking: what it takes and returns)
+//!     ▼
+//!   store     what every store does; which ones there are:
+//!     ├─ local/     counts on this machine: memory, embedded
 //!     │    ├─ book/      usage and reservations, in memory: decides
-//!     │    └─ sqlite/    makes accepted messages durable
+//!     │    ├─ journal/   makes accepted messages durable
+//!     │    └─ sqlite/    what the embedded store's journal writes
 //!     └─ shared/    counts in Redis or Valkey, for several daemons
 //!          ├─ client/    connections, topology, batches, deadlines, retries
 //!          ├─ protocol/  keys, requests, Lua scripts, responses
