@@ -41,12 +41,21 @@ range = "10.0.0.0/24"
 fn site(customer: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("customers.d")).unwrap();
-    fs::write(folder.path().join("relaykeeper.toml"), "[listen]\npolicy = [\"inet:127.0.0.1:10023\"]\n").unwrap();
+    fs::create_dir(folder.path().join("store")).unwrap();
+    write_main(&folder, "policy = [\"inet:127.0.0.1:0\"]\n", "");
     fs::write(folder.path().join("customers.d/acme.toml"), customer).unwrap();
     let same = "name = \"b\"\ndomains = [\"b.example\"]\nlicenses = 1\n[[setting]]\nname = \"office\"\n\
         allowed_senders = \"own-domains\"\n[[setting.ip]]\nrange = \"198.51.100.0/23\"\n";
     fs::write(folder.path().join("customers.d/b.toml"), same).unwrap();
     folder
+}
+
+/// A main file with these keys below `[listen]`, and then the rest.
+fn write_main(folder: &TempDir, listen: &str, rest: &str) {
+    let store = folder.path().join("store");
+    let text =
+        format!("[listen]\n{listen}[store]\npath = \"{}\"\n[mail]\nsendmail = \"/bin/true\"\n{rest}", store.display());
+    fs::write(folder.path().join("relaykeeper.toml"), text).unwrap();
 }
 
 fn relaykeeper(folder: &Path, arguments: &[&str]) -> Output {
@@ -140,4 +149,103 @@ fn a_password_that_others_can_read_is_an_error() {
         assert_eq!(text(&output.stderr).contains("chmod 0640"), code == 1);
         assert!(!text(&output.stderr).contains("secret"));
     }
+}
+
+/// What `check` says without the folder's name, and its exit code.
+fn check(folder: &TempDir) -> (String, Option<i32>) {
+    let output = relaykeeper(folder.path(), &["check"]);
+    (text(&output.stderr).replace(&format!("{}/", folder.path().display()), ""), output.status.code())
+}
+
+fn own(path: &Path, user: u32, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Only root can ask for somebody else.
+#[test]
+fn a_file_that_the_daemons_user_cannot_read_is_an_error_also_for_root() {
+    const DAEMON: u32 = 1; // everywhere, and nobody runs tests as it
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let folder = site(
+        "name = \"acme\"\ndomains = [\"acme.example\"]\nlicenses = 1\n[[setting]]\nname = \"office\"\n\
+        allowed_senders = \"own-domains\"\n[[setting.ip]]\nrange = \"198.51.100.0/23\"\n",
+    );
+    own(folder.path(), 0, 0o755);
+    own(&folder.path().join("store"), DAEMON, 0o750);
+    let explain = |folder: &TempDir| {
+        let transaction =
+            ["explain", "--client", "198.51.100.7", "--sender", "kim@acme.example", "--recipient", "x@y.example"];
+        let output = relaykeeper(folder.path(), &transaction);
+        format!("{}{}", text(&output.stdout), text(&output.stderr))
+    };
+    let (words, code) = check(&folder);
+    assert_eq!(code, Some(0), "{words}");
+    let acme = folder.path().join("customers.d/acme.toml");
+    own(&acme, 0, 0o600);
+    let (words, code) = check(&folder);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("customers.d/acme.toml\" cannot be read: permission denied for user"), "{words}");
+    assert!(words.contains("run: chgrp"), "{words}");
+    let words = explain(&folder);
+    assert!(words.contains("451") && words.contains("acme.toml: there is no good copy"), "as the daemon: {words}");
+
+    own(&acme, 0, 0o644);
+    own(&folder.path().join("customers.d"), 0, 0o700);
+    let (words, code) = check(&folder);
+    assert!(code == Some(1) && words.contains("customers.d"), "{words}");
+    own(&folder.path().join("customers.d"), 0, 0o755);
+    fs::write(folder.path().join("store/administration.json"), "{}").unwrap();
+    own(&folder.path().join("store/administration.json"), 0, 0o640);
+    let (words, code) = check(&folder);
+    assert!(code == Some(1) && words.contains("administration.json") && words.contains("run: chown"), "{words}");
+}
+
+#[test]
+fn what_a_start_needs_is_checked_and_nothing_is_created() {
+    let folder = site(CUSTOMER);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let _taken = std::os::unix::net::UnixListener::bind(path("taken.sock")).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    fs::write(path("file"), "").unwrap();
+    let unix = |name: &str| format!("\"unix:{}\"", path(name));
+    let lists = format!("milter = [{}, {}]\n", unix("none/milter.sock"), unix("file"))
+        + &format!("policy = [{}, \"inet:{}\"]\n", unix("taken.sock"), port.local_addr().unwrap())
+        + &format!("socketmap = [{}]\nsocket_group = \"no-such-group\"\n", unix("free.sock"));
+    write_main(&folder, &lists, "");
+    let listing = || {
+        let mut names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.extend(fs::read_dir(path("store")).unwrap().map(|entry| entry.unwrap().file_name()));
+        names.sort();
+        names
+    };
+    let before = listing();
+    let (words, code) = check(&folder);
+    assert_eq!(code, Some(1), "{words}");
+    for expected in [
+        "none does not exist",
+        "a file is there already that is not a socket",
+        "taken.sock: it is in use by a running process",
+        &format!("inet:{}: it is in use by a running process", port.local_addr().unwrap()),
+        "there is no group \"no-such-group\"",
+        "relaykeeper.toml:2:11",
+    ] {
+        assert!(words.contains(expected), "{expected}: {words}");
+    }
+    assert!(!words.contains("free.sock: "), "{words}");
+    assert_eq!(listing(), before);
+    let files = relaykeeper(folder.path(), &["check", "--files-only"]);
+    assert_eq!(files.status.code(), Some(0), "{}", text(&files.stderr));
+
+    write_main(&folder, "policy = [\"inet:127.0.0.1:0\"]\n", "[relay]\nuser = \"no-such-user\"\n");
+    let (words, code) = check(&folder);
+    assert!(code == Some(1) && words.contains("there is no user \"no-such-user\""), "{words}");
+    write_main(&folder, "policy = [\"inet:127.0.0.1:0\"]\n", "");
+    fs::remove_dir(path("store")).unwrap();
+    let (words, code) = check(&folder);
+    assert!(code == Some(1) && words.contains("store does not exist") && words.contains("install -d"), "{words}");
+    assert!(!folder.path().join("store").exists());
 }

@@ -184,6 +184,26 @@ fn commands_reach_the_daemon_whatever_is_wrong_with_the_main_file() {
 }
 
 #[test]
+fn what_the_running_daemon_holds_is_no_error_of_check() {
+    let mut site = Site::new();
+    site.write_customer("acme", "");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let main = site.main() + "[mail]\nsendmail = \"/bin/true\"\n";
+    let main = main.replace("[relay]", &format!("socketmap = [\"inet:localhost:{port}\"]\n[relay]"));
+    site.write("relaykeeper.toml", &main);
+    site.start();
+    let (words, code) = site.says(&["check"]);
+    assert!(code == Some(0) && words.starts_with("configuration is good"), "{words}");
+    // The same port, otherwise called.
+    site.write("relaykeeper.toml", &main.replace("localhost", "127.0.0.1"));
+    assert_eq!(site.says(&["check"]).1, Some(0));
+    // Another configuration would not get it.
+    site.write("relaykeeper.toml", &main.replace("control.sock", "other.sock"));
+    let (words, code) = site.says(&["check"]);
+    assert!(code == Some(1) && words.contains("in use"), "{words}");
+}
+
+#[test]
 fn the_last_good_copy_of_a_customer_survives_a_restart() {
     let mut site = Site::new();
     site.write_customer("acme", "users_file = \"acme.users\"");

@@ -39,6 +39,9 @@ pub enum Command {
     Check {
         #[command(flatten)]
         config: ConfigFile,
+        /// Check the files only, not what a start needs on this machine
+        #[arg(long)]
+        files_only: bool,
     },
     /// Tell what would happen to a transaction, or what was decided about one, and why; needs no daemon
     Explain(Explain),

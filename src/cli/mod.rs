@@ -5,6 +5,7 @@ mod arguments;
 mod audit;
 mod backup;
 mod check;
+mod daemon_user;
 mod explain;
 mod export;
 mod grant;
@@ -19,10 +20,11 @@ mod when;
 
 pub use arguments::{Arguments, Command, DEFAULT_CONFIG};
 
-use crate::config;
+use crate::config::{self, LastGoodCopies};
 use crate::control::{self, Response};
 use crate::orders::TargetKind;
 use crate::session::Snapshot;
+use daemon_user::DaemonUser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -39,7 +41,7 @@ pub const UNREACHABLE: u8 = 3;
 pub fn run(arguments: Arguments) -> ExitCode {
     ExitCode::from(match arguments.command {
         Command::Serve { config } => serve::run(&config.config),
-        Command::Check { config } => check::run(&config.config),
+        Command::Check { config, files_only } => check::run(&config.config, files_only),
         Command::Explain(question) => explain::run(&question),
         Command::Quota { command } => quota::run(&command),
         Command::Grant(grant) => grant::run(&grant),
@@ -57,10 +59,21 @@ pub fn run(arguments: Arguments) -> ExitCode {
     })
 }
 
-/// The configuration as a running daemon would use it; without one, what is wrong goes to standard error.
+/// The configuration as the daemon would use it: with what its user can read, and with the last good copies of files that
+/// went bad. Without one, what is wrong goes to standard error; so does what the daemon cannot use as it is.
 fn configuration(path: &Path) -> Option<Snapshot> {
-    match config::load(path) {
-        Ok(loaded) => Some(Snapshot::from(&loaded)),
+    let loaded = config::load_settings(path).and_then(|settings| {
+        if let Ok(user) = DaemonUser::of(&settings) {
+            user.become_if_root();
+        }
+        // None are needed if they cannot be read.
+        config::load_with_copies(path, &LastGoodCopies::read(settings.store.path()).0)
+    });
+    match loaded {
+        Ok(loaded) => {
+            loaded.bad_files.iter().for_each(print::error);
+            Some(Snapshot::from(&loaded))
+        }
         Err(problems) => {
             print::problems(&problems);
             None

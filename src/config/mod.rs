@@ -27,7 +27,7 @@ pub use customer_file::{MAX_PASSWORD, Password, PasswordFileError, read_password
 pub use limits::{ConnectionLimits, LimitKey, LimitRule, LimitRules, MaxRule};
 pub use load::{
     BadFile, Changes, Configuration, InUse, LastGoodCopies, LoadedFiles, MainFileHints, NoCustomers, Unsaved, check,
-    load, load_settings, load_with_copies, main_file_hints, reload,
+    key_location, load, load_settings, load_with_copies, main_file_hints, reload,
 };
 pub use main_file::{
     AbuseSettings, CountAt, Listen, LocalSubmission, Log, MAX_NETWORKS, Mail, MailRoute, NotAVerdict, OnAbuse,

@@ -20,6 +20,13 @@ pub enum ControlError {
     Misunderstood { address: String, error: String },
 }
 
+impl ControlError {
+    /// Whether there is a socket, and this user may not connect to it.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, ControlError::Unreachable { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// Asks the running daemon.
 ///
 /// # Errors

@@ -27,6 +27,8 @@ pub struct ControlService {
     pub(super) engine: Arc<Engine>,
     reload: mpsc::Sender<Reload>,
     started: Instant,
+    /// The addresses of all sockets.
+    listening: Vec<String>,
     faults: FaultLog,
 }
 
@@ -95,7 +97,10 @@ impl Protocol for ControlConnection {
 impl ControlService {
     pub fn new(engine: Arc<Engine>, reload: mpsc::Sender<Reload>) -> Arc<ControlService> {
         let faults = FaultLog::new("control", &engine.log);
-        Arc::new(ControlService { engine, reload, started: Instant::now(), faults })
+        // Changes of `[listen]` take effect after a restart.
+        let listening =
+            engine.snapshot().settings.listen.addresses().map(|(_, _, address)| address.to_string()).collect();
+        Arc::new(ControlService { engine, reload, started: Instant::now(), listening, faults })
     }
 
     /// Serves one connection until it is closed.
@@ -128,7 +133,12 @@ impl ControlService {
         let files = self.engine.snapshot().files.clone();
         // Looking at 100,000 files takes a while.
         let differences = tokio::task::spawn_blocking(move || files.differences()).await.unwrap_or_default();
-        Response::Status { status: Box::new(Status::of(&self.engine, self.started.elapsed(), differences)) }
+        Response::Status {
+            status: Box::new(Status {
+                listening: self.listening.clone(),
+                ..Status::of(&self.engine, self.started.elapsed(), differences)
+            }),
+        }
     }
 
     fn instruction(&self, who: &Actor, why: String) -> Instruction {

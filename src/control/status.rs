@@ -13,6 +13,9 @@ pub struct Status {
     /// When the daemon started (RFC 3339).
     pub since: String,
     pub uptime_seconds: u64,
+    /// The addresses that the daemon listens on.
+    #[serde(default)]
+    pub listening: Vec<String>,
     pub customers: usize,
     /// Files that changed on disk since the configuration was loaded, a line each: a reload would read them.
     #[serde(default)]
@@ -58,6 +61,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: jiff::Timestamp::now().checked_sub(uptime).map_or_else(|_| String::new(), to_the_second),
             uptime_seconds: uptime.as_secs(),
+            listening: Vec::new(),
             customers: snapshot.directory.customers().len(),
             differs_on_disk,
             bad_files: snapshot.bad_files.iter().map(ToString::to_string).collect(),

@@ -13,7 +13,7 @@ mod supervisor;
 pub use files::raise_open_files_limit;
 pub use observer::observe;
 pub use outages::{report_advice, report_outages};
-pub use privileges::{PrivilegeError, Privileges};
+pub use privileges::{PrivilegeError, Privileges, become_user};
 pub use saved_copies::SavedCopies;
 pub use sockets::Sockets;
 pub use supervisor::{Supervisor, TaskEnded, log_panics};

@@ -101,7 +101,11 @@ impl Privileges {
     }
 }
 
-fn become_user(user: &User) -> io::Result<()> {
+/// Becomes a user for good, with its groups and with all threads.
+///
+/// # Errors
+/// The system refuses.
+pub fn become_user(user: &User) -> io::Result<()> {
     let name = CString::new(user.name.clone())?;
     initgroups(&name, user.gid)?;
     setgid(user.gid)?;

@@ -112,7 +112,7 @@ impl Problem {
         }
     }
 
-    fn from_tcp(error: io::Error) -> Problem {
+    pub(crate) fn from_tcp(error: io::Error) -> Problem {
         match error.kind() {
             ErrorKind::AddrInUse => Problem::InUse,
             ErrorKind::AddrNotAvailable => Problem::NotOurAddress,
@@ -178,7 +178,11 @@ fn listen_tcp(host: &Host, port: u16, kept: &mut KeptSockets) -> Result<TcpListe
     Ok(listener)
 }
 
-fn resolve(host: &Host) -> Result<IpAddr, Problem> {
+/// An address of the host.
+///
+/// # Errors
+/// There is none.
+pub fn resolve(host: &Host) -> Result<IpAddr, Problem> {
     let (name, only_ipv6) = match host {
         Host::Ip(address) => return Ok(*address),
         Host::Name(name) => (name, false),

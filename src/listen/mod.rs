@@ -38,3 +38,4 @@ pub use kept::KeptSockets;
 pub use seats::Shares;
 pub use server::{Phase, Service, serve, serve_stream};
 pub use stream::{Origin, Peer, Process, Stream};
+pub use unix_socket::check_folder;

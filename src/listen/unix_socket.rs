@@ -50,11 +50,7 @@ pub(super) fn listen(
         return Ok(taken);
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
-    match fs::metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => refuse_open_folder(folder, &metadata, options)?,
-        Ok(_) => return Err(Problem::NotAFolder { folder: folder.to_owned() }),
-        Err(error) => return Err(Problem::from_folder(folder, error)),
-    }
+    check_folder(folder, options)?;
     make_way(path)?;
 
     let temporary = Temporary::new(folder);
@@ -143,6 +139,18 @@ fn set_permissions(path: &Path, known: Option<(u64, u64)>, options: &SocketOptio
         })?;
     }
     Ok(identity)
+}
+
+/// Whether this process, if it may write there, may make sockets in a folder.
+///
+/// # Errors
+/// There is no such folder, or others could replace the socket.
+pub fn check_folder(folder: &Path, options: &SocketOptions) -> Result<(), Problem> {
+    match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => refuse_open_folder(folder, &metadata, options),
+        Ok(_) => Err(Problem::NotAFolder { folder: folder.to_owned() }),
+        Err(error) => Err(Problem::from_folder(folder, error)),
+    }
 }
 
 /// In a folder with the sticky bit nobody can replace what belongs to somebody else.

@@ -119,7 +119,7 @@ def containers_are_set_up_alike():
     with tempfile.TemporaryDirectory() as folder:
         shutil.copyfile(f"{top}/packaging/container/relaykeeper.toml", f"{folder}/relaykeeper.toml")
         os.mkdir(f"{folder}/customers.d")
-        said = run(program, "check", "--config", f"{folder}/relaykeeper.toml").stdout
+        said = run(program, "check", "--files-only", "--config", f"{folder}/relaykeeper.toml").stdout
         # What this machine lacks is not the file's fault.
         assert not re.search(r"relaykeeper\.toml:\d", said), said
 

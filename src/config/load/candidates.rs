@@ -30,6 +30,11 @@ pub(super) struct KnownFile {
 }
 
 impl KnownFile {
+    /// The file itself, and those that it names.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.stamps.iter().map(FileStamp::path)
+    }
+
     /// The files that have certainly changed since: itself, and those that it names.
     pub fn changed(&self) -> impl Iterator<Item = &Path> {
         self.stamps.iter().filter(|stamp| stamp.has_changed()).map(FileStamp::path)

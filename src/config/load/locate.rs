@@ -4,7 +4,7 @@
 use crate::config::customer_file::{
     NamedFile, NamedKind, addresses_of_user, elements, find_in_file, folder_of, logins_of_user,
 };
-use crate::config::reading::{Location, MAX_CUSTOMER_FILE, MAX_USERS_FILE, Source};
+use crate::config::reading::{Location, MAX_CUSTOMER_FILE, MAX_MAIN_FILE, MAX_USERS_FILE, Source};
 use crate::envelope::Domain;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,21 @@ pub(super) enum Target<'a> {
 /// The place of `target` in the file; the file as a whole where it is not found.
 pub(super) fn locate(file: &Arc<Path>, target: Target<'_>, label: &str) -> Location {
     find(file, target, label).unwrap_or_else(|| Location::file(file.clone(), label))
+}
+
+/// The place of a key of the main file, such as `listen.milter`, or of the `nth` element of its list; the file as a whole
+/// where it is not set.
+pub fn key_location(main: &Path, key: &str, nth: usize, label: &str) -> Location {
+    let file: Arc<Path> = main.into();
+    let find = || {
+        let source = Source::read(file.clone(), MAX_MAIN_FILE).ok()?;
+        let (root, _) = DeTable::parse_recoverable(&source.text);
+        let (section, key) = key.split_once('.')?;
+        let value = root.get_ref().get(section)?.get_ref().get(key)?;
+        let element = value.get_ref().as_array().and_then(|list| list.get(nth));
+        Some(source.place(element.unwrap_or(value).span(), label))
+    };
+    find().unwrap_or_else(|| Location::file(file.clone(), label))
 }
 
 fn find(file: &Arc<Path>, target: Target<'_>, label: &str) -> Option<Location> {

@@ -25,6 +25,7 @@ use hashbrown::{HashMap, HashSet};
 pub use hints::{MainFileHints, main_file_hints};
 use join::join;
 pub use last_good::{LastGoodCopies, Unsaved};
+pub use locate::key_location;
 pub use on_disk::LoadedFiles;
 use restart::keys_that_need_a_restart;
 use std::fmt;

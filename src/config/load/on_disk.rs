@@ -19,6 +19,12 @@ pub struct LoadedFiles {
 }
 
 impl LoadedFiles {
+    /// Every file and folder that was read: the main file, the folder of customer files, these, and what they name.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let customers = self.customers.iter().flat_map(KnownFile::paths);
+        [self.main.path(), &*self.folder].into_iter().chain(customers)
+    }
+
     /// What has changed since, a line each; empty if nothing has. Looks at every file, so it takes a while for many.
     pub fn differences(&self) -> Vec<String> {
         let mut differences = Vec::new();

@@ -30,6 +30,20 @@ pub struct Listen {
 }
 
 impl Listen {
+    /// Every address, with its key and its place in the key's list.
+    pub fn addresses(&self) -> impl Iterator<Item = (&'static str, usize, &ListenAddress)> {
+        fn list<'l>(
+            key: &'static str,
+            addresses: &'l [ListenAddress],
+        ) -> impl Iterator<Item = (&'static str, usize, &'l ListenAddress)> {
+            addresses.iter().enumerate().map(move |(n, address)| (key, n, address))
+        }
+        list("listen.milter", &self.milter)
+            .chain(list("listen.policy", &self.policy))
+            .chain(list("listen.socketmap", &self.socketmap))
+            .chain(self.control.iter().map(|address| ("listen.control", 0, address)))
+    }
+
     /// Whether an MTA there may connect: always on this host.
     pub fn admits_mta(&self, peer: Peer) -> bool {
         match peer {

@@ -8,6 +8,8 @@ use std::fmt;
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// What could not be found out, or is only said.
+    Note,
     /// Worth a look; the configuration is used.
     Warning,
     /// The file cannot be used.
@@ -25,20 +27,24 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub(in crate::config) fn error(title: impl Into<String>) -> Diagnostic {
+    pub fn error(title: impl Into<String>) -> Diagnostic {
         Diagnostic { severity: Severity::Error, title: title.into(), locations: Vec::new(), help: Vec::new() }
     }
 
-    pub(in crate::config) fn warning(title: impl Into<String>) -> Diagnostic {
+    pub fn warning(title: impl Into<String>) -> Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(title) }
     }
 
-    pub(in crate::config) fn at(mut self, place: Location) -> Diagnostic {
+    pub fn note(title: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity: Severity::Note, ..Diagnostic::error(title) }
+    }
+
+    pub fn at(mut self, place: Location) -> Diagnostic {
         self.locations.push(place);
         self
     }
 
-    pub(in crate::config) fn help(mut self, help: impl Into<String>) -> Diagnostic {
+    pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
         self.help.push(help.into());
         self
     }
@@ -48,6 +54,7 @@ impl Diagnostic {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
+            Severity::Note => Level::NOTE,
         };
         let mut elements = Vec::<Element<'_>>::new();
         for (n, place) in self.locations.iter().enumerate() {
@@ -114,6 +121,7 @@ impl Diagnostic {
         f.write_str(match self.severity {
             Severity::Error => "error: ",
             Severity::Warning => "warning: ",
+            Severity::Note => "note: ",
         })?;
         f.write_str(&self.title)?;
         if let Some(place) = self.locations.first().filter(|place| !place.label.is_empty()) {

@@ -14,6 +14,7 @@ pub struct Problems {
     shown: Vec<Diagnostic>,
     errors: Counts,
     warnings: Counts,
+    notes: Counts,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +41,7 @@ impl Problems {
     pub fn append(&mut self, other: Problems) {
         self.errors.seen += other.errors.seen - other.errors.shown;
         self.warnings.seen += other.warnings.seen - other.warnings.shown;
+        self.notes.seen += other.notes.seen - other.notes.shown;
         for diagnostic in other.shown {
             self.push(diagnostic);
         }
@@ -49,7 +51,8 @@ impl Problems {
     pub(in crate::config) fn remove_those_of_file(&mut self, file: &Path) {
         self.shown.retain(|diagnostic| diagnostic.locations.iter().all(|place| *place.file != *file));
         let shown = |severity| self.shown.iter().filter(|diagnostic| diagnostic.severity == severity).count();
-        (self.errors.shown, self.warnings.shown) = (shown(Severity::Error), shown(Severity::Warning));
+        let shown = [Severity::Error, Severity::Warning, Severity::Note].map(shown);
+        [self.errors.shown, self.warnings.shown, self.notes.shown] = shown;
     }
 
     /// Counts a problem that need not be described, because there is no room for it.
@@ -66,6 +69,7 @@ impl Problems {
         match severity {
             Severity::Error => self.errors.shown < most,
             Severity::Warning => self.warnings.shown < most,
+            Severity::Note => self.notes.shown < most,
         }
     }
 
@@ -73,6 +77,7 @@ impl Problems {
         match severity {
             Severity::Error => &mut self.errors,
             Severity::Warning => &mut self.warnings,
+            Severity::Note => &mut self.notes,
         }
     }
 
@@ -84,6 +89,7 @@ impl Problems {
         self.warnings.seen
     }
 
+    /// Whether there is neither an error nor a warning.
     pub fn is_empty(&self) -> bool {
         self.errors.seen + self.warnings.seen == 0
     }
@@ -104,14 +110,14 @@ impl Problems {
             out.push_str(&diagnostic.render(style));
             out.push_str("\n\n");
         }
-        let unseen = self.errors.seen + self.warnings.seen - self.shown.len();
+        let unseen = self.errors.seen + self.warnings.seen + self.notes.seen - self.shown.len();
         if unseen > 0 {
             out.push_str(&format!("… and {unseen} more\n\n"));
         }
         out
     }
 
-    /// `2 errors, 1 warning`
+    /// `2 errors, 1 warning`; notes are not counted.
     pub fn summary(&self) -> String {
         match (self.errors.seen, self.warnings.seen) {
             (0, 0) => "no errors".into(),

@@ -2,6 +2,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::source::{Location, Unreadable, quoted};
+use crate::files::denied;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,13 @@ use std::sync::Arc;
 pub(in crate::config) fn describe(error: Unreadable, file: Arc<Path>, what: &str) -> Diagnostic {
     let name = quoted(&file.to_string_lossy());
     match error {
-        Unreadable::Io(error) => Diagnostic::error(format!("the {what} {name} cannot be read: {error}")),
+        Unreadable::Io(error) => {
+            let error = denied::administrators_file(&file, error).to_string();
+            // What to do about it has a line of its own.
+            let (why, command) = error.split_once("; run: ").map_or((&*error, None), |(why, run)| (why, Some(run)));
+            let diagnostic = Diagnostic::error(format!("the {what} {name} cannot be read: {why}"));
+            command.into_iter().fold(diagnostic, |diagnostic, command| diagnostic.help(format!("run: {command}")))
+        }
         Unreadable::NotRegular => Diagnostic::error(format!("the {what} {name} is not a regular file")),
         Unreadable::TooLarge { max } => {
             Diagnostic::error(format!("the {what} {name} is larger than {} MiB", max >> 20))
