@@ -119,14 +119,14 @@ impl Rehearsal {
             let named = via.read_recipient(recipient);
             let (verdict, steps) = match (&rehearsal.mail, &mut policy_first) {
                 (Some(refused), _) => (refused.clone(), Vec::new()),
-                (None, None) => asker.recipient(&named, CountedBy::Itself).await,
+                (None, None) => asker.recipient(named, CountedBy::Itself).await,
                 (None, Some(policy)) => {
                     let as_postfix_reads_it = match &named {
                         Ok(_) => named.clone(),
                         Err(_) => Via::Policy.read_recipient(&postfix_form(recipient)),
                     };
-                    match policy.recipient(&as_postfix_reads_it, CountedBy::Milter(None)).await {
-                        (verdict, _) if verdict.passes() => asker.recipient(&named, CountedBy::Itself).await,
+                    match policy.recipient(as_postfix_reads_it, CountedBy::Milter(None)).await {
+                        (verdict, _) if verdict.passes() => asker.recipient(named, CountedBy::Itself).await,
                         refused => refused,
                     }
                 }
@@ -205,7 +205,7 @@ impl<'a> Asker<'a> {
         Some(refused)
     }
 
-    async fn recipient(&mut self, named: &Read<Address>, counted_by: CountedBy) -> (Verdict, Vec<Step>) {
+    async fn recipient(&mut self, named: Read<Address>, counted_by: CountedBy) -> (Verdict, Vec<Step>) {
         let cx = self.surroundings.context(self.envelope, self.front_end);
         let mut trace = Trace::on();
         let decision = match self.evaluation.recipient(named, counted_by, &cx, &mut trace) {

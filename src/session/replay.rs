@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// What a decision was made from, beside the envelope and the configuration.
 #[derive(Debug)]
 pub struct Replay {
-    pub subject: ReplayedStage,
+    pub stage: ReplayedStage,
     pub front_end: FrontEnd,
     pub orders: Arc<Orders>,
     /// Accepted recipients after the decision: those that count, and those that do not.
@@ -36,7 +36,7 @@ pub struct Replay {
 #[derive(Debug)]
 pub enum ReplayedStage {
     Mail,
-    Recipient { named: Read<Address>, counted_by: CountedBy },
+    Recipient { recipient: Read<Address>, counted_by: CountedBy },
     End { reported: ReportedAtEnd, size: MessageSize, milter_is_missing: bool },
     Unended,
 }
@@ -71,11 +71,11 @@ impl ReportedAtEnd {
 impl Replay {
     /// The steps that led to the verdict.
     pub(super) fn steps(&self, decided: &DecisionToRecord) -> Vec<Step> {
-        let live = Recollection { replay: self, decided };
+        let live = RecordedFacts { replay: self, decided };
         let cx = context(&decided.envelope, &decided.snapshot, self.front_end, &self.orders, &live);
         let mut trace = Trace::on();
         let mut counted = self.counted.clone();
-        if matches!(self.subject, ReplayedStage::Recipient { .. }) && decided.verdict.passes() {
+        if matches!(self.stage, ReplayedStage::Recipient { .. }) && decided.verdict.passes() {
             // As it was before this one was accepted.
             counted.pop();
         }
@@ -84,12 +84,12 @@ impl Replay {
             self.uncounted.clone(),
             self.refused_local.clone(),
         );
-        match &self.subject {
+        match &self.stage {
             ReplayedStage::Mail => {
                 evaluation.mail(&cx, &mut trace);
             }
-            ReplayedStage::Recipient { named, counted_by } => {
-                if let Stage::AskLedger(pending) = evaluation.recipient(named, *counted_by, &cx, &mut trace)
+            ReplayedStage::Recipient { recipient, counted_by } => {
+                if let Stage::AskLedger(pending) = evaluation.recipient(recipient.clone(), *counted_by, &cx, &mut trace)
                     && let Some(answer) = self.answer.clone()
                 {
                     evaluation.recipient_answered(pending, answer, &cx, &mut trace);
@@ -116,12 +116,12 @@ impl Replay {
 }
 
 /// What was known when the decision was made.
-struct Recollection<'a> {
+struct RecordedFacts<'a> {
     replay: &'a Replay,
     decided: &'a DecisionToRecord,
 }
 
-impl LiveFacts for Recollection<'_> {
+impl LiveFacts for RecordedFacts<'_> {
     fn now(&self) -> Timestamp {
         self.decided.at
     }

@@ -14,8 +14,8 @@ use crate::envelope::{Address, Envelope, Read, Reply};
 use crate::ledger::{Foreseen, LedgerAnswer, LedgerError, ReservationId};
 use crate::orders::Orders;
 use crate::policy::{
-    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LiveFacts, MtaProtocol, Outcome, ReportedRecipients, Stage,
-    Trace, Verdict,
+    Context, CountedBy, EndDecision, Evaluation, FrontEnd, LiveFacts, MtaProtocol, Outcome, RecipientDecision,
+    ReportedRecipients, Stage, Trace, Verdict,
 };
 use crate::report::Reference;
 use crate::size::MessageSize;
@@ -132,11 +132,16 @@ impl Transaction {
         let cx = context(&self.envelope, &self.snapshot, self.front_end, &orders, &live);
         let verdict = self.evaluation.mail(&cx, &mut Trace::off())?;
         let replay = || self.replay(ReplayedStage::Mail, &orders, None);
-        self.decided(verdict, Said { queue_id, ..Said::default() }, replay).reply
+        self.decided(verdict, LogDetails { queue_id, ..LogDetails::default() }, replay).reply
     }
 
     /// Decides about a recipient, and reserves it against all limits, unless a milter session counts it.
-    pub async fn recipient(&mut self, named: Read<Address>, queue_id: Option<&str>, counted_by: CountedBy) -> Decision {
+    pub async fn recipient(
+        &mut self,
+        recipient: Read<Address>,
+        queue_id: Option<&str>,
+        counted_by: CountedBy,
+    ) -> Decision {
         if let Some(admitted) = self.evaluation.admitted() {
             self.engine.ledger.foresee(&admitted.parties, Foreseen::Next);
         }
@@ -148,35 +153,37 @@ impl Transaction {
         let live = Live { engine: &self.engine, snapshot: &self.snapshot };
         let cx = context(&self.envelope, &self.snapshot, self.front_end, &orders, &live);
         let mut answered = None;
-        let decision = match self.evaluation.recipient(&named, counted_by, &cx, &mut Trace::off()) {
-            Stage::Decided(decision) => decision,
-            Stage::AskLedger(pending) => {
-                let question = self.evaluation.recipient_question(&pending);
-                let answer = ask(&self.engine.ledger, self.reservation, question, true).await;
-                answered = Some(answer.clone());
-                self.evaluation.recipient_answered(pending, answer, &cx, &mut Trace::off())
-            }
-        };
+        let RecipientDecision { verdict, recipient, is_repeated } =
+            match self.evaluation.recipient(recipient, counted_by, &cx, &mut Trace::off()) {
+                Stage::Decided(decision) => decision,
+                Stage::AskLedger(pending) => {
+                    let question = self.evaluation.recipient_question(&pending);
+                    let answer = ask(&self.engine.ledger, self.reservation, question, true).await;
+                    answered = Some(answer.clone());
+                    self.evaluation.recipient_answered(pending, answer, &cx, &mut Trace::off())
+                }
+            };
         if let Some(Ok(answer)) = &answered {
             self.take_notice(answer);
         }
-        self.watch_recipient(&decision.verdict);
-        self.reserved |= decision.verdict.outcome == Outcome::Accept && counts_here;
-        let is_said_at_end = self.front_end.is_local && !decision.verdict.passes();
-        if decision.is_repeated || is_said_at_end {
+        self.watch_recipient(&verdict);
+        self.reserved |= verdict.outcome == Outcome::Accept && counts_here;
+        let is_said_at_end = self.front_end.is_local && !verdict.passes();
+        if is_repeated || is_said_at_end {
             // Everything was said the first time, or is said at the end of the message.
-            return Decision { verdict: decision.verdict, reply: None };
+            return Decision { verdict, reply: None };
         }
         let has_something_to_lose = match self.front_end.protocol {
-            MtaProtocol::Milter => decision.verdict.passes(),
+            MtaProtocol::Milter => verdict.passes(),
             MtaProtocol::Policy => !self.evaluation.counted().is_empty(),
         };
         if has_something_to_lose && self.under_way.is_none() && counts_here {
             self.under_way = Some(self.engine.open_transactions.enter());
         }
-        let said = Said { recipient: decision.recipient.as_ref(), queue_id, recipients: None };
-        let replay = || self.replay(ReplayedStage::Recipient { named, counted_by }, &orders, answered);
-        self.decided(decision.verdict, said, replay)
+        let details = LogDetails { recipient: recipient.as_ref().ok(), queue_id, recipients: None };
+        let replay =
+            || self.replay(ReplayedStage::Recipient { recipient: recipient.clone(), counted_by }, &orders, answered);
+        self.decided(verdict, details, replay)
     }
 
     /// The message was accepted as far as everybody before us is concerned: counts it, or refuses it.
@@ -317,15 +324,15 @@ impl Transaction {
             self.take_notice(answer);
         }
         self.watch_end(&decision.verdict, self.evaluation.counted_of(&decision));
-        let said = Said { recipient: None, queue_id, recipients: Some(decision.recipients) };
-        self.decided(decision.verdict, said, replay)
+        let details = LogDetails { recipient: None, queue_id, recipients: Some(decision.recipients) };
+        self.decided(decision.verdict, details, replay)
     }
 
     /// Counts, logs and records a verdict, and turns it into what the client is answered. An accepted recipient is only counted,
     /// unless a rule in shadow would have refused it: its message has a line.
-    fn decided(&self, verdict: Verdict, said: Said, replay: impl FnOnce() -> Replay) -> Decision {
-        self.engine.tally.count(&verdict, said.recipients.is_some());
-        if said.recipients.is_none() && verdict.passes() && verdict.shadow.is_empty() {
+    fn decided(&self, verdict: Verdict, details: LogDetails, replay: impl FnOnce() -> Replay) -> Decision {
+        self.engine.tally.count(&verdict, details.recipients.is_some());
+        if details.recipients.is_none() && verdict.passes() && verdict.shadow.is_empty() {
             return Decision { verdict, reply: None };
         }
         let reference = Reference::generate();
@@ -333,9 +340,9 @@ impl Transaction {
             protocol: self.front_end.protocol,
             envelope: &self.envelope,
             verdict: &verdict,
-            recipient: said.recipient,
-            queue_id: said.queue_id,
-            recipients: said.recipients,
+            recipient: details.recipient,
+            queue_id: details.queue_id,
+            recipients: details.recipients,
             reference,
         };
         log::decided(&self.engine, &self.snapshot, &decision, || Some(replay()));
@@ -346,13 +353,13 @@ impl Transaction {
     /// What the decision can be gone through again with, for the record.
     fn replay(
         &self,
-        subject: ReplayedStage,
+        stage: ReplayedStage,
         orders: &Arc<Orders>,
         answer: Option<Result<LedgerAnswer, LedgerError>>,
     ) -> Replay {
         let wall_clock = answer.as_ref().and_then(|answer| answer.as_ref().ok()).map(|answer| answer.at);
         Replay {
-            subject,
+            stage,
             front_end: self.front_end,
             orders: orders.clone(),
             counted: self.evaluation.counted().to_vec(),
@@ -366,7 +373,7 @@ impl Transaction {
 
 /// What is logged beside a verdict.
 #[derive(Default)]
-struct Said<'a> {
+struct LogDetails<'a> {
     recipient: Option<&'a Address>,
     queue_id: Option<&'a str>,
     /// At the end of a message: how many it went to.

@@ -32,7 +32,7 @@ fn a_reply_leads_to_its_decision(front: Front) {
         "sender     stranger@acme.example\n",
         "recipient  one@dest.example\n",
         "customer   acme\n",
-        "  identify   sender  acme.example (MAIL FROM) is acme.example of customer acme",
+        "  identify   sender  acme.example (MAIL FROM) belongs to customer acme (acme.example)",
         "  setting    no      \"head office\": it does not allow the sender stranger@acme.example",
         "Sender stranger@acme.example not allowed: the setting \"head office\" allows registered users",
     ] {

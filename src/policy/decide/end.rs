@@ -60,11 +60,12 @@ impl Evaluation {
         let counted = self.counted_at_end(reported, cx);
         match self.rules_at_end(&counted, reported, size, cx, trace) {
             Ok(common) => Stage::AskLedger(PendingEnd { counted, common }),
-            Err(verdict) => Stage::Decided(self.end_decision(*verdict, counted, cx)),
+            Err(verdict) => Stage::Decided(self.end_decision(verdict, counted, cx)),
         }
     }
 
     /// The order of the rules: the first that refuses or exempts is final, and the ledger is asked last.
+    #[allow(clippy::result_large_err, reason = "made and taken apart at once")]
     fn rules_at_end(
         &self,
         counted: &CountedAtEnd,
@@ -72,11 +73,11 @@ impl Evaluation {
         size: &MessageSize,
         cx: &Context,
         trace: &mut Trace,
-    ) -> Result<Pending, Box<Verdict>> {
+    ) -> Result<Pending, Verdict> {
         if let Some(verdict) = self.client_suspended(cx, trace) {
             return Err(verdict);
         }
-        let exempt = |exemption| Err(Box::new(self.admission.verdict(Outcome::Exempt(exemption), cx.front_end)));
+        let exempt = |exemption| Err(self.admission.verdict(Outcome::Exempt(exemption), cx.front_end));
         if let Some(refusal) = &self.refused_local {
             trace.note("recipients", "refuse", || format!("a recipient was refused, so all are: {refusal}"));
             return Err(self.refused(refusal.clone(), cx));
@@ -85,12 +86,12 @@ impl Evaluation {
         let admitted = match &self.admission {
             Admission::Exempt(exemption) => return exempt(*exemption),
             _ if self.recipients_of(counted).is_empty() => {
-                return Err(Box::new(Verdict::of(Outcome::Exempt(unjudged))));
+                return Err(Verdict::of(Outcome::Exempt(unjudged)));
             }
             Admission::Refused { refusal, .. } if self.may_refuse_unseen(reported, cx) => {
                 return Err(self.refused(refusal.clone(), cx));
             }
-            Admission::Refused { .. } => return Err(Box::new(Verdict::of(Outcome::Exempt(unjudged)))),
+            Admission::Refused { .. } => return Err(Verdict::of(Outcome::Exempt(unjudged))),
             Admission::Admitted(admitted) => admitted,
         };
         if let Some(refusal) = suspension::suspended(admitted, cx, trace) {

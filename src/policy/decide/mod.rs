@@ -93,7 +93,7 @@ impl Evaluation {
     }
 
     /// The verdict, if the client is suspended. `exempt_clients` aside, that comes before anything else.
-    fn client_suspended(&self, cx: &Context, trace: &mut Trace) -> Option<Box<Verdict>> {
+    fn client_suspended(&self, cx: &Context, trace: &mut Trace) -> Option<Verdict> {
         if let Admission::Exempt(_) = self.admission {
             return None;
         }

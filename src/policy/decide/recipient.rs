@@ -3,7 +3,7 @@
 use super::ledger::{CountedBy, Pending};
 use super::mail::bad_sender;
 use super::{Admission, Evaluation, Stage};
-use crate::envelope::{Address, Read};
+use crate::envelope::{Address, BadAddress, Read};
 use crate::ledger::{LedgerAnswer, LedgerError, RecipientKey};
 use crate::policy::facts::Context;
 use crate::policy::reply::Refusal;
@@ -15,8 +15,7 @@ use crate::policy::verdict::{Exemption, Outcome, Verdict};
 #[derive(Debug)]
 pub struct RecipientDecision {
     pub verdict: Verdict,
-    /// `None` where it is malformed.
-    pub recipient: Option<Address>,
+    pub recipient: Read<Address>,
     /// It was accepted before in the same transaction: Postfix asks at each restriction stage, clients name recipients twice.
     pub is_repeated: bool,
 }
@@ -36,44 +35,49 @@ impl Evaluation {
     /// Decides about a recipient.
     pub fn recipient(
         &mut self,
-        named: &Read<Address>,
+        recipient: Read<Address>,
         counted_by: CountedBy,
         cx: &Context,
         trace: &mut Trace,
     ) -> RecipientStage {
-        if let Some(verdict) = self.client_suspended(cx, trace) {
-            let key = cx.live.recipient_key(named.as_ref().map_or_else(|bad| bad.written(), Address::as_str));
-            return self.decided(*verdict, named.as_ref().ok().cloned(), key);
-        }
-        let recipient = match named {
-            Ok(recipient) => recipient.clone(),
+        let key = cx.live.recipient_key(recipient.as_ref().map_or_else(|bad| bad.written(), Address::as_str));
+        let suspended = self.client_suspended(cx, trace);
+        let recipient = match recipient {
+            Ok(recipient) => recipient,
             Err(bad) => {
-                let verdict = match &self.admission {
-                    Admission::Exempt(exemption) => Verdict::of(Outcome::Exempt(*exemption)),
-                    _ => {
-                        let refusal = Refusal::BadRecipient(bad.error().clone());
-                        trace.note("recipient", "refuse", || refusal.to_string());
-                        Verdict::of(Outcome::Refuse(Box::new(refusal)))
-                    }
-                };
-                return self.decided(verdict, None, cx.live.recipient_key(bad.written()));
+                let verdict = suspended.unwrap_or_else(|| self.malformed(&bad, trace));
+                return Stage::Decided(self.accept_or_not(verdict, Err(bad), key));
             }
         };
-        let key = cx.live.recipient_key(recipient.as_str());
-        match self.rules(&recipient, key, cx, trace) {
+        let passed = match suspended {
+            Some(verdict) => Err(verdict),
+            None => self.rules(&recipient, key, cx, trace),
+        };
+        match passed {
             Ok(common) => Stage::AskLedger(PendingRecipient { recipient, key, counted_by, common }),
-            Err(verdict) => self.decided(*verdict, Some(recipient), key),
+            Err(verdict) => Stage::Decided(self.accept_or_not(verdict, Ok(recipient), key)),
         }
     }
 
+    /// A recipient that is no address: only exempt clients may say what they like.
+    fn malformed(&self, bad: &BadAddress, trace: &mut Trace) -> Verdict {
+        if let Admission::Exempt(exemption) = self.admission {
+            return exempt(exemption);
+        }
+        let refusal = Refusal::BadRecipient(bad.error().clone());
+        trace.note("recipient", "refuse", || refusal.to_string());
+        Verdict::of(Outcome::Refuse(Box::new(refusal)))
+    }
+
     /// The order of the rules: the first that refuses or exempts is final, and the ledger is asked last.
+    #[allow(clippy::result_large_err, reason = "made and taken apart at once, for each recipient")]
     fn rules(
         &mut self,
         recipient: &Address,
         key: RecipientKey,
         cx: &Context,
         trace: &mut Trace,
-    ) -> Result<Pending, Box<Verdict>> {
+    ) -> Result<Pending, Verdict> {
         if exempt::is_own_mail(recipient, cx, trace) {
             self.is_own_mail = true;
             return Err(exempt(Exemption::OwnMail));
@@ -95,7 +99,7 @@ impl Evaluation {
         }
         if self.counted.contains(&key) {
             trace.note("recipients", "pass", || "a recipient named twice in one message is one recipient".to_owned());
-            return Err(Box::new(self.admission.verdict(Outcome::Accept, cx.front_end)));
+            return Err(self.admission.verdict(Outcome::Accept, cx.front_end));
         }
         if let Some(refusal) = recipients::empty_sender_has_one(sender, self.counted.len(), trace) {
             return Err(self.refused(refusal, cx));
@@ -122,14 +126,10 @@ impl Evaluation {
         trace: &mut Trace,
     ) -> RecipientDecision {
         let verdict = pending.common.conclude(answer, !self.is_local, cx, trace);
-        self.accept_or_not(verdict, Some(pending.recipient), pending.key)
+        self.accept_or_not(verdict, Ok(pending.recipient), pending.key)
     }
 
-    fn decided(&mut self, verdict: Verdict, recipient: Option<Address>, key: RecipientKey) -> RecipientStage {
-        Stage::Decided(self.accept_or_not(verdict, recipient, key))
-    }
-
-    fn accept_or_not(&mut self, verdict: Verdict, recipient: Option<Address>, key: RecipientKey) -> RecipientDecision {
+    fn accept_or_not(&mut self, verdict: Verdict, recipient: Read<Address>, key: RecipientKey) -> RecipientDecision {
         let accepted = match &verdict.outcome {
             // Whether it fits could not be told; the end of the message asks again.
             Outcome::Accept | Outcome::Exempt(Exemption::OnFailure) => &mut self.counted,
@@ -149,13 +149,13 @@ impl Evaluation {
         RecipientDecision { verdict, recipient, is_repeated }
     }
 
-    pub(super) fn refused(&self, refusal: Refusal, cx: &Context) -> Box<Verdict> {
-        Box::new(self.admission.refused(refusal, cx.front_end))
+    pub(super) fn refused(&self, refusal: Refusal, cx: &Context) -> Verdict {
+        self.admission.refused(refusal, cx.front_end)
     }
 }
 
-fn exempt(exemption: Exemption) -> Box<Verdict> {
-    Box::new(Verdict::of(Outcome::Exempt(exemption)))
+fn exempt(exemption: Exemption) -> Verdict {
+    Verdict::of(Outcome::Exempt(exemption))
 }
 
 /// A refusal of a rule in shadow is only remembered.

@@ -127,7 +127,7 @@ impl LimitCause {
 /// A name that was looked up among the registered domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookedUp {
-    pub via: NameSource,
+    pub source: NameSource,
     pub name: Box<str>,
 }
 

@@ -263,10 +263,10 @@ fn names(looked_up: &[LookedUp], helo: &str) -> String {
     if looked_up.is_empty() {
         return format!("the sender has no domain, and {}", unused_helo());
     }
-    let names: Vec<String> = looked_up.iter().map(|name| format!("{} ({})", shown(&name.name), name.via)).collect();
+    let names: Vec<String> = looked_up.iter().map(|name| format!("{} ({})", shown(&name.name), name.source)).collect();
     let names = format!("no customer is registered for {}", names.join(" or "));
     match looked_up {
-        [sender] if sender.via == NameSource::Sender => format!("{names}, and {}", unused_helo()),
+        [sender] if sender.source == NameSource::Sender => format!("{names}, and {}", unused_helo()),
         _ => names,
     }
 }
@@ -314,7 +314,7 @@ mod tests {
             assert!(reply.starts_with("451 4.3.0 Cannot decide: "), "{reply}");
             assert!(reply.ends_with("; try again later [K7Q2-9FTM-XW]") && reply.len() < 512, "{reply}");
         }
-        let looked_up = |via| LookedUp { via, name: "n".repeat(300).into() };
+        let looked_up = |source| LookedUp { source, name: "n".repeat(300).into() };
         let refusal = Refusal::UnknownCustomer {
             client: Some("2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap()),
             looked_up: [looked_up(NameSource::Sender), looked_up(NameSource::Helo)].into_iter().collect(),

@@ -87,16 +87,16 @@ fn by_login<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Resu
         return Ok(Identified { customer, by: IdentifiedBy::Login, domain, login });
     }
     if rules.directory.is_unusable_login(&login) {
-        trace.note(STEP, "refuse", || format!("the configuration of the customer that has the login {login} is bad"));
+        trace.note(STEP, "refuse", || format!("the file of the customer that has the login {login} has errors"));
         return Err(Refusal::CustomerUnusable { whose: login.into() }.into());
     }
     let domain = login.rsplit_once('@').map_or("", |(_, domain)| domain);
     let name = if domain.is_empty() { login.as_str() } else { domain };
-    let looked_up = LookedUp { via: NameSource::Login, name: name.into() };
+    let looked_up = LookedUp { source: NameSource::Login, name: name.into() };
     let claim = if domain.is_empty() { None } else { rules.directory.owner_of_domain(domain) };
     match claim.map(|claim| (claim.owner, claim.domain)) {
         Some((Owner::Customer(customer), domain)) => {
-            trace.note(STEP, "login", || format!("the login {login} lies in {domain} of customer {}", customer.name));
+            trace.note(STEP, "login", || format!("the login {login} belongs to customer {} ({domain})", customer.name));
             let user = customer.users.find(&login);
             Ok(Identified { customer, by: IdentifiedBy::Login, domain, login: Some(Login { name: login, user }) })
         }
@@ -115,14 +115,14 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
     ];
     let mut looked_up = Vec::new();
     let mut first_registered: Option<(&Arc<Customer>, &str)> = None;
-    for (via, by, name) in candidates {
+    for (source, by, name) in candidates {
         let Some(name) = name else {
-            trace.note(STEP, "skip", || nothing_from(via, facts));
+            trace.note(STEP, "skip", || nothing_from(source, facts));
             continue;
         };
-        looked_up.push(LookedUp { via, name: name.into() });
+        looked_up.push(LookedUp { source, name: name.into() });
         let Some(claim) = rules.directory.owner_of_domain(name) else {
-            trace.note(STEP, "no", || format!("{name} ({via}) is not registered"));
+            trace.note(STEP, "no", || format!("{name} ({source}) is not registered"));
             continue;
         };
         let domain = claim.domain;
@@ -130,7 +130,7 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
         if facts.client.is_some_and(|client| customer.holds_client(client)) {
             trace.note(STEP, by.key(), || {
                 format!(
-                    "{name} ({via}) is {domain} of customer {}, and {} lies in its ranges",
+                    "{name} ({source}) belongs to customer {} ({domain}), and {} is in one of its ranges",
                     customer.name,
                     client(facts)
                 )
@@ -139,7 +139,7 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
         }
         trace.note(STEP, "no", || {
             format!(
-                "{name} ({via}) is {domain} of customer {}, but {} lies in none of its enabled ranges",
+                "{name} ({source}) belongs to customer {} ({domain}), but {} is in none of its enabled ranges",
                 customer.name,
                 client(facts)
             )
@@ -153,10 +153,10 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
         return Err(nobody(facts, rules, looked_up, trace).into());
     };
     let refusal = if could_log_in(customer) {
-        trace.note(STEP, "refuse", || format!("customer {} lets in who logs in, from any address", customer.name));
+        trace.note(STEP, "refuse", || format!("customer {} admits any IP address with a login", customer.name));
         Refusal::AuthRequired
     } else {
-        trace.note(STEP, "refuse", || format!("customer {} lets in its own addresses only", customer.name));
+        trace.note(STEP, "refuse", || format!("customer {} admits its own IP addresses only", customer.name));
         Refusal::NotInRanges { client: facts.client, domain: domain.into() }
     };
     Err(Unidentified { refusal, customer: Some(customer.name.clone()) })
@@ -170,11 +170,11 @@ fn by_address<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) -> Op
         [only] => only,
         [] => return None,
         _ => {
-            trace.note(STEP, "no", || format!("{} lies in the ranges of several customers", client(facts)));
+            trace.note(STEP, "no", || format!("{} is in the ranges of several customers", client(facts)));
             return None;
         }
     };
-    trace.note(STEP, "address", || format!("{} lies in the ranges of customer {} alone", client(facts), customer.name));
+    trace.note(STEP, "address", || format!("{} is in the ranges of customer {} alone", client(facts), customer.name));
     Some(Identified { customer, by: IdentifiedBy::Address, domain: first_domain(customer), login: None })
 }
 
@@ -188,21 +188,23 @@ fn first_domain(customer: &Customer) -> &str {
 }
 
 fn unusable(domain: &str, trace: &mut Trace) -> Refusal {
-    trace.note(STEP, "refuse", || format!("the configuration of the customer that owns {domain} cannot be used now"));
+    trace.note(STEP, "refuse", || {
+        format!("the file of the customer that owns {domain} has errors, and there is no good copy")
+    });
     Refusal::CustomerUnusable { whose: domain.into() }
 }
 
 fn nobody(facts: &Facts, rules: &Rules, looked_up: Vec<LookedUp>, trace: &mut Trace) -> Refusal {
     if rules.directory.is_incomplete() {
-        trace.note(STEP, "refuse", || "no such customer, but a customer's file cannot be read now".to_owned());
+        trace.note(STEP, "refuse", || "no such customer, but the file of one cannot be read".to_owned());
         return Refusal::DirectoryIncomplete;
     }
     trace.note(STEP, "refuse", || "no customer was found by AUTH, MAIL FROM or HELO".to_owned());
     Refusal::UnknownCustomer { client: facts.client, looked_up, helo: facts.helo.into() }
 }
 
-fn nothing_from(via: NameSource, facts: &Facts) -> String {
-    match via {
+fn nothing_from(source: NameSource, facts: &Facts) -> String {
+    match source {
         NameSource::Helo if facts.helo.is_empty() => "no HELO name was given".to_owned(),
         NameSource::Helo => {
             format!("the HELO name {} is generic and identifies nobody", crate::policy::reply::words::shown(facts.helo))

@@ -120,7 +120,7 @@ fn refusal(demand: Demand, setting: &Setting, facts: &Facts, domain: &str) -> Re
 fn why_not(demand: Demand, setting: &Setting, facts: &Facts) -> String {
     match demand {
         Demand::Address => {
-            format!("{} lies in none of its enabled ranges", crate::policy::reply::words::client(facts.client))
+            format!("{} is in none of its enabled ranges", crate::policy::reply::words::client(facts.client))
         }
         Demand::Auth => "it requires AUTH, and the client did not log in".to_owned(),
         Demand::Tls if setting.require_auth => "AUTH counts over TLS only, and the mail came without".to_owned(),
