@@ -3,7 +3,9 @@
 use super::local::book::Book;
 use super::local::sqlite::StoreFile;
 use super::local::{EmbeddedStore, MemoryStore};
-use super::shared::{ServerTime, SharedStore, SharedStoreOptions};
+#[cfg(feature = "test-clock")]
+use super::shared::ServerTime;
+use super::shared::{SharedStore, SharedStoreOptions};
 use super::store::AnyStore;
 use super::{Ledger, OpenError};
 use crate::clock::{Anchor, Clock, SystemClock};

@@ -18,5 +18,6 @@ mod remote;
 mod store;
 mod top;
 
+#[cfg(feature = "test-clock")]
 pub(in crate::ledger) use protocol::ServerTime;
 pub(in crate::ledger) use store::{SharedStore, SharedStoreOptions};
