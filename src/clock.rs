@@ -136,7 +136,7 @@ pub(crate) const fn test_shift_ms() -> u64 {
     0
 }
 
-/// A clock that stands still until it is told to go on.
+/// A clock that moves only when a test advances it.
 #[derive(Debug, Default)]
 pub struct ManualClock(std::sync::atomic::AtomicU64);
 

@@ -88,7 +88,7 @@ pub(super) enum State {
     Open(Box<Transaction>),
     /// The END-OF-MESSAGE was answered so.
     Ended(Action),
-    /// It was silent for so long that it was counted without its END-OF-MESSAGE, which may still come.
+    /// It was counted at the time-out, without its END-OF-MESSAGE, which may still come.
     CountedUnended,
 }
 

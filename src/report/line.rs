@@ -56,7 +56,7 @@ impl LogLine {
         LogLine::starting_with("").field("event", name)
     }
 
-    /// A line of words. What a client said belongs into a field; here only line breaks, control characters and
+    /// A line of words. What a client said belongs in a field; here only line breaks, control characters and
     /// characters outside ASCII are escaped.
     pub fn text(text: impl Display) -> LogLine {
         let mut line = LogLine::starting_with("");

@@ -17,7 +17,7 @@ const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// The last eighth of the queue is kept for errors and warnings.
 const QUEUE_BYTES_URGENT: usize = QUEUE_BYTES / 8;
 
-/// After a batch the writer gathers lines for so long, so that it is not woken up for each of them.
+/// After a batch the writer gathers lines for this long, so that it is not woken up for each of them.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// The level below `error`: nothing is written.
@@ -138,7 +138,7 @@ impl Logger {
 
     /// Waits until every line handed over so far is out; for a graceful stop, as it blocks the thread.
     ///
-    /// Returns false when something is still kept (the syslog daemon is away) or `patience` was not enough.
+    /// Returns false when lines are still waiting (syslogd is unreachable) or `patience` was not enough.
     pub fn flush(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let shared = &self.0.shared;

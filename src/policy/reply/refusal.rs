@@ -83,7 +83,7 @@ pub enum Refusal {
     BadSender(AddressError),
     /// The recipient breaks every bound.
     BadRecipient(AddressError),
-    /// The store is away, or something went wrong here.
+    /// The store is unavailable, or relaykeeper has an internal error.
     CannotDecide {
         why: Box<str>,
     },
