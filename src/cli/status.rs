@@ -36,6 +36,7 @@ fn lines(status: &Status) -> Vec<String> {
     let mut line = |what: &str, value: &dyn std::fmt::Display| lines.push(format!("{what:<17} {value}"));
     line("store", &status.store);
     line("customers", &status.customers);
+    line("configured", &status.configured_at);
     for difference in &status.differs_on_disk {
         line("not reloaded", difference);
     }
@@ -50,6 +51,19 @@ fn lines(status: &Status) -> Vec<String> {
     }
     line("milter sessions", &status.milter_sessions);
     line("open transactions", &status.open_transactions);
+    for mta in &status.mta {
+        line("asked at", &format_args!("{}: {}", mta.name(), mta.numbers()));
+    }
+    for mta in status.mta.iter().filter(|mta| mta.has_one_address()) {
+        let client = mta.only_client.map(|client| client.to_string()).unwrap_or_default();
+        let words = format!(
+            "all clients of {} come from {client} under {} HELO names: NAT, a proxy or a container network hides their \
+             addresses, so ranges and connection limits mean nothing there",
+            mta.server(),
+            mta.helo_names
+        );
+        line("one address", &words);
+    }
     for suspension in status.suspended.iter().take(MAX_SUSPENDED) {
         line("suspended", &words_of(suspension));
     }

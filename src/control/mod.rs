@@ -3,6 +3,7 @@
 
 mod client;
 mod grant;
+mod mta_status;
 mod protocol;
 mod quota;
 mod service;
@@ -10,6 +11,7 @@ mod status;
 mod suspend;
 
 pub use client::{ControlError, ask};
+pub use mta_status::MtaStatus;
 pub use protocol::{Command, MAX_LINE, Response};
 pub use quota::{QuotaError, RankBy, Top, Usage, UsageOfLimit, find_subject, top, usage};
 pub use service::{ControlService, Reload};

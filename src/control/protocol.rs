@@ -5,6 +5,7 @@ use super::status::Status;
 use crate::directory::LimitName;
 use crate::ledger::MissingNode;
 use crate::orders::{Grant, TargetKind};
+use crate::session::{EventFilter, SmtpEvent};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,18 @@ pub enum Command {
         why: String,
     },
     Status,
+    /// Watches what SMTP clients say from now on, for so long.
+    Watch {
+        #[serde(default)]
+        filter: EventFilter,
+        seconds: u32,
+    },
+    /// What a watch has seen since it was fetched last; waits for the first event for so long, half a minute at most.
+    Events {
+        watch: u64,
+        #[serde(default)]
+        wait_seconds: u32,
+    },
     Reload {
         why: String,
         #[serde(default)]
@@ -73,6 +86,16 @@ pub enum Response {
     },
     Status {
         status: Box<Status>,
+    },
+    /// A watch has begun; its name, for `events`.
+    Watching {
+        watch: u64,
+    },
+    /// What it has seen, and how many events were lost because nobody fetched them. `ended`: its time is over.
+    Events {
+        events: Vec<SmtpEvent>,
+        lost: u64,
+        ended: bool,
     },
     /// It was done; what there is to say about it.
     Done {

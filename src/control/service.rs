@@ -6,11 +6,14 @@ use super::status::Status;
 use crate::audit::Action;
 use crate::audit::{Actor, Instruction};
 use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Protocol, Service, Shares, serve_stream};
-use crate::session::Engine;
+use crate::session::{Engine, EventFilter};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
+
+/// How long an answer may wait for an event.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A request to read the configuration again; answered with what there is to say, good or bad.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl Service for ControlService {
 
     const SHARES: Shares = Shares::of(32, 16 * 1024 * 1024);
 
-    fn open(self: &Arc<Self>, origin: Origin) -> ControlConnection {
+    fn open(self: &Arc<Self>, origin: Origin, _: &Arc<str>) -> ControlConnection {
         let who = origin.process.map_or(Actor::Unknown, |process| Actor::of_uid(process.uid));
         ControlConnection { service: self.clone(), who }
     }
@@ -105,7 +108,7 @@ impl ControlService {
 
     /// Serves one connection until it is closed.
     pub async fn serve_connection(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, origin: Origin) {
-        serve_stream(stream, origin, self.open(origin), &self.faults).await;
+        serve_stream(stream, origin, self.open(origin, &Arc::from("")), &self.faults).await;
     }
 
     async fn answer(&self, command: Command, who: &Actor) -> Response {
@@ -125,6 +128,8 @@ impl ControlService {
             }
             Command::Resume { kind, name, why } => self.resume(kind, &name, self.instruction(who, why)).await,
             Command::Status => self.status().await,
+            Command::Watch { filter, seconds } => self.watch(filter, seconds),
+            Command::Events { watch, wait_seconds } => self.events(watch, wait_seconds).await,
             Command::Reload { why, allow_no_customers } => self.reload(who, why, allow_no_customers).await,
         }
     }
@@ -138,6 +143,21 @@ impl ControlService {
                 listening: self.listening.clone(),
                 ..Status::of(&self.engine, self.started.elapsed(), differences)
             }),
+        }
+    }
+
+    fn watch(&self, filter: EventFilter, seconds: u32) -> Response {
+        match self.engine.events.watch(filter, Duration::from_secs(seconds.into())) {
+            Ok(watch) => Response::Watching { watch },
+            Err(error) => Response::No { words: error.to_string() },
+        }
+    }
+
+    async fn events(&self, watch: u64, wait_seconds: u32) -> Response {
+        let patience = Duration::from_secs(wait_seconds.into()).min(MAX_WAIT);
+        match self.engine.events.fetch(watch, patience).await {
+            Some((events, lost)) => Response::Events { events, lost, ended: false },
+            None => Response::Events { events: Vec::new(), lost: 0, ended: true },
         }
     }
 

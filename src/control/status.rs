@@ -1,5 +1,6 @@
 //! Is it healthy, since when, and what has it decided?
 
+use super::mta_status::{MtaStatus, mta_status};
 use crate::ledger::Gauges;
 use crate::orders::Suspension;
 use crate::session::Engine;
@@ -16,6 +17,9 @@ pub struct Status {
     /// The addresses that the daemon listens on.
     #[serde(default)]
     pub listening: Vec<String>,
+    /// When the configuration in force was loaded (RFC 3339).
+    #[serde(default)]
+    pub configured_at: String,
     pub customers: usize,
     /// Files that changed on disk since the configuration was loaded, a line each: a reload would read them.
     #[serde(default)]
@@ -32,6 +36,9 @@ pub struct Status {
     pub mail: Option<String>,
     pub open_transactions: usize,
     pub milter_sessions: usize,
+    /// What each MTA asked since the start.
+    #[serde(default)]
+    pub mta: Vec<MtaStatus>,
     /// Whose mail is refused by order of an administrator.
     pub suspended: Vec<Suspension>,
     pub decisions: Decisions,
@@ -62,6 +69,7 @@ impl Status {
             since: jiff::Timestamp::now().checked_sub(uptime).map_or_else(|_| String::new(), to_the_second),
             uptime_seconds: uptime.as_secs(),
             listening: Vec::new(),
+            configured_at: to_the_second(snapshot.configured_at),
             customers: snapshot.directory.customers().len(),
             differs_on_disk,
             bad_files: snapshot.bad_files.iter().map(ToString::to_string).collect(),
@@ -71,6 +79,7 @@ impl Status {
             mail: engine.own_mail.problem(),
             open_transactions: engine.open_transactions.count(),
             milter_sessions: engine.sessions.len(),
+            mta: mta_status(engine),
             suspended: standing.map(|suspension| Suspension::clone(suspension)).collect(),
             decisions: Decisions {
                 recipients: tally.recipients(),

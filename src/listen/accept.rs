@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub struct Listener {
     /// Before the socket, as it must be dropped first.
     _file: Option<SocketFile>,
     socket: Socket,
+    /// Its address, as in the configuration.
+    name: Arc<str>,
     recovery: Recovery,
 }
 
@@ -34,12 +37,17 @@ enum Socket {
 }
 
 impl Listener {
-    pub(super) fn tcp(socket: TcpListener, logger: &Logger) -> Listener {
-        Listener { _file: None, socket: Socket::Tcp(socket), recovery: Recovery::new(logger) }
+    pub(super) fn tcp(socket: TcpListener, name: Arc<str>, logger: &Logger) -> Listener {
+        Listener { _file: None, socket: Socket::Tcp(socket), name, recovery: Recovery::new(logger) }
     }
 
-    pub(super) fn unix(socket: UnixListener, file: SocketFile, logger: &Logger) -> Listener {
-        Listener { _file: Some(file), socket: Socket::Unix(socket), recovery: Recovery::new(logger) }
+    pub(super) fn unix(socket: UnixListener, file: SocketFile, name: Arc<str>, logger: &Logger) -> Listener {
+        Listener { _file: Some(file), socket: Socket::Unix(socket), name, recovery: Recovery::new(logger) }
+    }
+
+    /// Its address in the canonical spelling of [`ListenAddress`](super::ListenAddress).
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The port, if this is TCP: what port 0 became.

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -150,12 +151,12 @@ pub fn bind_or_take(
     kept: &mut KeptSockets,
     logger: &Logger,
 ) -> Result<Listener, BindError> {
+    let name = Arc::from(address.to_string());
     let bound = match address {
-        ListenAddress::Unix(path) => {
-            unix_socket::listen(path, options, kept).map(|(file, listener)| Listener::unix(listener, file, logger))
-        }
+        ListenAddress::Unix(path) => unix_socket::listen(path, options, kept)
+            .map(|(file, listener)| Listener::unix(listener, file, name, logger)),
         ListenAddress::Tcp { host, port } => {
-            listen_tcp(host, *port, kept).map(|listener| Listener::tcp(listener, logger))
+            listen_tcp(host, *port, kept).map(|listener| Listener::tcp(listener, name, logger))
         }
     };
     bound.map_err(|problem| BindError { key: key.to_owned(), address: address.clone(), problem })

@@ -19,8 +19,8 @@ pub trait Service: Send + Sync + 'static {
 
     const SHARES: Shares;
 
-    /// The state of a new connection.
-    fn open(self: &Arc<Self>, origin: Origin) -> Self::Connection;
+    /// The state of a new connection to the socket of this name.
+    fn open(self: &Arc<Self>, origin: Origin, listener: &Arc<str>) -> Self::Connection;
 
     /// Whether connections from this peer are accepted.
     fn admits(&self, _: Peer) -> bool {
@@ -90,9 +90,9 @@ async fn accept<S: Service>(service: &Arc<S>, mut listener: Listener, seats: &Ar
         if S::Connection::BOUNDS.one_write_per_request {
             stream.acknowledge_late();
         }
-        let service = service.clone();
+        let (service, name) = (service.clone(), listener.name().clone());
         tokio::spawn(async move {
-            let mut connection = service.open(origin);
+            let mut connection = service.open(origin, &name);
             if let Err(fault) = converse(stream, &mut connection, &seated).await {
                 service.faults().report(origin, &fault);
             }

@@ -6,18 +6,27 @@ use super::macros::{Macros, text};
 use super::negotiation::{Agreed, Needs, negotiate};
 use super::session::{Change, End, MilterSession};
 use crate::envelope::{Reply, ReplyClass};
-use crate::listen::Next;
+use crate::listen::{Next, Peer};
 use crate::session::Engine;
 use indymilter::message::reply::Reply as Packet;
 use indymilter::{Actions, ProtoOpts};
 use std::ffi::CString;
 use std::sync::Arc;
 
+/// How the MTA connected.
+#[derive(Clone, Debug)]
+pub(super) struct Via {
+    pub peer: Peer,
+    /// The socket of ours.
+    pub listener: Arc<str>,
+}
+
 /// What was negotiated, and the SMTP session that is open.
 ///
 /// Commands in the wrong order (no MTA sends them) are ignored without a response, as libmilter does.
 pub struct Conversation {
     engine: Arc<Engine>,
+    via: Via,
     needs: Needs,
     agreed: Option<Agreed>,
     macros: Macros,
@@ -25,8 +34,8 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn new(engine: Arc<Engine>, needs: Needs) -> Conversation {
-        Conversation { engine, needs, agreed: None, macros: Macros::default(), session: None }
+    pub(super) fn new(engine: Arc<Engine>, needs: Needs, via: Via) -> Conversation {
+        Conversation { engine, via, needs, agreed: None, macros: Macros::default(), session: None }
     }
 
     /// Handles a command; responses are appended to `out`.
@@ -48,7 +57,7 @@ impl Conversation {
         match (command, &mut self.session) {
             (Command::Macros { stage, definitions }, _) => self.macros.learn(stage, definitions),
             (Command::Connect(caller), session @ None) => {
-                *session = Some(MilterSession::connect(&self.engine, caller, &self.macros, agreed));
+                *session = Some(MilterSession::connect(&self.engine, &self.via, caller, &self.macros, agreed));
                 go_on(out, agreed, ProtoOpts::NOREPLY_CONNECT);
             }
             (command, Some(session)) => handle_in_session(command, session, &self.macros, agreed, out).await,

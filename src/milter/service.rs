@@ -1,7 +1,7 @@
 //! Answers milter connections.
 
 use super::command::Command;
-use super::conversation::Conversation;
+use super::conversation::{Conversation, Via};
 use super::error::MilterError;
 use super::frames;
 use super::negotiation::Needs;
@@ -33,7 +33,7 @@ impl MilterService {
         origin: impl Into<Origin>,
     ) {
         let origin = origin.into();
-        serve_stream(stream, origin, self.open(origin), &self.faults).await;
+        serve_stream(stream, origin, self.open(origin, &Arc::from("")), &self.faults).await;
     }
 
     fn needs(&self) -> Needs {
@@ -52,8 +52,8 @@ impl Service for MilterService {
     /// Postfix and Sendmail have one milter connection for each SMTP session; Postfix runs 100 smtpd processes by default. A body chunk has 64 KiB: more than 500 of them may be on their way at once from one MTA.
     const SHARES: Shares = Shares::of(4_096, 64 * 1024 * 1024);
 
-    fn open(self: &Arc<Self>, _: Origin) -> Conversation {
-        Conversation::new(self.engine.clone(), self.needs())
+    fn open(self: &Arc<Self>, origin: Origin, listener: &Arc<str>) -> Conversation {
+        Conversation::new(self.engine.clone(), self.needs(), Via { peer: origin.peer, listener: listener.clone() })
     }
 
     fn admits(&self, peer: Peer) -> bool {

@@ -4,11 +4,15 @@
 
 use super::addresses;
 use super::command::Caller;
+use super::conversation::Via;
 use super::macros::Macros;
 use super::negotiation::Agreed;
 use crate::envelope::{Address, Envelope, Reply, bounded};
 use crate::policy::{CountedBy, FrontEnd, MtaProtocol, ReportedRecipients};
-use crate::session::{Connection, EndReport, Engine, OpenSession, Reporter, Server, SmtpSession, Transaction};
+use crate::session::{
+    Connection, EndReport, Engine, MtaSign, OpenSession, Reporter, Server, SmtpMoment, SmtpSession, TrafficOfMta,
+    Transaction,
+};
 use crate::size::MessageMeter;
 use indymilter::Actions;
 use std::net::IpAddr;
@@ -16,6 +20,10 @@ use std::sync::Arc;
 
 pub(super) struct MilterSession {
     engine: Arc<Engine>,
+    listener: Arc<str>,
+    traffic: Arc<TrafficOfMta>,
+    /// Those who watch know that it is connected.
+    is_told: bool,
     client: Option<IpAddr>,
     client_port: u16,
     server: Server,
@@ -53,15 +61,27 @@ pub(super) struct End {
 }
 
 impl MilterSession {
-    pub fn connect(engine: &Arc<Engine>, caller: Caller, macros: &Macros, agreed: Agreed) -> MilterSession {
+    pub fn connect(
+        engine: &Arc<Engine>,
+        via: &Via,
+        caller: Caller,
+        macros: &Macros,
+        agreed: Agreed,
+    ) -> MilterSession {
         let Caller { address: client, port } = caller;
         let server = Server::parse(&macros.server, &macros.server_port);
         let session = SmtpSession::new(client, port, server);
         // sendmail(1) by Postfix's non_smtpd_milters; no client over TCP has port 0.
         let is_local = port == 0 && client.is_some_and(|client| client.is_loopback());
         let can_add_recipient = agreed.can(Actions::ADD_RCPT) || agreed.can(Actions::ADD_RCPT_EXT);
+        let traffic = engine.traffic.of(via.peer, server);
+        traffic.count(MtaSign::MilterSession);
+        traffic.saw_client(client, "");
         MilterSession {
             engine: engine.clone(),
+            listener: via.listener.clone(),
+            traffic,
+            is_told: false,
             client,
             client_port: port,
             server,
@@ -84,12 +104,15 @@ impl MilterSession {
     pub fn helo(&mut self, name: &str, macros: &Macros) -> Option<Reply> {
         self.abandon("new-helo", macros);
         self.helo = bounded(name);
+        self.traffic.saw_client(None, &self.helo);
+        self.tell("HELO");
         self.connection.judge(Some(&self.helo)).cloned()
     }
 
     /// `sender` as typed; `declared_size`: `SIZE=`, in bytes.
     pub fn mail(&mut self, sender: &[u8], declared_size: Option<u64>, macros: &Macros) -> Option<Reply> {
         self.abandon("new-mail", macros);
+        self.tell("MAIL");
         let sender = addresses::sender(sender, &macros.sender_reading);
         let envelope =
             Envelope::new(self.client, &self.helo, &macros.tls, &macros.login(), sender).declaring(declared_size);
@@ -116,11 +139,16 @@ impl MilterSession {
 
     /// `recipient` as typed.
     pub async fn recipient(&mut self, recipient: &[u8], macros: &Macros) -> Option<Reply> {
+        self.tell("RCPT");
         let recipient = addresses::recipient(recipient, &macros.recipient_reading);
         let transaction = self.transaction.as_mut()?;
         let twin = self.open.as_ref().and_then(OpenSession::earlier_twin);
         let counted_by = twin.map_or(CountedBy::Itself, |reservation| CountedBy::Milter(Some(reservation)));
-        transaction.recipient(recipient, macros.queue_id(), counted_by).await.reply
+        let decision = transaction.recipient(recipient, macros.queue_id(), counted_by).await;
+        if decision.verdict.passes() {
+            self.traffic.count(MtaSign::MilterRecipient);
+        }
+        decision.reply
     }
 
     /// A header of the message.
@@ -150,6 +178,8 @@ impl MilterSession {
     /// The end of the message: accepted, if it fits.
     pub async fn end(&mut self, macros: &Macros) -> End {
         let Some(mut transaction) = self.transaction.take() else { return End { changes: Vec::new(), refusal: None } };
+        self.traffic.count(MtaSign::MilterEnd);
+        self.tell("END-OF-MESSAGE");
         if let Some(meter) = self.meter.take() {
             transaction.measured(meter.finish());
         }
@@ -182,11 +212,37 @@ impl MilterSession {
                 Some(open) if open.is_counted_by_policy(transaction.reservation()) => {
                     transaction.leave_to_policy_service();
                 }
-                _ => transaction.abandon(why, macros.queue_id()),
+                _ => {
+                    if transaction.reserves() {
+                        self.traffic.count(MtaSign::GivenUp);
+                    }
+                    transaction.abandon(why, macros.queue_id());
+                }
             }
             self.meter = None;
             self.holds_nothing();
         }
+    }
+
+    /// Tells those who watch.
+    fn tell(&mut self, stage: &str) {
+        if !self.engine.events.is_watched() {
+            return;
+        }
+        let moment = SmtpMoment {
+            protocol: MtaProtocol::Milter,
+            stage,
+            listener: &self.listener,
+            client: self.client,
+            client_port: self.client_port,
+            server: self.server,
+            helo: &self.helo,
+            context: "",
+        };
+        if !std::mem::replace(&mut self.is_told, true) {
+            self.engine.events.tell(SmtpMoment { stage: "CONNECT", ..moment });
+        }
+        self.engine.events.tell(moment);
     }
 
     fn holds_nothing(&self) {

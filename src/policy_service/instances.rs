@@ -3,10 +3,10 @@
 
 use super::action::Action;
 use super::request::{BadRequest, Request};
-use super::smtpds::{Caller, Key, SharedSlot, Slot, Smtpds, State};
+use super::smtpds::{Caller, Found, Key, SharedSlot, Slot, Smtpds, State};
 use crate::config::CountAt;
 use crate::listen::Peer;
-use crate::session::{Engine, Transaction};
+use crate::session::{Engine, MtaSign, Transaction};
 use hashbrown::HashSet;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -35,12 +35,12 @@ impl Instances {
     ///
     /// # Errors
     /// The process has too many open transactions, or all have together.
-    pub async fn slot(&self, caller: &Caller, request: &Request<'_>) -> Result<SharedSlot, BadRequest> {
-        let (slot, over) = self.smtpds.lock().slot(caller, request.smtpd(), request.smtpd_session())?;
-        for slot in over {
+    pub async fn slot(&self, caller: &Caller, request: &Request<'_>) -> Result<Found, BadRequest> {
+        let mut found = self.smtpds.lock().slot(caller, request.smtpd(), request.smtpd_session())?;
+        for slot in std::mem::take(&mut found.over) {
             self.finish(caller.origin.peer, &mut *slot.lock().await, "given-up").await;
         }
-        Ok(slot)
+        Ok(found)
     }
 
     pub fn saw_end(&self, peer: Peer) {
@@ -53,6 +53,11 @@ impl Instances {
     /// Ends an abandoned transaction: it counts, or its reservation is released.
     pub async fn finish(&self, peer: Peer, slot: &mut Slot, why: &'static str) {
         let State::Open(mut transaction) = std::mem::take(&mut slot.state) else { return };
+        if transaction.reserves()
+            && let Some(traffic) = &slot.traffic
+        {
+            traffic.count(MtaSign::GivenUp);
+        }
         if self.counts_abandoned(peer, &transaction) {
             transaction.count_unended().await;
         } else {

@@ -8,8 +8,10 @@ use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
 use super::smtpds::{Caller, MilterSeen, SharedSlot, Slot, State};
 use crate::envelope::Envelope;
 use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Peer, Protocol, Service, Shares, serve_stream};
-use crate::policy::{CountedBy, FrontEnd, ReportedRecipients};
-use crate::session::{EndReport, Engine, MilterView, Reporter, Transaction};
+use crate::policy::{CountedBy, FrontEnd, MtaProtocol, ReportedRecipients};
+use crate::session::{
+    EndReport, Engine, MilterView, MtaSign, Reporter, Server, SmtpMoment, TrafficOfMta, Transaction,
+};
 use crate::size::MessageSize;
 use std::borrow::Cow;
 use std::path::Path;
@@ -34,6 +36,10 @@ pub struct PolicyService {
 pub struct PolicyConnection {
     service: Arc<PolicyService>,
     caller: Caller,
+    /// The socket of ours.
+    listener: Arc<str>,
+    /// The traffic of the service that was asked about last: an smtpd process has one.
+    traffic: Option<(Server, Arc<TrafficOfMta>)>,
 }
 
 impl Service for PolicyService {
@@ -43,8 +49,9 @@ impl Service for PolicyService {
     /// Requests of the usual length need no bytes beyond those of an idle connection.
     const SHARES: Shares = Shares::of(4_096, 16 * 1024 * 1024);
 
-    fn open(self: &Arc<Self>, origin: Origin) -> PolicyConnection {
-        PolicyConnection { service: self.clone(), caller: Caller { origin, connection: Arc::default() } }
+    fn open(self: &Arc<Self>, origin: Origin, listener: &Arc<str>) -> PolicyConnection {
+        let caller = Caller { origin, connection: Arc::default() };
+        PolicyConnection { service: self.clone(), caller, listener: listener.clone(), traffic: None }
     }
 
     fn admits(&self, peer: Peer) -> bool {
@@ -83,8 +90,41 @@ impl Protocol for PolicyConnection {
 
     async fn respond(&mut self, request: &[u8], output: &mut Vec<u8>) -> Result<Next, BadRequest> {
         let text = as_text(request);
-        self.service.answer(&Request::parse(&text)?, &self.caller).await?.write(output);
+        let request = Request::parse(&text)?;
+        self.tell(&request);
+        let traffic = self.traffic(request.server());
+        self.service.answer(&request, &self.caller, &traffic).await?.write(output);
         Ok(Next::Continue)
+    }
+}
+
+impl PolicyConnection {
+    fn traffic(&mut self, server: Server) -> Arc<TrafficOfMta> {
+        match &self.traffic {
+            Some((known, traffic)) if *known == server => traffic.clone(),
+            _ => {
+                let traffic = self.service.engine.traffic.of(self.caller.origin.peer, server);
+                self.traffic = Some((server, traffic.clone()));
+                traffic
+            }
+        }
+    }
+
+    /// Tells those who watch.
+    fn tell(&self, request: &Request<'_>) {
+        let events = &self.service.engine.events;
+        if events.is_watched() {
+            events.tell(SmtpMoment {
+                protocol: MtaProtocol::Policy,
+                stage: request.protocol_state,
+                listener: &self.listener,
+                client: request.client,
+                client_port: request.client_port(),
+                server: request.server(),
+                helo: request.helo_name,
+                context: request.policy_context,
+            });
+        }
     }
 }
 
@@ -106,7 +146,7 @@ impl PolicyService {
         origin: impl Into<Origin>,
     ) {
         let origin = origin.into();
-        serve_stream(stream, origin, self.open(origin), &self.faults).await;
+        serve_stream(stream, origin, self.open(origin, &Arc::from("")), &self.faults).await;
     }
 
     /// Remembers in a folder which MTAs ask over both protocols.
@@ -133,7 +173,12 @@ impl PolicyService {
         self.instances.finish_all().await;
     }
 
-    async fn answer(&self, request: &Request<'_>, caller: &Caller) -> Result<Action, BadRequest> {
+    async fn answer(
+        &self,
+        request: &Request<'_>,
+        caller: &Caller,
+        traffic: &Arc<TrafficOfMta>,
+    ) -> Result<Action, BadRequest> {
         let session = request.session();
         let milter = session.and_then(|session| self.engine.sessions.find(&session));
         // What the milter sees of a session is judged there.
@@ -143,9 +188,9 @@ impl PolicyService {
             return Ok(Action::Refuse(reply));
         }
         match request.protocol_state {
-            "RCPT" => self.at_recipient(request, caller, milter).await,
+            "RCPT" => self.at_recipient(request, caller, milter, traffic).await,
             "MAIL" if milter.is_none() => Ok(self.at_mail(request)),
-            "END-OF-MESSAGE" => self.at_end(request, caller, milter).await,
+            "END-OF-MESSAGE" => self.at_end(request, caller, milter, traffic).await,
             _ => Ok(Action::Dunno),
         }
     }
@@ -162,15 +207,19 @@ impl PolicyService {
         request: &Request<'_>,
         caller: &Caller,
         milter: Option<MilterView>,
+        traffic: &Arc<TrafficOfMta>,
     ) -> Result<Action, BadRequest> {
         let relay_context = request.policy_context == "relay";
+        let slot = self.slot(request, caller, milter.is_some(), traffic).await?;
         let reservation = milter.and_then(|milter| milter.reservation());
-        let slot = self.slot(request, caller).await?;
         let mut slot = slot.lock().await;
         self.note_milter(&mut slot, request, reservation.is_some());
         let transaction = self.transaction(&mut slot, request, caller, reservation.is_some()).await;
         let counted_by = reservation.map_or(CountedBy::Itself, |reservation| CountedBy::Milter(Some(reservation)));
         let decision = transaction.recipient(request.read_recipient(), known(request.queue_id), counted_by).await;
+        if decision.verdict.passes() {
+            traffic.count(MtaSign::PolicyRecipient);
+        }
         Ok(Action::to_recipient(decision, relay_context))
     }
 
@@ -196,9 +245,11 @@ impl PolicyService {
         request: &Request<'_>,
         caller: &Caller,
         milter: Option<MilterView>,
+        traffic: &Arc<TrafficOfMta>,
     ) -> Result<Action, BadRequest> {
         self.instances.saw_end(caller.origin.peer);
-        let slot = self.slot(request, caller).await?;
+        traffic.count(MtaSign::PolicyEnd);
+        let slot = self.slot(request, caller, milter.is_some(), traffic).await?;
         let mut slot = slot.lock().await;
         if let Some(action) = answered_before(&slot, request.instance) {
             return Ok(action);
@@ -249,13 +300,31 @@ impl PolicyService {
         Action::to_message(transaction.end(report).await)
     }
 
-    async fn slot(&self, request: &Request<'_>, caller: &Caller) -> Result<SharedSlot, BadRequest> {
+    /// `with_milter`: a milter session is open for it, which is counted there.
+    async fn slot(
+        &self,
+        request: &Request<'_>,
+        caller: &Caller,
+        with_milter: bool,
+        traffic: &Arc<TrafficOfMta>,
+    ) -> Result<SharedSlot, BadRequest> {
         match request.instance.len() {
             0 => return Err(BadRequest::Missing("instance")),
             1..=MAX_INSTANCE => {}
             _ => return Err(BadRequest::InstanceTooLong),
         }
-        self.instances.slot(caller, request).await
+        let found = self.instances.slot(caller, request).await?;
+        if found.is_new && !with_milter {
+            traffic.count(MtaSign::PolicySession);
+            traffic.saw_client(request.client, request.helo_name);
+        }
+        if found.is_interleaved {
+            traffic.count(MtaSign::Interleaved);
+        }
+        if found.is_new {
+            found.slot.lock().await.traffic = Some(traffic.clone());
+        }
+        Ok(found.slot)
     }
 
     /// The transaction that the request belongs to, begun if it is new.

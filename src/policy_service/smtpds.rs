@@ -3,7 +3,7 @@
 use super::action::Action;
 use super::request::BadRequest;
 use crate::listen::Origin;
-use crate::session::Transaction;
+use crate::session::{TrafficOfMta, Transaction};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
@@ -57,6 +57,17 @@ pub(super) struct Key {
     session: Box<str>,
 }
 
+/// The slot of a session, as it was found.
+pub(super) struct Found {
+    pub slot: SharedSlot,
+    /// Slots of sessions that are over by that.
+    pub over: Vec<SharedSlot>,
+    /// Nothing was known of the session.
+    pub is_new: bool,
+    /// The process has begun another session since, which goes on, too: there are two processes of its ID.
+    pub is_interleaved: bool,
+}
+
 pub(super) type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
 
 /// What is known of a session.
@@ -66,6 +77,8 @@ pub(super) struct Slot {
     pub state: State,
     pub touched: Option<Instant>,
     pub milter: MilterSeen,
+    /// Where it is counted that a transaction was given up.
+    pub traffic: Option<Arc<TrafficOfMta>>,
     /// Its reservation has expired; the recipients are remembered, as the message may still end.
     pub expired: bool,
 }
@@ -125,13 +138,8 @@ impl Session {
 }
 
 impl Smtpds {
-    /// The slot of a session, made if it is new, and the slots of sessions that are over by that.
-    pub fn slot(
-        &mut self,
-        caller: &Caller,
-        process: &str,
-        session: &str,
-    ) -> Result<(SharedSlot, Vec<SharedSlot>), BadRequest> {
+    /// The slot of a session, made if it is new.
+    pub fn slot(&mut self, caller: &Caller, process: &str, session: &str) -> Result<Found, BadRequest> {
         let mut over = Vec::new();
         let known = self.sessions_of(caller.origin, process);
         let place = known.iter().position(|known| *known.name == *session);
@@ -139,9 +147,11 @@ impl Smtpds {
             && known[place].is_carried_by(&caller.connection)
             && known.len() == 1
         {
-            return Ok((known[place].slot.clone(), over));
+            let slot = known[place].slot.clone();
+            return Ok(Found { slot, over, is_new: false, is_interleaved: false });
         }
-        if place.is_none() {
+        let is_new = place.is_none();
+        if is_new {
             self.make_room(caller.origin, &mut over)?;
         }
         let of_peer = self.peers.entry(caller.origin).or_default();
@@ -160,6 +170,7 @@ impl Smtpds {
             change += 1;
             known.len() - 1
         });
+        let is_interleaved = !is_new && place + 1 < known.len();
         let found = &mut known[place];
         if !found.is_carried_by(&caller.connection) {
             found.carry(&caller.connection);
@@ -167,7 +178,7 @@ impl Smtpds {
         let slot = found.slot.clone();
         of_peer.sessions = of_peer.sessions.saturating_add_signed(change);
         self.sessions = self.sessions.saturating_add_signed(change);
-        Ok((slot, over))
+        Ok(Found { slot, over, is_new, is_interleaved })
     }
 
     fn sessions_of(&self, origin: Origin, process: &str) -> &[Session] {

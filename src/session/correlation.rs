@@ -19,7 +19,7 @@ pub struct SmtpSession {
 }
 
 /// The address and port that a client connected to. Postfix before 3.2 names neither: then they agree with any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Server {
     pub address: Option<IpAddr>,
     pub port: Option<u16>,

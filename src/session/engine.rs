@@ -2,6 +2,8 @@
 
 use super::correlation::OpenSessions;
 use super::counted_messages::CountedMessages;
+use super::event_feed::EventFeed;
+use super::mta_traffic::MtaTraffic;
 use super::observer::Observer;
 use super::open_count::OpenCount;
 use super::recorded::{DecisionToRecord, RecordedDecision};
@@ -30,6 +32,8 @@ pub struct Snapshot {
     pub bad_files: Vec<BadFile>,
     /// What it was loaded from.
     pub files: Arc<LoadedFiles>,
+    /// When it was put in force.
+    pub configured_at: jiff::Timestamp,
 }
 
 impl From<&Configuration> for Snapshot {
@@ -39,6 +43,7 @@ impl From<&Configuration> for Snapshot {
             directory: loaded.directory.clone(),
             bad_files: loaded.bad_files.clone(),
             files: loaded.files.clone(),
+            configured_at: jiff::Timestamp::now(),
         }
     }
 }
@@ -62,6 +67,10 @@ pub struct Engine {
     pub counted_messages: CountedMessages,
     pub connections: Connections,
     pub tally: Tally,
+    /// What each MTA asks about.
+    pub traffic: MtaTraffic,
+    /// For those who watch what clients say.
+    pub events: EventFeed,
     pub open_transactions: OpenCount,
     /// Own mail, which the MTA asks about like any other.
     pub own_mail: Arc<OwnMail>,
@@ -84,6 +93,8 @@ impl Engine {
             counted_messages: CountedMessages::default(),
             connections: Connections::default(),
             tally: Tally::default(),
+            traffic: MtaTraffic::default(),
+            events: EventFeed::default(),
             open_transactions: OpenCount::default(),
             own_mail: Arc::default(),
             watch: Watch::default(),

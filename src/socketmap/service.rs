@@ -40,7 +40,7 @@ impl SocketmapService {
         origin: impl Into<Origin>,
     ) {
         let origin = origin.into();
-        serve_stream(stream, origin, self.open(origin), &self.faults).await;
+        serve_stream(stream, origin, self.open(origin, &Arc::from("")), &self.faults).await;
     }
 
     async fn login(&self, login: PasswordFile) -> LookupReply {
@@ -65,7 +65,7 @@ impl Service for SocketmapService {
     /// Each of Postfix's processes that routes or delivers has one for each table.
     const SHARES: Shares = Shares::of(4_096, 16 * 1024 * 1024);
 
-    fn open(self: &Arc<Self>, origin: Origin) -> SocketmapConnection {
+    fn open(self: &Arc<Self>, origin: Origin, _: &Arc<str>) -> SocketmapConnection {
         SocketmapConnection { service: self.clone(), may_log_in: origin.peer == Peer::Local }
     }
 

@@ -25,12 +25,12 @@ const ACME: &str = r#"
     require_auth = true
 "#;
 
-struct Administrator {
+pub(crate) struct Administrator {
     stream: BufReader<DuplexStream>,
 }
 
 impl Administrator {
-    fn of(running: &Running) -> Administrator {
+    pub(crate) fn of(running: &Running) -> Administrator {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (reload, _) = mpsc::channel(1);
         let service = ControlService::new(running.engine.clone(), reload);
@@ -40,7 +40,7 @@ impl Administrator {
         Administrator { stream: BufReader::new(ours) }
     }
 
-    async fn ask(&mut self, command: Value) -> Value {
+    pub(crate) async fn ask(&mut self, command: Value) -> Value {
         self.say(&command.to_string()).await
     }
 

@@ -14,6 +14,7 @@ mod milter_addresses;
 mod milter_connections;
 mod milter_negotiation;
 mod milter_sessions;
+mod mta_traffic;
 mod policy_connections;
 mod policy_counting;
 mod random;

@@ -21,7 +21,7 @@ impl Service for Echo {
     type Connection = EchoConnection;
     const SHARES: Shares = Shares::of(8, 1_024);
 
-    fn open(self: &Arc<Self>, _: Origin) -> EchoConnection {
+    fn open(self: &Arc<Self>, _: Origin, _: &Arc<str>) -> EchoConnection {
         EchoConnection(self.clone())
     }
 

@@ -14,7 +14,7 @@ fn again(caller: &Caller) -> Caller {
 
 /// How many sessions are over when `caller` asks about this one of process 1a.
 fn over(smtpds: &mut Smtpds, caller: &Caller, session: &str) -> usize {
-    smtpds.slot(caller, "1a", session).unwrap().1.len()
+    smtpds.slot(caller, "1a", session).unwrap().over.len()
 }
 
 #[test]
@@ -42,9 +42,9 @@ fn a_process_that_has_reconnected_is_known_by_the_kernels_word_only() {
 #[test]
 fn a_session_goes_on_over_any_connection() {
     let (mut smtpds, first) = (Smtpds::default(), caller(0));
-    let slot = smtpds.slot(&first, "1a", "1a.1.1").unwrap().0;
+    let slot = smtpds.slot(&first, "1a", "1a.1.1").unwrap().slot;
     let second = again(&first);
-    let same = smtpds.slot(&second, "1a", "1a.1.1").unwrap().0;
+    let same = smtpds.slot(&second, "1a", "1a.1.1").unwrap().slot;
     assert!(Arc::ptr_eq(&slot, &same));
     drop((slot, same));
     // Either connection tells of its end.
@@ -54,7 +54,7 @@ fn a_session_goes_on_over_any_connection() {
 #[test]
 fn what_a_request_has_in_hand_is_not_over() {
     let (mut smtpds, caller) = (Smtpds::default(), caller(1));
-    let in_hand = smtpds.slot(&caller, "1a", "1a.1.1").unwrap().0;
+    let in_hand = smtpds.slot(&caller, "1a", "1a.1.1").unwrap().slot;
     assert_eq!(over(&mut smtpds, &caller, "1a.2.1"), 0);
     drop(in_hand);
     assert_eq!(over(&mut smtpds, &caller, "1a.2.1"), 1);
@@ -97,9 +97,23 @@ fn many_peers_have_room_together() {
 #[test]
 fn where_all_are_in_use_there_is_no_room() {
     let (mut smtpds, flood) = (Smtpds::default(), caller(1));
-    let in_hand: Vec<_> = (0..SHARE).map(|number| smtpds.slot(&flood, &format!("{number}"), "x").unwrap().0).collect();
+    let in_hand: Vec<_> = (0..SHARE).map(|number| smtpds.slot(&flood, &format!("{number}"), "x").unwrap().slot).collect();
     assert_eq!(smtpds.slot(&flood, "one more", "x").err(), Some(BadRequest::TooManySessions));
     smtpds.slot(&caller(2), "1a", "x").unwrap();
     smtpds.slot(&flood, "7", "x").unwrap();
     drop(in_hand);
+}
+
+#[test]
+fn a_process_with_two_sessions_at_once_is_two_processes() {
+    let (mut smtpds, first, second) = (Smtpds::default(), caller(0), caller(0));
+    let mut ask = |caller: &Caller, session: &str| {
+        let found = smtpds.slot(caller, "1a", session).unwrap();
+        (found.is_new, found.is_interleaved)
+    };
+    assert_eq!(ask(&first, "1a.1.1"), (true, false));
+    assert_eq!(ask(&second, "1a.2.1"), (true, false));
+    // The first may have ended; only when it goes on is it another process.
+    assert_eq!(ask(&second, "1a.2.1"), (false, false));
+    assert_eq!(ask(&first, "1a.1.1"), (false, true));
 }
