@@ -61,13 +61,7 @@ pub(super) struct End {
 }
 
 impl MilterSession {
-    pub fn connect(
-        engine: &Arc<Engine>,
-        via: &Via,
-        caller: Caller,
-        macros: &Macros,
-        agreed: Agreed,
-    ) -> MilterSession {
+    pub fn connect(engine: &Arc<Engine>, via: &Via, caller: Caller, macros: &Macros, agreed: Agreed) -> MilterSession {
         let Caller { address: client, port } = caller;
         let server = Server::parse(&macros.server, &macros.server_port);
         let session = SmtpSession::new(client, port, server);

@@ -9,9 +9,7 @@ use super::smtpds::{Caller, MilterSeen, SharedSlot, Slot, State};
 use crate::envelope::Envelope;
 use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Peer, Protocol, Service, Shares, serve_stream};
 use crate::policy::{CountedBy, FrontEnd, MtaProtocol, ReportedRecipients};
-use crate::session::{
-    EndReport, Engine, MilterView, MtaSign, Reporter, Server, SmtpMoment, TrafficOfMta, Transaction,
-};
+use crate::session::{EndReport, Engine, MilterView, MtaSign, Reporter, Server, SmtpMoment, TrafficOfMta, Transaction};
 use crate::size::MessageSize;
 use std::borrow::Cow;
 use std::path::Path;

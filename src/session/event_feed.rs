@@ -125,13 +125,7 @@ impl EventFeed {
         }
         let name = watches.iter().map(|watch| watch.name).max().unwrap_or(0) + 1;
         let until = Instant::now() + time.min(MAX_TIME);
-        watches.push(Arc::new(OneWatch {
-            name,
-            filter,
-            until,
-            waiting: Mutex::default(),
-            arrived: Notify::new(),
-        }));
+        watches.push(Arc::new(OneWatch { name, filter, until, waiting: Mutex::default(), arrived: Notify::new() }));
         self.watched.store(watches.len(), Ordering::Relaxed);
         Ok(name)
     }

@@ -102,7 +102,8 @@ async fn a_watch_sees_both_protocols_under_one_name_and_nothing_else() {
     let answer = administrator.ask(fetch.clone()).await;
     let events = answer["events"].as_array().unwrap();
     let seen: Vec<_> = events.iter().map(|event| (event["protocol"].as_str(), event["stage"].as_str())).collect();
-    let expected = [("milter", "CONNECT"), ("milter", "HELO"), ("milter", "MAIL"), ("milter", "RCPT"), ("policy", "RCPT")];
+    let expected =
+        [("milter", "CONNECT"), ("milter", "HELO"), ("milter", "MAIL"), ("milter", "RCPT"), ("policy", "RCPT")];
     assert_eq!(seen, expected.map(|(protocol, stage)| (Some(protocol), Some(stage))));
     let milter_name = format!("unix:{}", milter.path.display());
     assert_eq!((events[0]["listener"].as_str(), events[4]["context"].as_str()), (Some(&*milter_name), Some("relay")));
@@ -118,6 +119,7 @@ async fn a_watch_sees_both_protocols_under_one_name_and_nothing_else() {
 async fn a_watch_asks_for_what_this_version_can_filter() {
     let running = crate::common::installation::Installation::of(&main_file(""), [("acme.toml", ACME)]).run();
     let mut administrator = Administrator::of(&running);
-    let answer = administrator.ask(json!({ "command": "watch", "filter": { "customer": "acme" }, "seconds": 60 })).await;
+    let answer =
+        administrator.ask(json!({ "command": "watch", "filter": { "customer": "acme" }, "seconds": 60 })).await;
     assert_eq!(answer["answer"], "no", "{answer}");
 }

@@ -97,7 +97,8 @@ fn many_peers_have_room_together() {
 #[test]
 fn where_all_are_in_use_there_is_no_room() {
     let (mut smtpds, flood) = (Smtpds::default(), caller(1));
-    let in_hand: Vec<_> = (0..SHARE).map(|number| smtpds.slot(&flood, &format!("{number}"), "x").unwrap().slot).collect();
+    let in_hand: Vec<_> =
+        (0..SHARE).map(|number| smtpds.slot(&flood, &format!("{number}"), "x").unwrap().slot).collect();
     assert_eq!(smtpds.slot(&flood, "one more", "x").err(), Some(BadRequest::TooManySessions));
     smtpds.slot(&caller(2), "1a", "x").unwrap();
     smtpds.slot(&flood, "7", "x").unwrap();
