@@ -47,6 +47,7 @@ pub mod control;
 pub mod daemon;
 pub mod directory;
 pub mod envelope;
+pub mod export;
 pub mod files;
 pub mod ledger;
 pub mod listen;

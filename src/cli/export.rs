@@ -1,13 +1,9 @@
 //! `export`: the enabled ranges as tables for MTAs that cannot ask.
 
-mod postfix;
-mod ranges;
-mod sendmail;
-
 use super::arguments::ExportFormat;
 use super::{DONE, NO, print};
-use crate::config;
 use crate::directory::Directory;
+use crate::{config, export};
 use std::path::Path;
 
 /// Prints a table. One made from a configuration with errors would shut customers out, so then nothing is printed.
@@ -34,9 +30,8 @@ pub fn run(config: &Path, format: ExportFormat) -> u8 {
 /// # Errors
 /// If it would be too long to be of use, in words.
 pub fn table(directory: &Directory, format: ExportFormat) -> Result<String, String> {
-    let ranges = ranges::ExportedRanges::of(directory);
     match format {
-        ExportFormat::PostfixCidr => Ok(postfix::cidr_table(&ranges)),
-        ExportFormat::SendmailAccess => sendmail::access_map(&ranges),
+        ExportFormat::PostfixCidr => Ok(export::postfix_cidr(directory)),
+        ExportFormat::SendmailAccess => export::sendmail_access(directory),
     }
 }
