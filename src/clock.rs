@@ -105,6 +105,11 @@ pub fn wall_time() -> jiff::Timestamp {
     jiff::Timestamp::from_millisecond(wall_ms() as i64).unwrap_or_default()
 }
 
+/// The time since the machine's start, also while it was suspended. Nobody can set it.
+pub fn since_boot() -> Moment {
+    Moment(since_boot_ms())
+}
+
 fn since_boot_ms() -> u64 {
     read(ClockId::CLOCK_BOOTTIME) + test_shift_ms()
 }

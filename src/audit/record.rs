@@ -40,6 +40,8 @@ pub enum Action {
     QuotaReset {
         subject: Subject,
     },
+    /// The time of a shared store's server whose clock jumped is right: what it has counted was moved there.
+    ClockReset,
     /// A limit is raised until a time; in place of an earlier grant of it.
     Grant {
         subject: Subject,
@@ -100,6 +102,7 @@ impl Action {
             Action::Suspend { .. } => "suspend",
             Action::Resume { .. } => "resume",
             Action::QuotaReset { .. } => "quota-reset",
+            Action::ClockReset => "clock-reset",
             Action::Grant { .. } => "grant",
             Action::GrantEnded { .. } => "grant-ended",
             Action::Failed { .. } => "failed",
@@ -148,6 +151,7 @@ impl fmt::Display for Action {
             }
             Action::Resume { subject } => on(f, "resume", subject),
             Action::QuotaReset { subject } => of(f, "reset the quota of", subject),
+            Action::ClockReset => f.write_str("accept the clock of the shared store"),
             Action::Grant { subject, limit, more, until } => {
                 of(f, "grant", subject)?;
                 write!(f, ": {limit} +{more} until {until}")

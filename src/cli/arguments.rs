@@ -211,12 +211,16 @@ pub enum Quota {
         #[arg(long)]
         json: bool,
     },
-    /// Forget what was counted for a user, a login or a customer
+    /// Forget what was counted for a user, a login or a customer; or believe a clock
     Reset {
         #[command(flatten)]
         config: ConfigFile,
         /// A user's address, a customer's name, or login: and a login
-        name: String,
+        #[arg(required_unless_present = "clock", conflicts_with = "clock")]
+        name: Option<String>,
+        /// A Redis or Valkey server's clock jumped, and its new time is right: move what was counted there
+        #[arg(long)]
+        clock: bool,
         /// The reason, for the log
         #[arg(long, value_name = "TEXT", default_value = "")]
         why: String,

@@ -29,8 +29,13 @@ pub fn run(command: &Quota) -> u8 {
                 Err(code) => code,
             }
         }
-        Quota::Reset { config, name, why, json } => {
-            super::done(ask(&config.config, &Command::QuotaReset { name: name.clone(), why: why.clone() }), *json)
+        Quota::Reset { config, name, clock: _, why, json } => {
+            let why = why.clone();
+            let command = match name.clone() {
+                Some(name) => Command::QuotaReset { name, why },
+                None => Command::ClockReset { why },
+            };
+            super::done(ask(&config.config, &command), *json)
         }
     }
 }

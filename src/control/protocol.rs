@@ -28,6 +28,10 @@ pub enum Command {
         name: String,
         why: String,
     },
+    /// The clocks of the shared store's servers are right as they are.
+    ClockReset {
+        why: String,
+    },
     /// Without `until` a grant is taken back.
     Grant {
         name: String,

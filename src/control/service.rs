@@ -3,9 +3,11 @@
 use super::protocol::{Command, MAX_LINE, Response};
 use super::quota::{find_subject, top, usage};
 use super::status::Status;
+use crate::administration::Receipt;
 use crate::audit::Action;
 use crate::audit::{Actor, Instruction};
 use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Protocol, Service, Shares, serve_stream};
+use crate::report::{Level, LogLine};
 use crate::session::{Engine, EventFilter};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -115,6 +117,7 @@ impl ControlService {
         match command {
             Command::QuotaShow { names } => self.quota_show(&names).await,
             Command::QuotaReset { name, why } => self.quota_reset(&name, self.instruction(who, why)).await,
+            Command::ClockReset { why } => self.clock_reset(self.instruction(who, why)).await,
             Command::QuotaTop { limits, most, by } => match top(&limits, most, by, &self.engine).await {
                 Ok((top, missing)) => Response::Top { top, missing },
                 Err(error) => Response::No { words: error.to_string() },
@@ -193,15 +196,40 @@ impl ControlService {
             Err(error) => return Response::No { words: error.to_string() },
         };
         if let Err(error) = self.engine.ledger.reset(&subject, &order.why).await {
-            let mut words = error.to_string();
-            if let Err(error) = administration.record_failure(order, &receipt, words.clone()).await {
-                words = format!("{words}; and that could not be recorded: {error}");
-            }
-            return Response::No { words };
+            return self.not_done(order, &receipt, error.to_string()).await;
         }
         let words = format!("{} {}: its usage was reset", subject.kind.key(), subject.name);
         self.log_order("quota-reset", &subject.into(), &order, &receipt);
         Response::Done { words }
+    }
+
+    async fn clock_reset(&self, order: Instruction) -> Response {
+        let receipt = match self.engine.administration.record(order.clone(), Action::ClockReset).await {
+            Ok(receipt) => receipt,
+            Err(error) => return Response::No { words: error.to_string() },
+        };
+        match self.engine.ledger.accept_clocks().await {
+            Ok(lines) => {
+                for line in &lines {
+                    let line = LogLine::event("clock-reset")
+                        .field("by", &order.by)
+                        .field("audit", &receipt)
+                        .optional("why", Some(&order.why).filter(|why| !why.is_empty()))
+                        .field("done", line);
+                    self.engine.log.write(Level::Info, line);
+                }
+                Response::Done { words: lines.join("\n") }
+            }
+            Err(error) => self.not_done(order, &receipt, error.to_string()).await,
+        }
+    }
+
+    /// Records that an order was not carried out after all.
+    async fn not_done(&self, order: Instruction, receipt: &Receipt, mut words: String) -> Response {
+        if let Err(error) = self.engine.administration.record_failure(order, receipt, words.clone()).await {
+            words = format!("{words}; and that could not be recorded: {error}");
+        }
+        Response::No { words }
     }
 
     async fn reload(&self, who: &Actor, why: String, allow_no_customers: bool) -> Response {

@@ -6,7 +6,7 @@ use super::shared::SharedStore;
 use super::store::{AnyStore, Store};
 use super::{
     AcceptedRecipients, Foreseen, Gauges, LedgerAnswer, LedgerError, LedgerSize, LimitUsage, Outage, Ranking,
-    RecipientKey, ReservationId,
+    RecipientKey, ReservationId, StoreError,
 };
 use crate::clock::Moment;
 use crate::directory::{CustomerLimits, LimitName, Parties, Subject};
@@ -190,6 +190,20 @@ impl Ledger {
         self.inner.store.reset(subject, why).await
     }
 
+    /// Believes the servers of a shared store whose clocks have jumped, and moves what they have counted to their new time. What
+    /// was done, one line for each server.
+    ///
+    /// # Errors
+    /// No clock has jumped, the store is not shared, or a server cannot be reached or refuses.
+    pub async fn accept_clocks(&self) -> Result<Vec<String>, LedgerError> {
+        match self.shared() {
+            Some(store) => Ok(store.accept_clocks().await?),
+            None => {
+                Err(StoreError::permanent("only the servers of a shared store have clocks that can be accepted").into())
+            }
+        }
+    }
+
     /// How much is in memory; `None` for a shared store.
     pub fn size(&self) -> Option<LedgerSize> {
         self.inner.store.size()
@@ -228,9 +242,14 @@ impl Ledger {
         self.inner.store.now()
     }
 
-    /// What the wall clock shows, or will show, at that moment: milliseconds since 1970.
+    /// What the wall clock shows, or will show, at a moment in an answer: milliseconds since 1970.
     pub fn wall(&self, moment: Moment) -> i64 {
         self.inner.store.wall(moment)
+    }
+
+    /// What the wall clock shows now.
+    pub fn wall_time(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_millisecond(self.inner.store.wall_now()).unwrap_or_default()
     }
 
     pub fn health(&self) -> Health {

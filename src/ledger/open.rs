@@ -102,7 +102,7 @@ impl Ledger {
         reservation_timeout: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Ledger, OpenError> {
-        let (prefix, time) = (Some(prefix), ServerTime::Test(clock));
+        let (prefix, time) = (Some(prefix), ServerTime::of(clock.clone(), clock));
         Ledger::sharing(SharedStoreOptions {
             urls,
             prefix,
@@ -124,7 +124,24 @@ impl Ledger {
         reservation_timeout: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Ledger, OpenError> {
-        let (folder, time, on_outage) = (Some(folder), ServerTime::Test(clock), config::OnOutage::Local);
+        let (folder, time, on_outage) = (Some(folder), ServerTime::of(clock.clone(), clock), config::OnOutage::Local);
+        Ledger::sharing(SharedStoreOptions { urls, folder, on_outage, reservation_timeout, time, prefix: None })
+    }
+
+    /// As [`Ledger::open_shared`] or [`Ledger::open_shared_with_folder`], with clocks that a test sets: the servers', and the
+    /// daemon's own.
+    ///
+    /// # Errors
+    /// As these.
+    #[cfg(feature = "test-clock")]
+    pub fn open_shared_with_clocks(
+        urls: &[String],
+        on_outage: config::OnOutage,
+        folder: Option<&Path>,
+        reservation_timeout: Duration,
+        [server, own]: [Arc<dyn Clock>; 2],
+    ) -> Result<Ledger, OpenError> {
+        let time = ServerTime::of(server, own);
         Ledger::sharing(SharedStoreOptions { urls, folder, on_outage, reservation_timeout, time, prefix: None })
     }
 

@@ -29,7 +29,9 @@ pub(super) trait Store {
     /// What recipients' addresses are hashed with.
     fn hash_key(&self) -> [u8; 16];
     fn now(&self) -> Moment;
+    /// Of a moment in an answer.
     fn wall(&self, moment: Moment) -> i64;
+    fn wall_now(&self) -> i64;
 
     /// Gets a transaction's accounts into the processor's cache.
     fn foresee(&self, _parties: &Parties, _when: Foreseen) {}
@@ -110,6 +112,10 @@ impl Store for AnyStore {
 
     fn wall(&self, moment: Moment) -> i64 {
         each_store!(self, store => store.wall(moment))
+    }
+
+    fn wall_now(&self) -> i64 {
+        each_store!(self, store => store.wall_now())
     }
 
     fn foresee(&self, parties: &Parties, when: Foreseen) {

@@ -119,7 +119,7 @@ impl Engine {
 
     /// The time on the wall clock, as the ledger knows it.
     pub fn wall_time(&self) -> jiff::Timestamp {
-        jiff::Timestamp::from_millisecond(self.ledger.wall(self.ledger.now())).unwrap_or_default()
+        self.ledger.wall_time()
     }
 
     /// The limits of a user, a login or a customer with what is granted now.

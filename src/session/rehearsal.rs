@@ -242,7 +242,7 @@ impl<'a> Surroundings<'a> {
 
 impl LiveFacts for OfflineFacts<'_> {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millisecond(self.wall_clock(self.ledger.now())).unwrap_or_default()
+        self.ledger.wall_time()
     }
 
     fn wall_clock(&self, moment: Moment) -> i64 {

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "test-clock")]
 mod batches;
+#[cfg(feature = "test-clock")]
+mod clock_jumps;
 mod contract;
 mod crash;
 mod disk;

@@ -173,6 +173,10 @@ impl Store for EmbeddedStore {
         self.clock.wall(moment)
     }
 
+    fn wall_now(&self) -> i64 {
+        self.wall(self.now())
+    }
+
     fn foresee(&self, parties: &Parties, when: Foreseen) {
         self.book.foresee(parties, when);
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!   store ──► remote: builds requests, reads responses (protocol) ──► client: finds and asks the servers
 //!     │
-//!     └─► fallback: what happens while they are unreachable
+//!     ├─► fallback: what happens while they are unreachable
+//!     └─► rebase: moves what is counted to another time, after a jump of a server's clock
 //! ```
 //!
 //! Everything is decided on the server, atomically, by one Lua script for each request, on the server's clock. A customer and
@@ -14,6 +15,7 @@ mod client;
 mod fallback;
 mod health;
 mod protocol;
+mod rebase;
 mod remote;
 mod store;
 mod top;

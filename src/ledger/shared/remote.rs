@@ -2,10 +2,11 @@
 
 use super::client::Client;
 use super::client::servers::Servers;
+use super::client::store_clock::StoreClock;
+use super::protocol::keys;
 use super::protocol::nonces::Nonces;
 use super::protocol::request::{Commit, DaemonId, Request, TransactionId, UsageReport, transaction_id};
 use super::protocol::response::{self, Decision};
-use super::protocol::{ServerTime, keys};
 use crate::directory::{CustomerLimits, Limit, Parties, Subject};
 use crate::ledger::api::{CommitRequest, LookRequest, ReserveRequest};
 use crate::ledger::{AcceptedRecipients, LimitUsage, RecipientKey, ReservationId, StoreError};
@@ -43,13 +44,13 @@ impl Remote {
     pub fn new(
         servers: Servers,
         prefix: &str,
-        time: ServerTime,
+        clock: Arc<StoreClock>,
         hash_key: [u8; 16],
         daemon: DaemonId,
         nonces: Arc<Nonces>,
         reservation_timeout: Duration,
     ) -> Remote {
-        let client = Client::new(servers, prefix, time, hash_key);
+        let client = Client::new(servers, prefix, clock, hash_key);
         Remote { client, prefix: prefix.to_owned(), daemon, nonces, reservation_timeout }
     }
 

@@ -2,12 +2,14 @@
 
 use super::client::error::one_line;
 use super::client::servers::Servers;
+use super::client::store_clock::{LocalClock, StoreClock};
 use super::fallback::{Attempt, Fallback, LocalCounts, LocalFallback, UncountedMessage};
 use super::protocol::ServerTime;
 use super::protocol::keys::PREFIX;
 use super::protocol::nonces::Nonces;
 use super::protocol::request::UsageReport;
 use super::protocol::response::Decision;
+use super::rebase::accept_clocks;
 use super::remote::{Remote, without_repeats};
 use super::top;
 use crate::clock::{Anchor, Clock, Moment, SystemClock};
@@ -34,7 +36,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 pub(in crate::ledger) struct SharedStore {
     pub(super) remote: Arc<Remote>,
     pub(super) fallback: Fallback,
+    /// The daemon's own, for all but the servers' counts.
     clock: Arc<dyn Clock>,
+    servers_clock: Arc<StoreClock>,
 }
 
 #[derive(Debug)]
@@ -73,21 +77,35 @@ impl SharedStore {
         let (prefix, nonces) = (prefix.unwrap_or(PREFIX), Arc::<Nonces>::default());
         let [hash_key, daemon] = random()?;
         let [daemon @ .., _, _, _, _, _, _, _, _, _, _] = daemon;
-        let clock = |anchor: Option<&Anchor>| match &time {
+        let servers_clock = Arc::new(StoreClock::new(time));
+        let clock = |anchor: Option<&Anchor>| match &servers_clock.time {
             ServerTime::Server => Arc::new(SystemClock::start(anchor)) as Arc<dyn Clock>,
-            ServerTime::Test(clock) => clock.clone(),
+            ServerTime::Test { own, .. } => own.clone(),
+        };
+        let local_clock = |anchor: Option<&Anchor>| {
+            Arc::new(LocalClock { own: clock(anchor), servers: servers_clock.clone() }) as Arc<dyn Clock>
         };
         let (fallback, clock, hash_key) = match on_outage {
             OnOutage::Local => {
                 let folder = folder.ok_or_else(|| OpenError("on_outage = \"local\" needs a folder".to_owned()))?;
-                let opened = LocalCounts::open(folder, reservation_timeout, daemon, nonces.clone(), clock)?;
+                let opened = LocalCounts::open(folder, reservation_timeout, daemon, nonces.clone(), local_clock)?;
                 (Fallback::Local(LocalFallback::new(opened.counts)), opened.clock, opened.hash_key)
             }
             OnOutage::Defer => (Fallback::Defer, clock(None), hash_key),
             OnOutage::Accept => (Fallback::Accept(Arc::default()), clock(None), hash_key),
         };
-        let remote = Remote::new(servers, prefix, time, hash_key, daemon, nonces, reservation_timeout);
-        Ok(SharedStore { remote: Arc::new(remote), fallback, clock })
+        let remote = Remote::new(servers, prefix, servers_clock.clone(), hash_key, daemon, nonces, reservation_timeout);
+        Ok(SharedStore { remote: Arc::new(remote), fallback, clock, servers_clock })
+    }
+
+    /// An administrator says that the clocks of servers that have jumped are right. What was done, one line for each.
+    ///
+    /// # Errors
+    /// None has jumped, or one cannot be reached or refuses.
+    pub async fn accept_clocks(&self) -> Result<Vec<String>, StoreError> {
+        // Whoever asked may hang up: it is carried out in any case.
+        let accepting = tokio::spawn(accept_clocks(self.remote.clone()));
+        accepting.await.unwrap_or_else(|error| Err(StoreError::transient(error.to_string())))
     }
 
     /// The local counts, if this customer's mail is decided by them now: its node is unreachable, or does not yet have all that
@@ -289,9 +307,13 @@ impl Store for SharedStore {
         self.clock.now()
     }
 
-    /// The servers' time line is their wall clock.
+    /// Of a moment in a server's response, or of one in an answer that was decided locally: both are in the servers' time.
     fn wall(&self, moment: Moment) -> i64 {
-        moment.0 as i64
+        self.servers_clock.wall(moment)
+    }
+
+    fn wall_now(&self) -> i64 {
+        self.servers_clock.time.wall()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `quota top`: looks at every account on every node that responds.
 
 use super::client::batch::Batcher;
+use super::client::connection::Connection;
 use super::client::error::{RESPONSE_TIMEOUT, RequestError};
 use super::client::topology::ManagedNode;
 use super::protocol::request::Request;
@@ -118,18 +119,28 @@ async fn scan(
     cursor: &str,
     pattern: &str,
 ) -> Result<(String, Vec<String>), NodeError> {
-    let mut scan = redis::cmd("SCAN");
-    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
-    let response = batcher.connection().query(&scan);
-    let value = RequestError::within(Instant::now() + RESPONSE_TIMEOUT, response).await.map_err(|error| {
+    scan_on(batcher.connection(), cursor, pattern).await.map_err(|error| {
         if error.node_is_unusable() {
             managed.node.connection_failed(connection, None);
             return NodeError::Unreachable(error.into());
         }
         NodeError::Refused(error.into())
-    })?;
-    let malformed = |_| NodeError::Refused(StoreError::permanent("the server's response to SCAN is malformed"));
-    redis::from_redis_value(value).map_err(malformed)
+    })
+}
+
+/// Some of the first keys that a server has, and the cursor for the next ones; the last one is "0".
+///
+/// # Errors
+/// The server does not respond, or not to that.
+pub(super) async fn scan_on(
+    connection: &Connection,
+    cursor: &str,
+    pattern: &str,
+) -> Result<(String, Vec<String>), RequestError> {
+    let mut scan = redis::cmd("SCAN");
+    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+    let value = RequestError::within(Instant::now() + RESPONSE_TIMEOUT, connection.query(&scan)).await?;
+    redis::from_redis_value(value).map_err(|error| RequestError::Redis(error.into()))
 }
 
 fn missing_node(managed: &ManagedNode, error: &StoreError) -> MissingNode {

@@ -5,7 +5,7 @@
 //! one slot.
 
 use super::connection::Connection;
-use crate::ledger::shared::protocol::ServerTime;
+use super::store_clock::{NodeClock, StoreClock};
 use crate::ledger::shared::protocol::call::ScriptCall;
 use crate::ledger::shared::protocol::request::Request;
 use parking_lot::Mutex;
@@ -32,7 +32,7 @@ pub(in crate::ledger::shared) struct Batcher {
     connection: Connection,
     /// Each request by itself.
     is_cluster: bool,
-    time: ServerTime,
+    clocks: (Arc<StoreClock>, Arc<NodeClock>),
     queue: Mutex<Queue>,
 }
 
@@ -61,8 +61,8 @@ struct InFlight(Arc<Batcher>, usize);
 type BatchFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Batcher {
-    pub fn new(connection: Connection, is_cluster: bool, time: ServerTime) -> Batcher {
-        Batcher { connection, is_cluster, time, queue: Mutex::default() }
+    pub fn new(connection: Connection, is_cluster: bool, clocks: (Arc<StoreClock>, Arc<NodeClock>)) -> Batcher {
+        Batcher { connection, is_cluster, clocks, queue: Mutex::default() }
     }
 
     pub fn connection(&self) -> &Connection {
@@ -153,7 +153,8 @@ impl Batcher {
     }
 
     async fn call(&self, requests: &[&Arc<Request>], asking: bool) -> RedisResult<Value> {
-        let call = ScriptCall { requests, test_time: self.time.as_argument() };
+        let (store, node) = &self.clocks;
+        let call = ScriptCall { requests, test_time: store.time.as_argument(), time_bounds: store.bounds_for(node) };
         let response = self.send_command(&call.by_digest(), asking).await;
         match is_unknown_script(&response) {
             true => self.send_command(&call.in_full(), asking).await,

@@ -6,14 +6,15 @@
 //! twice (see the module above), so it is retried whenever its fate is unknown.
 
 use super::batch::Batcher;
+use super::clock_acceptance::UnbelievedNode;
 use super::error::RequestError;
 use super::manager::{ConnectionManager, run};
 use super::migration_watch::unblock_when_moved;
 use super::node::{Connected, NoConnection};
 use super::servers::Servers;
 use super::slots::slot_of;
+use super::store_clock::StoreClock;
 use super::topology::ManagedNode;
-use crate::ledger::shared::protocol::ServerTime;
 use crate::ledger::shared::protocol::request::Request;
 use crate::ledger::{Outage, StoreError};
 use redis::Value;
@@ -46,8 +47,8 @@ pub(in crate::ledger::shared) struct NodeCounts {
 }
 
 impl Client {
-    pub fn new(servers: Servers, prefix: &str, time: ServerTime, hash_key: [u8; 16]) -> Client {
-        Client { manager: ConnectionManager::new(servers, prefix, time, hash_key), task: OnceLock::new() }
+    pub fn new(servers: Servers, prefix: &str, clock: Arc<StoreClock>, hash_key: [u8; 16]) -> Client {
+        Client { manager: ConnectionManager::new(servers, prefix, clock, hash_key), task: OnceLock::new() }
     }
 
     /// Has a script serve a request.
@@ -157,6 +158,19 @@ impl Client {
 
     pub fn is_connecting(&self) -> bool {
         self.manager.topology().nodes.iter().all(|managed| managed.node.is_connecting())
+    }
+
+    /// Nodes whose clocks are not believed. Looks at all that are connected, too.
+    ///
+    /// # Errors
+    /// One of them cannot be reached.
+    pub async fn unbelieved_nodes(&self) -> Result<Vec<UnbelievedNode>, StoreError> {
+        self.start();
+        let mut unbelieved = Vec::new();
+        for managed in &self.manager.topology().nodes {
+            unbelieved.extend(UnbelievedNode::look_at(&self.manager, managed).await?);
+        }
+        Ok(unbelieved)
     }
 
     /// What recipients' addresses are hashed with.

@@ -1,5 +1,6 @@
 //! What can go wrong between the daemon and a server.
 
+use super::clock_line::Deviation;
 use crate::ledger::StoreError;
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use std::time::Duration;
@@ -30,6 +31,12 @@ pub(super) enum ConnectError {
     ForeignHashKey(String),
     #[error("{reason}; it holds the key {key}, which is needed to count anything, and no reachable node has a copy")]
     NoHashKey { key: String, reason: StoreError },
+    #[error("{0}")]
+    Clock(Deviation),
+    #[error(
+        "what it has counted is being moved to its new time: if that was interrupted, run \"relaykeeper quota reset --clock\" again"
+    )]
+    Rebasing,
     #[error("{address}: {error}")]
     At { address: String, error: Box<ConnectError> },
     /// One for each server of `store.urls`.
@@ -79,6 +86,9 @@ pub(in crate::ledger::shared) enum RequestError {
 /// The server accepts no writes at the moment: `min-replicas-to-write`, or a disk that it cannot write.
 const REJECTS_WRITES: [&str; 2] = ["NOREPLICAS", "MISCONF"];
 
+/// A script's answer if the server's clock is not where the daemon expects it (scripts/clock_check.lua).
+const CLOCK_JUMPED: &str = "CLOCK";
+
 impl RequestError {
     /// Waits for a response until the deadline, but at most [`RESPONSE_TIMEOUT`].
     pub async fn within(
@@ -116,7 +126,7 @@ impl RequestError {
                     | ServerErrorKind::Moved
                     | ServerErrorKind::Ask
             ),
-            ErrorKind::Extension => self.rejects_writes(),
+            ErrorKind::Extension => self.rejects_writes() || self.clock_jumped(),
             _ => false,
         }
     }
@@ -131,7 +141,7 @@ impl RequestError {
             ServerErrorKind::ClusterDown,
         ];
         let is_such_a_state = states.into_iter().any(|kind| self.is(kind)) && self.is_transient();
-        error.is_io_error() || is_such_a_state || self.rejects_writes()
+        error.is_io_error() || is_such_a_state || self.rejects_writes() || self.clock_jumped()
     }
 
     /// Some keys of the request may already be on another node: their slot is migrating (TRYAGAIN).
@@ -141,6 +151,11 @@ impl RequestError {
 
     fn is(&self, kind: ServerErrorKind) -> bool {
         matches!(self, RequestError::Redis(error) if error.kind() == ErrorKind::Server(kind))
+    }
+
+    /// Or the request was on its way for too long. A new connection finds out.
+    fn clock_jumped(&self) -> bool {
+        matches!(self, RequestError::Redis(error) if error.code() == Some(CLOCK_JUMPED))
     }
 
     fn rejects_writes(&self) -> bool {

@@ -118,7 +118,7 @@ impl HashKey {
 }
 
 /// `None`: the key's node is unreachable, or its slot is migrating.
-async fn query(topology: &Topology, key: &str, command: &Cmd) -> Option<Value> {
+pub(super) async fn query(topology: &Topology, key: &str, command: &Cmd) -> Option<Value> {
     let (_, batcher) = topology.node_for(key)?.connection(Instant::now()).await.ok()?;
     timeout(RESPONSE_TIMEOUT, batcher.connection().query(command)).await.ok()?.ok()
 }

@@ -1,6 +1,7 @@
 //! The connection manager: keeps the nodes connected, and knows the topology.
 
 use super::batch::Batcher;
+use super::clock_check::broken_or_jumped;
 use super::connection::Connection;
 use super::error::{ConnectError, RESPONSE_TIMEOUT, is_unknown_command};
 use super::hash_key::{HashKey, query_if_owned};
@@ -9,9 +10,10 @@ use super::servers::{Deployment, NodeConnector, Servers, slots_known_to};
 use super::slot_migration::BlockedCustomers;
 use super::slots::{Address, SlotMap, parse_address, slot_of};
 use super::status::Status;
+use super::store_clock::{NodeClock, StoreClock};
 use super::topology::{ManagedNode, Topology};
 use crate::ledger::StoreError;
-use crate::ledger::shared::protocol::{ServerTime, keys};
+use crate::ledger::shared::protocol::keys;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
@@ -29,7 +31,8 @@ pub(super) struct ConnectionManager {
     own: Weak<ConnectionManager>,
     servers: Servers,
     hash_key: Arc<HashKey>,
-    time: ServerTime,
+    prefix: String,
+    clock: Arc<StoreClock>,
     topology: ArcSwap<Topology>,
     /// Held by whoever replaces the topology.
     replacing: Mutex<()>,
@@ -55,7 +58,7 @@ pub(super) async fn run(manager: Arc<ConnectionManager>) {
             Ok(established) => {
                 backoff = Backoff::default();
                 match established {
-                    Established::Single(node) => node.broken().await,
+                    Established::Single(node) => broken_or_jumped(&Arc::downgrade(&manager), &node, None).await,
                     Established::Cluster => manager.watch_cluster().await,
                 }
             }
@@ -79,14 +82,15 @@ async fn maintain_node(manager: Weak<ConnectionManager>, connector: NodeConnecto
         let connected = with_connect_timeout(manager.connect_node(&connector, &address, &node)).await;
         let is_up = connected.is_ok();
         match connected {
-            Ok(connection) => node.set_up(Arc::new(Batcher::new(connection, true, manager.time.clone()))),
+            Ok(connection) => node.set_up(Arc::new(Batcher::new(connection, true, manager.clocks_of(&node)))),
             Err(error) => node.set_unreachable(error.at(format_args!("{}:{}", address.0, address.1)).into()),
         }
         manager.publish();
+        let weak = Arc::downgrade(&manager);
         drop(manager);
         if is_up {
             backoff = Backoff::default();
-            node.broken().await;
+            broken_or_jumped(&weak, &node, Some(&address)).await;
         } else {
             backoff.wait().await;
         }
@@ -94,12 +98,13 @@ async fn maintain_node(manager: Weak<ConnectionManager>, connector: NodeConnecto
 }
 
 impl ConnectionManager {
-    pub fn new(servers: Servers, prefix: &str, time: ServerTime, hash_key: [u8; 16]) -> Arc<ConnectionManager> {
+    pub fn new(servers: Servers, prefix: &str, clock: Arc<StoreClock>, hash_key: [u8; 16]) -> Arc<ConnectionManager> {
         Arc::new_cyclic(|own| ConnectionManager {
             own: own.clone(),
             servers,
             hash_key: Arc::new(HashKey::new(prefix, hash_key)),
-            time,
+            prefix: prefix.to_owned(),
+            clock,
             topology: ArcSwap::from_pointee(Topology::single()),
             replacing: Mutex::default(),
             connector: Mutex::default(),
@@ -115,6 +120,22 @@ impl ConnectionManager {
 
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub fn clock(&self) -> &StoreClock {
+        &self.clock
+    }
+
+    pub fn shared_clock(&self) -> Arc<StoreClock> {
+        self.clock.clone()
+    }
+
+    fn clocks_of(&self, node: &Node) -> (Arc<StoreClock>, Arc<NodeClock>) {
+        (self.clock.clone(), node.clock.clone())
     }
 
     pub fn hash_key(&self) -> Arc<[u8; 16]> {
@@ -172,17 +193,31 @@ impl ConnectionManager {
         Some(node)
     }
 
+    /// Another connection to a node, whether its clock is believed or not.
+    pub(super) async fn connect_again(&self, managed: &ManagedNode) -> Result<Connection, ConnectError> {
+        match &managed.address {
+            Some(address) => {
+                let connector = self.connector.lock().clone().ok_or(ConnectError::NoSlots)?;
+                connector.connect(address).await
+            }
+            None => match self.servers.connect().await? {
+                Deployment::Single(connection) => Ok(connection),
+                Deployment::Cluster(..) => Err(ConnectError::NoSlots),
+            },
+        }
+    }
+
     /// Finds the servers, and reads the hash key or creates it.
     async fn establish(&self) -> Result<Established, ConnectError> {
         match self.servers.connect().await? {
             Deployment::Single(connection) => {
-                self.check(&connection).await?;
                 if self.topology().is_cluster() {
                     self.set_topology(Topology::single());
                 }
                 let node = self.topology().nodes[0].node.clone();
+                self.check(&connection, &node, None).await?;
                 self.prepare(&connection, &node).await;
-                node.set_up(Arc::new(Batcher::new(connection, false, self.time.clone())));
+                node.set_up(Arc::new(Batcher::new(connection, false, self.clocks_of(&node))));
                 self.publish();
                 Ok(Established::Single(node))
             }
@@ -303,7 +338,7 @@ impl ConnectionManager {
         node: &Node,
     ) -> Result<Connection, ConnectError> {
         let connection = connector.connect(address).await?;
-        self.check(&connection).await?;
+        self.check(&connection, node, Some(address)).await?;
         if let Some(key) = node.failed_key() {
             // Changes nothing, but a server that rejects writes rejects this, too.
             query_if_owned(&connection, redis::cmd("HDEL").arg(keys::second(&key)).arg("")).await?;
@@ -312,8 +347,9 @@ impl ConnectionManager {
         Ok(connection)
     }
 
-    /// Reads or creates the hash key, if it is on this server, and finds out whether the server runs scripts.
-    async fn check(&self, connection: &Connection) -> Result<(), ConnectError> {
+    /// Reads or creates the hash key, if it is on this server, and finds out whether the server runs scripts and what time it
+    /// has.
+    async fn check(&self, connection: &Connection, node: &Node, address: Option<&Address>) -> Result<(), ConnectError> {
         if self.hash_key.read_or_create(connection).await? {
             self.outdated.notify_one();
         }
@@ -321,7 +357,7 @@ impl ConnectionManager {
         let none = redis::cmd("EVALSHA").arg("0".repeat(40)).arg(1).arg(self.hash_key.key()).to_owned();
         match connection.query(&none).await {
             Err(error) if is_unknown_command(&error) => Err(ConnectError::NoScripts),
-            _ => Ok(()),
+            _ => self.check_clock(connection, node, address).await,
         }
     }
 

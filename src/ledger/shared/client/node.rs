@@ -2,7 +2,9 @@
 //! breaker), while a task of its own tries again and again to connect.
 
 use super::batch::Batcher;
+use super::clock_line::Deviation;
 use super::error::ConnectError;
+use super::store_clock::NodeClock;
 use crate::ledger::StoreError;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -25,6 +27,10 @@ pub(in crate::ledger::shared) struct Node {
     failed_key: Mutex<Option<String>>,
     /// What an administrator should change at the server.
     pub advice: Mutex<Option<String>>,
+    /// What its clock must show.
+    pub clock: Arc<NodeClock>,
+    /// Why its clock is not believed, if that makes it unreachable.
+    pub clock_deviation: Mutex<Option<Deviation>>,
 }
 
 #[derive(Clone)]
@@ -66,6 +72,8 @@ impl Node {
             connections: AtomicU64::new(0),
             failed_key: Mutex::default(),
             advice: Mutex::default(),
+            clock: Arc::default(),
+            clock_deviation: Mutex::default(),
         }
     }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(in crate::ledger::shared) struct ScriptCall<'a> {
     pub requests: &'a [&'a Arc<Request>],
+    /// Between which times the server may serve them: twice six bytes.
+    pub time_bounds: [u8; 12],
     /// The clock that a test sets.
     pub test_time: Option<Vec<u8>>,
 }
@@ -26,7 +28,7 @@ impl ScriptCall<'_> {
     fn command(&self, name: &str, text: impl Fn(&Program) -> &str) -> Cmd {
         let size: usize = self.requests.iter().map(|request| request.size() + 128).sum();
         let arguments: usize = self.requests.iter().map(|request| request.arguments.len() + 4).sum();
-        let mut command = Cmd::with_capacity(arguments + 5, size + 256);
+        let mut command = Cmd::with_capacity(arguments + 6, size + 256);
         let Some(first) = self.requests.first() else { return command };
         command.arg(name).arg(text(first.script.program));
         command.arg(self.requests.iter().map(|request| request.keys.len()).sum::<usize>());
@@ -39,7 +41,7 @@ impl ScriptCall<'_> {
         if first.can_share_a_call() {
             command.arg(self.contents());
         }
-        command.arg(&self.test_time);
+        command.arg(&self.time_bounds[..]).arg(&self.test_time);
         command
     }
 

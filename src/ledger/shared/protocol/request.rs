@@ -2,7 +2,7 @@
 
 use super::keys;
 use super::scripts::{self, Script};
-use crate::directory::{CustomerLimits, LimitName, Parties, Subject};
+use crate::directory::{CustomerLimits, LimitName, Parties, Subject, SubjectKind};
 use crate::ledger::api::limits_of;
 use crate::ledger::{AcceptedRecipients, RecipientKey, ReservationId};
 use std::time::Duration;
@@ -140,6 +140,13 @@ impl Request {
     pub fn top(accounts: &[String], limit: LimitName) -> Request {
         let keys = accounts.iter().flat_map(|account| [account.clone(), keys::second(account)]).collect();
         Request { script: &scripts::TOP, keys, arguments: vec![number_of(limit).to_string().into_bytes()] }
+    }
+
+    /// Moves an account to the server's new time, once under each name.
+    pub fn rebase(account: &str, kind: SubjectKind, by_seconds: i64, name: &str) -> Request {
+        let kind = if kind == SubjectKind::Customer { "c" } else { "s" };
+        let arguments = [kind.to_owned(), by_seconds.to_string(), name.to_owned()].map(String::into_bytes).to_vec();
+        Request { script: &scripts::REBASE, keys: vec![account.to_owned(), keys::second(account)], arguments }
     }
 
     /// Whether other requests can go in the same call.

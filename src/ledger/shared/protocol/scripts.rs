@@ -23,13 +23,15 @@ const CLOCK: &str = include_str!("scripts/clock.lua");
 #[cfg(feature = "test-clock")]
 const CLOCK: &str = include_str!("scripts/test_clock.lua");
 
+const CLOCK_CHECK: &str = include_str!("scripts/clock_check.lua");
 const WINDOW: &str = include_str!("scripts/window.lua");
 const RECIPIENTS: &str = include_str!("scripts/recipients.lua");
+const MOVE: &str = include_str!("scripts/move.lua");
 const ACCOUNTS: &str = include_str!("scripts/accounts.lua");
 
 macro_rules! program {
     ($name:ident, $($source:expr),*) => {
-        static $name: LazyLock<Program> = LazyLock::new(|| Program::new(&[CLOCK, $($source,)*]));
+        static $name: LazyLock<Program> = LazyLock::new(|| Program::new(&[CLOCK, CLOCK_CHECK, $($source,)*]));
     };
 }
 
@@ -41,6 +43,7 @@ program!(
     "local function slow_path()\n",
     WINDOW,
     RECIPIENTS,
+    MOVE,
     ACCOUNTS,
     include_str!("scripts/decide.lua"),
     include_str!("scripts/reservations.lua"),
@@ -51,9 +54,10 @@ program!(
     "return { [114] = reserve, [108] = look, [99] = commit, [120] = release_all }\nend\n",
     include_str!("scripts/dispatch.lua")
 );
-program!(SHOW_USAGE, WINDOW, RECIPIENTS, ACCOUNTS, include_str!("scripts/usage.lua"));
-program!(RESET_USAGE, WINDOW, RECIPIENTS, ACCOUNTS, include_str!("scripts/reset.lua"));
-program!(RANK_USAGE, WINDOW, RECIPIENTS, ACCOUNTS, include_str!("scripts/top.lua"));
+program!(SHOW_USAGE, WINDOW, RECIPIENTS, MOVE, ACCOUNTS, include_str!("scripts/usage.lua"));
+program!(RESET_USAGE, WINDOW, RECIPIENTS, MOVE, ACCOUNTS, include_str!("scripts/reset.lua"));
+program!(REBASE_ACCOUNT, WINDOW, RECIPIENTS, MOVE, ACCOUNTS, include_str!("scripts/rebase.lua"));
+program!(RANK_USAGE, WINDOW, RECIPIENTS, MOVE, ACCOUNTS, include_str!("scripts/top.lua"));
 
 pub(super) static RESERVE: Script = Script { program: &TRANSACTIONS, opcode: Some(b'r') };
 pub(super) static LOOK: Script = Script { program: &TRANSACTIONS, opcode: Some(b'l') };
@@ -61,6 +65,7 @@ pub(super) static COMMIT: Script = Script { program: &TRANSACTIONS, opcode: Some
 pub(super) static RELEASE: Script = Script { program: &TRANSACTIONS, opcode: Some(b'x') };
 pub(super) static USAGE: Script = Script { program: &SHOW_USAGE, opcode: None };
 pub(super) static RESET: Script = Script { program: &RESET_USAGE, opcode: None };
+pub(super) static REBASE: Script = Script { program: &REBASE_ACCOUNT, opcode: None };
 pub(super) static TOP: Script = Script { program: &RANK_USAGE, opcode: None };
 
 /// Loads all of them into a server.

@@ -22,7 +22,9 @@
 --     d n    entries of the windows
 --     ...    three bytes, the number of a shard: recipients seen, 12 bytes each (key, second last seen)
 local FOREVER = 281474976710655
-local TTL, TTL_RENEWED_BELOW = 93600, 90000
+-- An account's keys live for two days after its last use, although nothing counts for longer than one: the server expires them by its
+-- own clock, and must not if that jumps forward by a day.
+local TTL, TTL_RENEWED_BELOW = 180000, 176400
 local CUSTOMER, SENDER = '>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', '>I6I4I4I3I4I4I1I6I6I3I4I4I2I4I4I4I2I4I4I4'
 local CUSTOMER_SIZE, SENDER_SIZE = 60, 77
 -- What a sender has reserved is in its string up to this length.
@@ -62,8 +64,30 @@ local function make_room_for_daemon(c)
   for place = MOST_DAEMONS, #names do c.daemons[names[place]] = nil end
 end
 
--- Reads a customer's account, and drops what has expired.
-local function open_customer(key, more)
+-- Moves all of a customer's account by some seconds.
+local function move_customer(c, by)
+  now = time()
+  c.latest, c.keys_until = now, 0
+  move_window(c.day, by)
+  move_window(c.ten_minutes, by)
+  local left = {}
+  for _, other in ipairs(c.expiries) do
+    other.at = other.at + by * 1000
+    if is_too_late(other.at) then c.reserved = c.reserved - other.count else left[#left + 1] = other end
+  end
+  c.expiries = left
+  local all = call('HGETALL', c.more)
+  for i = 1, #all, 2 do
+    if sub(all[i], 1, 1) == 't' then
+      local expires = read('>I6', all[i + 1]) + by * 1000
+      put(c, all[i], expires > now and not is_too_late(expires) and write('>I6', expires) .. sub(all[i + 1], 7))
+    end
+  end
+  for _, last in pairs(c.daemons) do last.at = moved_second(last.at, by) end
+end
+
+-- Reads a customer's account, and drops what has expired. `by`: all of it is moved by so many seconds before.
+local function open_customer(key, more, by)
   local c = { key = key, more = more, new = {}, latest = 0, keys_until = 0, reserved = 0, daemons = {}, expiries = {} }
   c.day, c.ten_minutes = window(DAY, 'd', c), window(TEN_MINUTES, 'p', c)
   local d, p = c.day, c.ten_minutes
@@ -86,7 +110,8 @@ local function open_customer(key, more)
     end
   end
   c.has_more = d.n > 0 or p.n > 0
-  -- A clock that steps back counts as stopped.
+  if by or c.latest > time() + MAX_AHEAD then move_customer(c, by or 0) end
+  -- A clock that steps back a little counts as stopped.
   now = math.max(time(), c.latest)
   c.latest = now
   forget(d, now)
@@ -97,7 +122,7 @@ local function open_customer(key, more)
     end
     local all = call('HGETALL', more)
     for i = 1, #all, 2 do
-      if sub(all[i], 1, 1) == 't' and read('>I6', all[i + 1]) <= now then put(c, all[i], false) end
+      if sub(all[i], 1, 1) == 't' and c.new[all[i]] == nil and read('>I6', all[i + 1]) <= now then put(c, all[i], false) end
     end
     for daemon, last in pairs(c.daemons) do
       if (last.at + 2 * DAY) * 1000 < now then c.daemons[daemon] = nil end
@@ -108,7 +133,8 @@ end
 
 -- The reservation of a transaction that has neither user nor login.
 local function reservation_without_sender(c, id)
-  local reservation = call('HGET', c.more, 't' .. id)
+  local reservation = c.new['t' .. id]
+  if reservation == nil then reservation = call('HGET', c.more, 't' .. id) end
   return reservation and read('>I6', reservation) > now and reservation
 end
 
@@ -174,7 +200,7 @@ local function look_through(a)
     local kind = value and sub(field, 1, 1)
     if kind == 't' then
       local expires = read('>I6', value)
-      if expires <= now then
+      if expires <= now or is_too_late(expires) then
         a.open = a.open - 1
         put_reserved(a, field, false)
       else
@@ -185,7 +211,7 @@ local function look_through(a)
       local left = ''
       for place = 1, #holders, 6 do
         local expires = read('>I6', holders, place)
-        if expires > now then
+        if expires > now and not is_too_late(expires) then
           left = left .. sub(holders, place, place + 5)
           a.next_expiry = earliest(a.next_expiry, expires)
         end
@@ -216,8 +242,48 @@ local function look_up_reserved(a, keys)
   for name, value in pairs(fields_of(a.more, names)) do a.reserved[name] = value end
 end
 
--- Reads a user's or login's account with one transaction's reservation, and drops what has expired.
-local function open_sender(key, more, id)
+-- Whether a sender's account was counted in at a time that is still to come.
+local function is_in_future(a)
+  local most = floor((now + MAX_AHEAD) / 1000) + 1
+  return a.messages.last > most or a.times.last > most or a.times.forgotten > most
+end
+
+-- Moves all of a sender's account by some seconds.
+local function move_sender(a, by)
+  if a.spilled then
+    local fields = call('HGETALL', a.more)
+    for i = 1, #fields, 2 do
+      if #fields[i] > 3 then a.reserved[fields[i]] = fields[i + 1] end
+    end
+  end
+  for field, value in pairs(a.reserved) do
+    local kind = value and sub(field, 1, 1)
+    if kind == 't' then
+      put_reserved(a, field, write('>I6', at_least_0(read('>I6', value) + by * 1000)) .. sub(value, 7))
+    elseif kind then
+      local at, holders = reserved_key(value)
+      local moved = {}
+      for place = 1, #holders, 6 do
+        moved[#moved + 1] = write('>I6', at_least_0(read('>I6', holders, place) + by * 1000))
+      end
+      if at > 0 and at <= a.times.forgotten then
+        at, a.unseen = 0, a.unseen + 1
+      elseif at > 0 and at < NEVER then
+        at = moved_second(at, by)
+      end
+      put_reserved(a, field, write('>I4', at) .. table.concat(moved))
+    end
+  end
+  move_recipients(a, by)
+  move_window(a.messages, by)
+  move_window(a.times, by)
+  -- It is looked through, and its keys' expiry is renewed.
+  a.next_expiry, a.keys_until = 0, 0
+end
+
+-- Reads a user's or login's account with one transaction's reservation, and drops what has expired. `by`: all of it is moved by so many
+-- seconds before.
+local function open_sender(key, more, id, by)
   local a = { key = key, more = more, new = {}, next_expiry = FOREVER, keys_until = 0, open = 0, unseen = 0, oldest_seen = NEVER }
   a.shards, a.stored = 1, 0
   a.shard, a.changed, a.reserved = {}, {}, {}
@@ -241,6 +307,7 @@ local function open_sender(key, more, id)
   end
   a.had = a.stored
   if a.spilled and id then a.reserved['t' .. id] = call('HGET', more, 't' .. id) end
+  if by or is_in_future(a) then move_sender(a, by or 0) end
   forget(m, now)
   forget(t, now)
   -- Looks up recipients that the fast path has not looked up.

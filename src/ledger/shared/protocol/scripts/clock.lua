@@ -9,4 +9,4 @@ local function time()
 end
 
 -- How many trailing arguments are about the clock.
-local about_clock = 0
+local about_clock = 1

@@ -184,6 +184,7 @@ local function fast_commit(k, a)
   local latest, keys_until, reserved, size, daemons_size, day, peak, day_n, day_oldest, day_last, day_count, peak_n, peak_oldest,
     peak_last, peak_count = read('>I6I4I4I3I3I6I6I2I4I4I4I2I4I4I4', c)
   local now = time()
+  if now + MAX_AHEAD < latest then return end
   if now < latest then now = latest end
   local second, at, from = floor(now / 1000), math.ceil(now / 1000), 61 + daemons_size
   if keys_until < second + TTL_AFTER_COMMIT or #c > size + TOO_LONG or size <= from or read('>I6', c, from) <= now

@@ -11,9 +11,9 @@ local KEYS, ARGV
 local NEVER_EXPIRES, MAX_COUNT = 281474976710655, 4294967295
 -- A string that has this many unused bytes at its end is rewritten by the slow path.
 local TOO_LONG = 512
--- When keys expire (s), and when that is renewed: as in accounts.lua. A commit only makes sure that they will exist for as long as
--- the message counts: its reservation has renewed them.
-local TTL, TTL_RENEWED_BELOW, TTL_AFTER_COMMIT = 93600, 90000, 87000
+-- When keys expire (s), and when that is renewed: as in accounts.lua. A commit only makes sure that they will exist for a day
+-- longer than the message counts: its reservation has renewed them.
+local TTL, TTL_RENEWED_BELOW, TTL_AFTER_COMMIT = 180000, 176400, 173400
 
 -- Requests of one call mostly have the same parameters.
 local parameters, who, timeout, max_1, max_2, max_3, max_4, max_5, max_6

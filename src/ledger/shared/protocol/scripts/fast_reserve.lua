@@ -69,6 +69,7 @@ local function fast_reserve(k, a)
   if not (c and u) then return end
   local latest, keys_until, reserved, size, daemons, day, peak = read('>I6I4I4I3I3I6I6', c)
   local now = time()
+  if now + MAX_AHEAD < latest then return end
   if now < latest then now = latest end
   if day + reserved >= max_6 or peak + reserved >= max_5 or #c > size + TOO_LONG
     or (size > 60 + daemons and read('>I6', c, 61 + daemons) <= now) then return end

@@ -17,7 +17,7 @@ for shard = 0, a.shards - 1 do
     names = {}
   end
 end
-a.shards, a.stored, a.shard = 1, 0, {}
+a.shards, a.stored, a.shard, a.changed = 1, 0, {}, {}
 -- Whatever was seen until now no longer counts, also of reserved recipients.
 a.times.forgotten = floor(now / 1000) + 1
 look_through(a)

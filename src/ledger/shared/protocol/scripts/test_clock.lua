@@ -10,4 +10,4 @@ local function time()
 end
 
 -- How many trailing arguments are about the clock.
-local about_clock = 1
+local about_clock = 2
