@@ -2,6 +2,7 @@
 //! 2183). Only what matters here is read, and nothing is too broken to be read somehow.
 
 use super::decoder::Decoder;
+use std::mem::discriminant;
 
 /// The longest boundary that is recognised; RFC 2046, 5.1.1, allows 70.
 pub(super) const MAX_BOUNDARY: usize = 200;
@@ -30,18 +31,29 @@ pub(super) enum Content {
 }
 
 impl Fields {
-    /// Takes in a header field. Of a field that comes twice the first one holds, as in most mail programs.
+    /// Takes in a header field. Of a field that comes twice, some mail programs believe the first and others the last: what
+    /// makes the attachments largest holds.
     pub fn take(&mut self, name: &[u8], value: &[u8]) {
         if name.eq_ignore_ascii_case(b"Content-Type") {
-            if self.content.is_none() {
-                let mut words = Words(value);
-                let kind = words.word();
-                let parameters = Parameters::read(words);
-                self.attached |= parameters.has_file_name;
-                self.content = Some(Content::of(&kind, parameters.boundary));
-            }
+            let mut words = Words(value);
+            let kind = words.word();
+            let parameters = Parameters::read(words);
+            self.attached |= parameters.has_file_name;
+            let content = match parameters.has_two_boundaries {
+                true => Content::Other,
+                false => Content::of(&kind, parameters.boundary),
+            };
+            self.content = Some(match self.content.take() {
+                Some(before) => before.or_worse(content),
+                None => content,
+            });
         } else if name.eq_ignore_ascii_case(b"Content-Transfer-Encoding") {
-            self.encoding.get_or_insert_with(|| Decoder::for_encoding(&Words(value).word()));
+            let encoding = Decoder::for_encoding(&Words(value).word());
+            // Nothing is longer than what has no encoding.
+            self.encoding = Some(match self.encoding.take() {
+                Some(before) if discriminant(&before) != discriminant(&encoding) => Decoder::identity(),
+                _ => encoding,
+            });
         } else if name.eq_ignore_ascii_case(b"Content-Disposition") {
             let mut words = Words(value);
             let kind = words.word();
@@ -60,6 +72,16 @@ impl Fields {
 }
 
 impl Content {
+    /// Of two types of one part, the one under which its attachments are larger.
+    fn or_worse(self, other: Content) -> Content {
+        match (self, other) {
+            (Content::Text, content) | (content, Content::Text) => content,
+            (one, other) if one == other => one,
+            // As one attachment it is at least as large as the attachments in it.
+            _ => Content::Other,
+        }
+    }
+
     fn of(kind: &[u8], boundary: Vec<u8>) -> Content {
         let (kind, subtype) = match memchr::memchr(b'/', kind) {
             Some(slash) => (&kind[..slash], &kind[slash + 1..]),
@@ -81,6 +103,7 @@ impl Content {
 #[derive(Debug, Default)]
 struct Parameters {
     boundary: Vec<u8>,
+    has_two_boundaries: bool,
     /// `filename`, `name`, or a part of one (RFC 2231, 3).
     has_file_name: bool,
 }
@@ -97,10 +120,11 @@ impl Parameters {
             let plain_name = name.split(|&byte| byte == b'*').next().unwrap_or_default();
             let is_file_name = plain_name.eq_ignore_ascii_case(b"filename") || plain_name.eq_ignore_ascii_case(b"name");
             parameters.has_file_name |= is_file_name && !value.is_empty();
-            if name.eq_ignore_ascii_case(b"boundary") && parameters.boundary.is_empty() && value.len() <= MAX_BOUNDARY {
-                parameters.boundary = value;
+            if name.eq_ignore_ascii_case(b"boundary") && value.len() <= MAX_BOUNDARY {
                 // Blanks at its end are none of a boundary.
-                parameters.boundary.truncate(parameters.boundary.trim_ascii_end().len());
+                let value = value.trim_ascii_end();
+                parameters.has_two_boundaries |= !parameters.boundary.is_empty() && parameters.boundary != value;
+                parameters.boundary = value.to_vec();
             }
         }
         parameters
@@ -214,7 +238,7 @@ mod tests {
             ("multipart/mixed; boundary=\"a\\\"b\"", "a\"b"),
             ("multipart/mixed; boundary=\"abc  \"", "abc"),
             ("multipart/mixed; boundary=\"abc", "abc"),
-            ("multipart/mixed; boundary=one; boundary=two", "one"),
+            ("multipart/mixed; boundary=one; boundary=\"one \"", "one"),
             ("multipart/mixed; junk; =; boundary==_abc", ""),
             ("multipart/mixed; boundary=----=_Part_1", "----"),
             ("multipart/mixed", ""),
@@ -249,8 +273,28 @@ mod tests {
         assert_eq!(content("message/delivery-status"), Content::Other);
         assert_eq!(content("nonsense"), Content::Other);
         assert_eq!(told(&[]).0, Content::Text);
-        assert_eq!(told(&[("Content-Type", "image/png"), ("Content-Type", "text/plain")]).0, Content::Other);
         assert!(!told(&[("Content-Transfer-Encoding", " (so to say) base64 ")]).1);
         assert!(told(&[("Content-Transfer-Encoding", "base65")]).1);
+    }
+
+    #[test]
+    fn of_two_types_or_encodings_what_makes_attachments_largest_holds() {
+        let types = |one: &str, other: &str| {
+            let [content, reversed] =
+                [[one, other], [other, one]].map(|types| told(&types.map(|value| ("Content-Type", value))).0);
+            assert_eq!(content, reversed, "{one} and {other}");
+            content
+        };
+        let multipart = Content::Multipart { boundary: b"a".to_vec(), is_digest: false };
+        assert_eq!(types("text/plain", "image/png"), Content::Other);
+        assert_eq!(types("text/plain", "multipart/mixed; boundary=a"), multipart);
+        assert_eq!(types("multipart/mixed; boundary=a", "multipart/mixed; boundary=\"a\""), multipart);
+        assert_eq!(types("multipart/mixed; boundary=a", "multipart/mixed; boundary=b"), Content::Other);
+        assert_eq!(types("message/rfc822", "multipart/mixed; boundary=b"), Content::Other);
+        assert_eq!(told(&[("Content-Type", "multipart/mixed; boundary=one; boundary=two")]).0, Content::Other);
+        let is_identity = |encodings: [&str; 2]| told(&encodings.map(|value| ("Content-Transfer-Encoding", value))).1;
+        assert!(is_identity(["base64", "7bit"]) && is_identity(["7bit", "base64"]));
+        assert!(is_identity(["base64", "quoted-printable"]));
+        assert!(!is_identity(["base64", "BASE64"]));
     }
 }

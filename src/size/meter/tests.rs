@@ -72,6 +72,17 @@ fn attachments_count_without_their_encoding() {
 }
 
 #[test]
+fn a_second_type_or_encoding_hides_nothing() {
+    let part = "\n--b\nContent-Type: image/png\n\nABCD\n--b--";
+    let plain_first = format!("Content-Type: text/plain\nContent-Type: multipart/mixed; boundary=b\n{part}");
+    assert_eq!(measure(&plain_first), sizes(&[4]));
+    let wrong_first = "Content-Type: multipart/mixed; boundary=x\nContent-Type: multipart/mixed; boundary=b\n";
+    assert!(measure(&format!("{wrong_first}{part}")).total > 4);
+    let encodings = "Content-Transfer-Encoding: base64\nContent-Transfer-Encoding: 8bit\n";
+    assert_eq!(measure(&format!("Content-Type: image/png\n{encodings}\nQUJD")), sizes(&[4]));
+}
+
+#[test]
 fn multiparts_within_multiparts() {
     let message = "Content-Type: multipart/mixed; boundary=abc\n\n\
         --abc\nContent-Type: multipart/related; boundary=abcde\n\n\
