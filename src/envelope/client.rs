@@ -1,10 +1,13 @@
 //! The client's address, in the spellings of Postfix and Sendmail.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Reads an address as an MTA writes it: Sendmail's `IPv6:0:0:0:0:0:0:0:1`, brackets, a zone. `None` for `unknown` and
 /// the like. IPv4-mapped IPv6 addresses become IPv4.
 pub fn parse_client(text: &str) -> Option<IpAddr> {
+    if let Ok(usual) = text.parse::<Ipv4Addr>() {
+        return Some(IpAddr::V4(usual));
+    }
     let text = text.trim().trim_start_matches('[').trim_end_matches(']');
     let text = match text.get(..5) {
         Some(prefix) if prefix.eq_ignore_ascii_case("ipv6:") => &text[5..],

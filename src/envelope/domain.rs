@@ -83,7 +83,7 @@ pub(super) fn is_mapped(domain: &str) -> bool {
         let (unicode, _) = idna::domain_to_unicode(&canonical_domain(label));
         unicode != label.to_lowercase()
     };
-    domain.split('.').any(|label| !label.is_ascii() && is_mapped(label))
+    !domain.is_ascii() && domain.split('.').any(|label| !label.is_ascii() && is_mapped(label))
 }
 
 /// What names consist of. Underscores are in use, although host names have none.

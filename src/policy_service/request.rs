@@ -17,9 +17,10 @@ pub struct Request<'a> {
     pub protocol_state: &'a str,
     /// The client's address, if it is known.
     pub client: Option<IpAddr>,
-    pub client_port: &'a str,
-    pub server_address: &'a str,
-    pub server_port: &'a str,
+    /// 0 where Postfix does not know it.
+    pub client_port: u16,
+    /// The address and port that the client connected to.
+    pub server: Server,
     pub helo_name: &'a str,
     /// In Postfix's internal form; see [`Request::read_sender`].
     pub sender: &'a str,
@@ -55,7 +56,8 @@ impl<'a> Request<'a> {
     /// Parses the lines of a request, without the empty one at its end.
     pub fn parse(text: &'a str) -> Result<Request<'a>, BadRequest> {
         let mut request = Request::default();
-        let (mut kind, mut client) = ("", "");
+        let (mut kind, mut client, mut client_port) = ("", "", "");
+        let (mut server_address, mut server_port) = ("", "");
         let mut rest = text;
         while !rest.is_empty() {
             let (line, next) = divide(rest, b'\n').unwrap_or((rest, ""));
@@ -65,9 +67,9 @@ impl<'a> Request<'a> {
                 "request" => &mut kind,
                 "protocol_state" => &mut request.protocol_state,
                 "client_address" => &mut client,
-                "client_port" => &mut request.client_port,
-                "server_address" => &mut request.server_address,
-                "server_port" => &mut request.server_port,
+                "client_port" => &mut client_port,
+                "server_address" => &mut server_address,
+                "server_port" => &mut server_port,
                 "helo_name" => &mut request.helo_name,
                 "sender" => &mut request.sender,
                 "recipient" => &mut request.recipient,
@@ -84,6 +86,8 @@ impl<'a> Request<'a> {
             *place = value;
         }
         request.client = parse_client(client);
+        request.client_port = client_port.parse().unwrap_or(0);
+        request.server = Server::parse(server_address, server_port);
         match kind {
             "smtpd_access_policy" => Ok(request),
             _ => Err(BadRequest::NotAPolicyRequest),
@@ -116,17 +120,7 @@ impl<'a> Request<'a> {
 
     /// The SMTP session, as the milter protocol names it, too.
     pub fn session(&self) -> Option<SmtpSession> {
-        SmtpSession::new(self.client, self.client_port(), self.server())
-    }
-
-    /// 0 where Postfix does not know it.
-    pub fn client_port(&self) -> u16 {
-        self.client_port.parse().unwrap_or(0)
-    }
-
-    /// The address and port that the client connected to.
-    pub fn server(&self) -> Server {
-        Server::parse(self.server_address, self.server_port)
+        SmtpSession::new(self.client, self.client_port, self.server)
     }
 
     /// The SMTP session as its smtpd knows it: all but the last part of the instance.

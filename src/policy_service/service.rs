@@ -90,7 +90,7 @@ impl Protocol for PolicyConnection {
         let text = as_text(request);
         let request = Request::parse(&text)?;
         self.tell(&request);
-        let traffic = self.traffic(request.server());
+        let traffic = self.traffic(request.server);
         self.service.answer(&request, &self.caller, &traffic).await?.write(output);
         Ok(Next::Continue)
     }
@@ -117,8 +117,8 @@ impl PolicyConnection {
                 stage: request.protocol_state,
                 listener: &self.listener,
                 client: request.client,
-                client_port: request.client_port(),
-                server: request.server(),
+                client_port: request.client_port,
+                server: request.server,
                 helo: request.helo_name,
                 context: request.policy_context,
             });
@@ -234,7 +234,7 @@ impl PolicyService {
         };
         let tells = is_open || (is_new && slot.milter == MilterSeen::NotOpen);
         if tells && request.session().is_some() {
-            self.mtas_with_milter.note(&request.server(), is_open);
+            self.mtas_with_milter.note(&request.server, is_open);
         }
     }
 
@@ -255,7 +255,7 @@ impl PolicyService {
         let milter = milter.filter(|milter| milter.reservation().is_some());
         let milter_is_missing = milter.is_none()
             && (*slot.instance != *request.instance || slot.milter != MilterSeen::NotOpen)
-            && self.mtas_with_milter.contains(&request.server());
+            && self.mtas_with_milter.contains(&request.server);
         let transaction = self.transaction(&mut slot, request, caller, milter.is_some()).await;
         let action = match milter {
             Some(_) if known(request.queue_id).is_some() => {
@@ -290,8 +290,8 @@ impl PolicyService {
         let report = EndReport {
             recipients: ReportedRecipients::Number { recipients: request.recipients(), lone: lone.as_ref() },
             queue_id: known(request.queue_id),
-            client_port: request.client_port(),
-            server: request.server(),
+            client_port: request.client_port,
+            server: request.server,
             reporter: Reporter::Policy,
             milter_is_missing,
         };

@@ -60,8 +60,8 @@ pub(super) struct Key {
 /// The slot of a session, as it was found.
 pub(super) struct Found {
     pub slot: SharedSlot,
-    /// Slots of sessions that are over by that.
-    pub over: Vec<SharedSlot>,
+    /// Slots of sessions that are over by that. It may be among them: the next session of a process takes the slot over.
+    pub over: SmallVec<[SharedSlot; 1]>,
     /// Nothing was known of the session.
     pub is_new: bool,
     /// The process has begun another session since, which goes on, too: there are two processes of its ID.
@@ -140,17 +140,12 @@ impl Session {
 impl Smtpds {
     /// The slot of a session, made if it is new.
     pub fn slot(&mut self, caller: &Caller, process: &str, session: &str) -> Result<Found, BadRequest> {
-        let mut over = Vec::new();
-        let known = self.sessions_of(caller.origin, process);
-        let place = known.iter().position(|known| *known.name == *session);
-        if let Some(place) = place
-            && known[place].is_carried_by(&caller.connection)
-            && known.len() == 1
-        {
-            let slot = known[place].slot.clone();
-            return Ok(Found { slot, over, is_new: false, is_interleaved: false });
+        if let Some(found) = self.lone_session(caller, process, session) {
+            return Ok(found);
         }
-        let is_new = place.is_none();
+        let mut over = SmallVec::new();
+        let known = self.sessions_of(caller.origin, process);
+        let is_new = !known.iter().any(|known| *known.name == *session);
         if is_new {
             self.make_room(caller.origin, &mut over)?;
         }
@@ -181,12 +176,30 @@ impl Smtpds {
         Ok(Found { slot, over, is_new, is_interleaved })
     }
 
+    /// The usual case: the process has one connection, over which it asks about the session at hand, or about its next one.
+    fn lone_session(&mut self, caller: &Caller, process: &str, session: &str) -> Option<Found> {
+        let [known] = self.peers.get_mut(&caller.origin)?.processes.get_mut(process)?.as_mut_slice() else { return None };
+        if !known.is_carried_by(&caller.connection) {
+            return None;
+        }
+        let mut over = SmallVec::new();
+        let is_new = *known.name != *session;
+        if is_new {
+            if !known.is_over(caller) {
+                return None;
+            }
+            known.name = session.into();
+            over.push(known.slot.clone());
+        }
+        Some(Found { slot: known.slot.clone(), over, is_new, is_interleaved: false })
+    }
+
     fn sessions_of(&self, origin: Origin, process: &str) -> &[Session] {
         self.peers.get(&origin).and_then(|of_peer| of_peer.processes.get(process)).map_or(&[], SmallVec::as_slice)
     }
 
     /// Makes sure that there is room for one session more. What holds no reservation makes room, the longest silent first.
-    fn make_room(&mut self, origin: Origin, over: &mut Vec<SharedSlot>) -> Result<(), BadRequest> {
+    fn make_room(&mut self, origin: Origin, over: &mut SmallVec<[SharedSlot; 1]>) -> Result<(), BadRequest> {
         let of_peer = self.peers.get(&origin).map_or(0, |of_peer| of_peer.sessions);
         let within = if of_peer >= SHARE {
             Some(origin)

@@ -213,7 +213,7 @@ impl<'a> Asker<'a> {
             Stage::AskLedger(pending) => {
                 let answer =
                     ask_without_counting(self.surroundings.ledger, self.evaluation.recipient_question(&pending)).await;
-                self.evaluation.recipient_answered(pending, answer, &cx, &mut trace)
+                self.evaluation.recipient_answered(pending, &answer, &cx, &mut trace)
             }
         };
         (decision.verdict, trace.into_steps())
@@ -227,7 +227,7 @@ impl<'a> Asker<'a> {
             Stage::AskLedger(pending) => {
                 let answer =
                     ask_without_counting(self.surroundings.ledger, self.evaluation.end_question(&pending)).await;
-                self.evaluation.end_answered(pending, answer, &cx, &mut trace)
+                self.evaluation.end_answered(pending, &answer, &cx, &mut trace)
             }
         };
         (decision.verdict, trace.into_steps())

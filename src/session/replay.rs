@@ -90,14 +90,14 @@ impl Replay {
             }
             ReplayedStage::Recipient { recipient, counted_by } => {
                 if let Stage::AskLedger(pending) = evaluation.recipient(recipient.clone(), *counted_by, &cx, &mut trace)
-                    && let Some(answer) = self.answer.clone()
+                    && let Some(answer) = &self.answer
                 {
                     evaluation.recipient_answered(pending, answer, &cx, &mut trace);
                 }
             }
             ReplayedStage::End { reported, size, milter_is_missing } => {
                 if let Stage::AskLedger(pending) = evaluation.end(reported.as_reported(), size, &cx, &mut trace) {
-                    match self.answer.clone() {
+                    match &self.answer {
                         _ if *milter_is_missing => _ = evaluation.without_milter(pending, &cx, &mut trace),
                         Some(answer) => _ = evaluation.end_answered(pending, answer, &cx, &mut trace),
                         None => {}
@@ -105,7 +105,7 @@ impl Replay {
                 }
             }
             ReplayedStage::Unended => {
-                if let (Some(pending), Some(answer)) = (evaluation.count_unended(&cx, &mut trace), self.answer.clone())
+                if let (Some(pending), Some(answer)) = (evaluation.count_unended(&cx, &mut trace), &self.answer)
                 {
                     evaluation.end_answered(pending, answer, &cx, &mut trace);
                 }

@@ -159,7 +159,7 @@ impl Transaction {
                 Stage::AskLedger(pending) => {
                     let question = self.evaluation.recipient_question(&pending);
                     let answer = ask(&self.engine.ledger, self.reservation, question, true).await;
-                    answered = Some(answer.clone());
+                    let answer = answered.insert(answer);
                     self.evaluation.recipient_answered(pending, answer, &cx, &mut Trace::off())
                 }
             };
@@ -210,7 +210,7 @@ impl Transaction {
                     if !answer.as_ref().is_ok_and(LedgerAnswer::fits) {
                         self.take_claim_back(&report);
                     }
-                    answered = Some(answer.clone());
+                    let answer = answered.insert(answer);
                     self.evaluation.end_answered(pending, answer, &cx, &mut Trace::off())
                 }
                 claim => {
@@ -237,7 +237,7 @@ impl Transaction {
         let Some(pending) = self.evaluation.count_unended(&cx, &mut Trace::off()) else { return };
         let answer = ask(&self.engine.ledger, self.reservation, self.evaluation.end_question(&pending), false).await;
         self.reserved = false;
-        let decision = self.evaluation.end_answered(pending, answer.clone(), &cx, &mut Trace::off());
+        let decision = self.evaluation.end_answered(pending, &answer, &cx, &mut Trace::off());
         let replay = || self.replay(ReplayedStage::Unended, &orders, Some(answer.clone()));
         self.ended(decision, Some(&answer), None, replay);
     }

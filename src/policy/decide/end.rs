@@ -114,7 +114,7 @@ impl Evaluation {
     pub fn end_answered(
         &self,
         pending: PendingEnd,
-        answer: Result<LedgerAnswer, LedgerError>,
+        answer: &Result<LedgerAnswer, LedgerError>,
         cx: &Context,
         trace: &mut Trace,
     ) -> EndDecision {

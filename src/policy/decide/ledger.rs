@@ -41,18 +41,18 @@ pub enum CountedBy {
 pub(super) struct Pending {
     admitted: Arc<Admitted>,
     /// Raised by grants; `None`: as configured.
-    limits: Option<CustomerLimits>,
+    limits: Option<Box<CustomerLimits>>,
     /// What rules in shadow would have refused so far.
     shadow: Vec<Refusal>,
 }
 
 impl Pending {
     pub fn new(admitted: &Arc<Admitted>, shadow: Vec<Refusal>, cx: &Context, trace: &mut Trace) -> Pending {
-        Pending { admitted: admitted.clone(), limits: limits::raised(admitted, cx, trace), shadow }
+        Pending { admitted: admitted.clone(), limits: limits::raised(admitted, cx, trace).map(Box::new), shadow }
     }
 
     fn question<'a>(&'a self, request: LedgerRequest<'a>) -> LedgerQuestion<'a> {
-        let limits = self.limits.as_ref().unwrap_or(&self.admitted.customer.limits);
+        let limits = self.limits.as_deref().unwrap_or(&self.admitted.customer.limits);
         LedgerQuestion { parties: &self.admitted.parties, limits, request }
     }
 
@@ -68,13 +68,13 @@ impl Pending {
     /// `can_be_split`: the client can send to some of its recipients now, and to the others later.
     pub fn conclude(
         self,
-        answer: Result<LedgerAnswer, LedgerError>,
+        answer: &Result<LedgerAnswer, LedgerError>,
         can_be_split: bool,
         cx: &Context,
         trace: &mut Trace,
     ) -> Verdict {
         let Pending { admitted, mut shadow, .. } = self;
-        let outcome = match &answer {
+        let outcome = match answer {
             Ok(answer) => match limits::exceeded(&admitted, answer, can_be_split, &mut shadow, cx, trace) {
                 Some(refusal) => Outcome::Refuse(Box::new(refusal)),
                 None => Outcome::Accept,

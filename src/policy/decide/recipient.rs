@@ -121,7 +121,7 @@ impl Evaluation {
     pub fn recipient_answered(
         &mut self,
         pending: PendingRecipient,
-        answer: Result<LedgerAnswer, LedgerError>,
+        answer: &Result<LedgerAnswer, LedgerError>,
         cx: &Context,
         trace: &mut Trace,
     ) -> RecipientDecision {
