@@ -6,7 +6,7 @@
 
 use super::address_error::AddressError;
 use super::domain::{canonical_domain, is_mapped, is_name_byte};
-use super::path::{self, Path};
+use super::path::{self, Path, has_empty_label};
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -213,8 +213,7 @@ pub(super) fn check_text(text: &str) -> Result<(), AddressError> {
 
 /// A host name or an address literal, in canonical form.
 fn is_domain(domain: &str) -> bool {
-    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_name_byte);
-    if domain.starts_with('[') { domain.is_ascii() } else { domain.split('.').all(is_label) }
+    if domain.starts_with('[') { domain.is_ascii() } else { domain.bytes().all(is_name_byte) && !has_empty_label(domain) }
 }
 
 fn push_lower_case(out: &mut String, text: &str) {

@@ -2,6 +2,9 @@
 
 /// Decodes xtext. `None` where the text is not xtext.
 pub fn decode_xtext(text: &[u8]) -> Option<Vec<u8>> {
+    if memchr::memchr(b'+', text).is_none() {
+        return Some(text.to_vec());
+    }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
