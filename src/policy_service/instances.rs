@@ -31,13 +31,13 @@ impl Instances {
         Instances { engine, smtpds: Mutex::default(), with_end: Mutex::default() }
     }
 
-    /// The slot of the SMTP session that a request is about. Ends what the same smtpd process left behind.
+    /// Finds the slot of the SMTP session that a request is about. Ends what the same smtpd process left behind in others.
     ///
     /// # Errors
     /// The process has too many open transactions, or all have together.
-    pub async fn slot(&self, caller: &Caller, request: &Request<'_>) -> Result<Found, BadRequest> {
-        let mut found = self.smtpds.lock().slot(caller, request.smtpd(), request.smtpd_session())?;
-        for slot in std::mem::take(&mut found.over) {
+    pub async fn find(&self, caller: &Caller, request: &Request<'_>) -> Result<Found, BadRequest> {
+        let found = self.smtpds.lock().slot(caller, request.smtpd(), request.smtpd_session())?;
+        for slot in &found.over {
             self.finish(caller.origin.peer, &mut *slot.lock().await, "given-up").await;
         }
         Ok(found)

@@ -5,7 +5,7 @@ use super::connections::Connections;
 use super::instances::{Instances, answered_before};
 use super::mtas_with_milter::MtasWithMilter;
 use super::request::{BadRequest, MAX_INSTANCE, MAX_REQUEST, Request, known};
-use super::smtpds::{Caller, MilterSeen, SharedSlot, Slot, State};
+use super::smtpds::{Caller, MilterSeen, Slot, State};
 use crate::envelope::Envelope;
 use crate::listen::{Bounds, FaultLog, Frame, Next, Origin, Peer, Protocol, Service, Shares, serve_stream};
 use crate::policy::{CountedBy, FrontEnd, MtaProtocol, ReportedRecipients};
@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 /// How often silent instances are looked for.
@@ -208,9 +209,8 @@ impl PolicyService {
         traffic: &Arc<TrafficOfMta>,
     ) -> Result<Action, BadRequest> {
         let relay_context = request.policy_context == "relay";
-        let slot = self.slot(request, caller, milter.is_some(), traffic).await?;
+        let mut slot = self.slot(request, caller, milter.is_some(), traffic).await?;
         let reservation = milter.and_then(|milter| milter.reservation());
-        let mut slot = slot.lock().await;
         self.note_milter(&mut slot, request, reservation.is_some());
         let transaction = self.transaction(&mut slot, request, caller, reservation.is_some()).await;
         let counted_by = reservation.map_or(CountedBy::Itself, |reservation| CountedBy::Milter(Some(reservation)));
@@ -247,8 +247,7 @@ impl PolicyService {
     ) -> Result<Action, BadRequest> {
         self.instances.saw_end(caller.origin.peer);
         traffic.count(MtaSign::PolicyEnd);
-        let slot = self.slot(request, caller, milter.is_some(), traffic).await?;
-        let mut slot = slot.lock().await;
+        let mut slot = self.slot(request, caller, milter.is_some(), traffic).await?;
         if let Some(action) = answered_before(&slot, request.instance) {
             return Ok(action);
         }
@@ -305,13 +304,14 @@ impl PolicyService {
         caller: &Caller,
         with_milter: bool,
         traffic: &Arc<TrafficOfMta>,
-    ) -> Result<SharedSlot, BadRequest> {
+    ) -> Result<OwnedMutexGuard<Slot>, BadRequest> {
         match request.instance.len() {
             0 => return Err(BadRequest::Missing("instance")),
             1..=MAX_INSTANCE => {}
             _ => return Err(BadRequest::InstanceTooLong),
         }
-        let found = self.instances.slot(caller, request).await?;
+        let found = self.instances.find(caller, request).await?;
+        let mut slot = found.slot.lock_owned().await;
         if found.is_new && !with_milter {
             traffic.count(MtaSign::PolicySession);
             traffic.saw_client(request.client, request.helo_name);
@@ -319,10 +319,11 @@ impl PolicyService {
         if found.is_interleaved {
             traffic.count(MtaSign::Interleaved);
         }
-        if found.is_new {
-            found.slot.lock().await.traffic = Some(traffic.clone());
+        if found.is_new && *slot.instance != *request.instance {
+            self.instances.finish(caller.origin.peer, &mut slot, "given-up").await;
+            slot.traffic = Some(traffic.clone());
         }
-        Ok(found.slot)
+        Ok(slot)
     }
 
     /// The transaction that the request belongs to, begun if it is new.

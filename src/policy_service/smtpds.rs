@@ -60,9 +60,9 @@ pub(super) struct Key {
 /// The slot of a session, as it was found.
 pub(super) struct Found {
     pub slot: SharedSlot,
-    /// Slots of sessions that are over by that. It may be among them: the next session of a process takes the slot over.
+    /// Slots of sessions that are over by that.
     pub over: SmallVec<[SharedSlot; 1]>,
-    /// Nothing was known of the session.
+    /// Nothing was known of the session. Its slot may be that of the process's last session, and still hold what that left.
     pub is_new: bool,
     /// The process has begun another session since, which goes on, too: there are two processes of its ID.
     pub is_interleaved: bool,
@@ -182,16 +182,14 @@ impl Smtpds {
         if !known.is_carried_by(&caller.connection) {
             return None;
         }
-        let mut over = SmallVec::new();
         let is_new = *known.name != *session;
         if is_new {
             if !known.is_over(caller) {
                 return None;
             }
             known.name = session.into();
-            over.push(known.slot.clone());
         }
-        Some(Found { slot: known.slot.clone(), over, is_new, is_interleaved: false })
+        Some(Found { slot: known.slot.clone(), over: SmallVec::new(), is_new, is_interleaved: false })
     }
 
     fn sessions_of(&self, origin: Origin, process: &str) -> &[Session] {
