@@ -17,7 +17,7 @@ const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// The last eighth of the queue is kept for errors and warnings.
 const QUEUE_BYTES_URGENT: usize = QUEUE_BYTES / 8;
 
-/// After a batch the writer gathers lines for this long, so that it is not woken up for each of them.
+/// How long the writer collects lines after a batch, so that it is not woken for each of them.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// The level below `error`: nothing is written.

@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// For each account that is opened, this many are looked at to see whether they can be dropped: so unused accounts are never more
-/// than a fraction of all, and nothing ever stops to drop them.
+/// Accounts that are checked for removal each time one is opened. Unused accounts so remain a small fraction of all, without a
+/// sweep that would hold the lock for long.
 const SWEEP_STEPS: u32 = 4;
 
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! Nonces: numbers under which messages are counted, so that the server counts each once, however often it is sent.
 //!
-//! With each commit the server is told the customer's oldest nonce that may be sent again. It remembers those from there on,
-//! and counts nothing under an older one: that request was delayed for so long that nobody waits for it any more. Each
-//! customer has its own oldest one: while a node is unreachable its customers' nonces stay pending for long, and the other
-//! customers' need not be remembered meanwhile.
+//! Each commit names the customer's oldest nonce that may still be sent again. The server remembers nonces from that one on,
+//! and counts nothing under an older one: such a request was delayed until nobody waited for it any more. The oldest nonce is
+//! kept per customer: while a node is unreachable, its customers' nonces stay pending for long, and those of other customers
+//! need not be remembered meanwhile.
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
