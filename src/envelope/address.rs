@@ -213,7 +213,11 @@ pub(super) fn check_text(text: &str) -> Result<(), AddressError> {
 
 /// A host name or an address literal, in canonical form.
 fn is_domain(domain: &str) -> bool {
-    if domain.starts_with('[') { domain.is_ascii() } else { domain.bytes().all(is_name_byte) && !has_empty_label(domain) }
+    if domain.starts_with('[') {
+        domain.is_ascii()
+    } else {
+        domain.bytes().all(is_name_byte) && !has_empty_label(domain)
+    }
 }
 
 fn push_lower_case(out: &mut String, text: &str) {

@@ -178,7 +178,9 @@ impl Smtpds {
 
     /// The usual case: the process has one connection, over which it asks about the session at hand, or about its next one.
     fn lone_session(&mut self, caller: &Caller, process: &str, session: &str) -> Option<Found> {
-        let [known] = self.peers.get_mut(&caller.origin)?.processes.get_mut(process)?.as_mut_slice() else { return None };
+        let [known] = self.peers.get_mut(&caller.origin)?.processes.get_mut(process)?.as_mut_slice() else {
+            return None;
+        };
         if !known.is_carried_by(&caller.connection) {
             return None;
         }

@@ -105,8 +105,7 @@ impl Replay {
                 }
             }
             ReplayedStage::Unended => {
-                if let (Some(pending), Some(answer)) = (evaluation.count_unended(&cx, &mut trace), &self.answer)
-                {
+                if let (Some(pending), Some(answer)) = (evaluation.count_unended(&cx, &mut trace), &self.answer) {
                     evaluation.end_answered(pending, answer, &cx, &mut trace);
                 }
             }
