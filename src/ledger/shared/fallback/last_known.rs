@@ -11,6 +11,9 @@ use std::time::Duration;
 /// How many customers, users and logins are remembered: those that sent most recently. Some 30 MB at most.
 const MAX_SUBJECTS: NonZeroUsize = NonZeroUsize::new(200_000).unwrap();
 
+/// By how much an older response may arrive after a newer one, by the server's clock.
+const MAX_OVERTAKING: Duration = Duration::from_secs(30);
+
 /// How much of a subject's two limits was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::ledger::shared) struct Counts {
@@ -60,7 +63,9 @@ impl LastKnown {
     pub fn note(&mut self, subject: &Subject, limit: LimitName, used: u64, reported: Moment, now: Moment) {
         let Some(place) = limits_of(subject.kind).iter().position(|&other| other == limit) else { return };
         self.change(subject, |counts| {
-            let is_later = (reported, used) >= (counts.reported[place], counts.used[place]);
+            let before = counts.reported[place];
+            // Responses overtake each other by seconds; by more, the server's clock was set back.
+            let is_later = (reported, used) >= (before, counts.used[place]) || before.since(reported) > MAX_OVERTAKING;
             if is_later {
                 (counts.used[place], counts.at[place], counts.reported[place]) = (used, now, reported);
             }
@@ -210,6 +215,11 @@ mod tests {
         assert_eq!(used(&mut known, 602), [5, 12, 0]);
         assert_eq!(known.take_new().len(), 1);
         assert_eq!(known.take_new().len(), 0);
+        // The server's clock was set back by an hour.
+        for (used, reported) in [(3, 3_600_000), (4, 0), (5, 1000)] {
+            known.note(&acme(), LimitName::CustomerDay, used, Moment(reported), NOW);
+        }
+        assert_eq!(known.baseline_of(&acme(), NOW).used(LimitName::CustomerDay), 5);
     }
 
     #[test]
