@@ -195,12 +195,10 @@ impl Ledger {
     ///
     /// # Errors
     /// No clock has jumped, the store is not shared, or a server cannot be reached or refuses.
-    pub async fn accept_clocks(&self) -> Result<Vec<String>, LedgerError> {
+    pub async fn accept_clocks(&self) -> Result<Vec<String>, StoreError> {
         match self.shared() {
-            Some(store) => Ok(store.accept_clocks().await?),
-            None => {
-                Err(StoreError::permanent("only the servers of a shared store have clocks that can be accepted").into())
-            }
+            Some(store) => store.accept_clocks().await,
+            None => Err(StoreError::permanent("only the servers of a shared store have clocks that can be accepted")),
         }
     }
 

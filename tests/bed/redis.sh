@@ -12,6 +12,8 @@
 #
 # With --tls-cluster yes each node has a port for TLS, too.
 #
+# With $FAKE_CLOCK each node's wall clock shows the number of seconds more that is in DIR/NUMBER/clock (clock.c).
+#
 # They live until standard input ends; then they are killed, and DIR is removed. Says "node NUMBER PORT PID TLS-PORT" of each,
 # then "ready". A line "start NUMBER" on standard input starts a node again that was killed, with what it has on disk; that is
 # answered by another "node" line. Run by anybody; ports are the bed's.
@@ -48,8 +50,12 @@ node() {
     fi
     printf '%s\n' "$@" >"$dir/$number.options"
   fi
-  local words; mapfile -t words <"$dir/$number.options"
-  within "$number" "$server" ${words[@]+"${words[@]}"} --port "${ports[$number]}" --bind "$(address "$number")" --protected-mode no \
+  local words preload=(); mapfile -t words <"$dir/$number.options"
+  if [ -n "${FAKE_CLOCK:-}" ]; then
+    [ -e "$dir/$number/clock" ] || head -c 8 /dev/zero >"$dir/$number/clock"
+    preload=(env "FAKE_CLOCK=$dir/$number/clock" "LD_PRELOAD=$dir/clock.so")
+  fi
+  within "$number" ${preload[@]+"${preload[@]}"} "$server" ${words[@]+"${words[@]}"} --port "${ports[$number]}" --bind "$(address "$number")" --protected-mode no \
     --dir "$dir/$number" --daemonize no </dev/null >>"$dir/$number.log" 2>&1 &
   pids[$number]=$!; disown   # the shell says nothing about its end
   await 20 answers "$number" || { cat "$dir/$number.log" >&2; die "node $number does not answer"; }
@@ -67,6 +73,7 @@ trap : TERM INT HUP PIPE
 
 plain=(--repl-diskless-sync-delay 0 --save '' --appendonly no ${options[@]+"${options[@]}"})
 mkdir -p "$dir"
+[ -z "${FAKE_CLOCK:-}" ] || gcc -shared -fPIC -O -o "$dir/clock.so" "$(dirname "$(readlink -f "$0")")/clock.c"
 case $kind in
   single) node 0 "${plain[@]}" --unixsocket "$dir/0/socket" ;;
   cluster)

@@ -3,6 +3,7 @@
 
 use parking_lot::Mutex;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,11 +66,43 @@ impl Servers {
         Servers::start_in(Vec::new(), flavour, kind, options)
     }
 
+    /// Starts servers whose clocks can be set.
+    ///
+    /// # Panics
+    /// If they do not start.
+    pub fn start_with_clocks(flavour: Flavour, kind: Kind) -> Servers {
+        Servers::start_as(Vec::new(), true, flavour, kind, &[])
+    }
+
+    /// From now on a node's wall clock is off by so many seconds. Valkey looks at it only now and then.
+    ///
+    /// # Panics
+    /// If the node was not started with such a clock.
+    pub fn set_clock(&self, node: usize, seconds: i64) {
+        let path = self.folder.join(node.to_string()).join("clock");
+        // In place: the server has mapped it.
+        let file = std::fs::OpenOptions::new().write(true).open(path).expect("it was started with a clock");
+        file.write_all_at(&seconds.to_ne_bytes(), 0).expect("the clock is set");
+        let is_set = || {
+            let right = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64) + seconds;
+            let shown = self.cli(node, &["time"]);
+            let shown: i64 = shown.lines().next().and_then(|line| line.parse().ok()).expect("a server tells the time");
+            (shown - right).abs() < 10
+        };
+        while !is_set() {
+            std::thread::yield_now();
+        }
+    }
+
     /// Starts each server in a network of its own.
     ///
     /// # Panics
     /// If they do not start.
     pub fn start_in(places: Vec<Place>, flavour: Flavour, kind: Kind, options: &[&str]) -> Servers {
+        Servers::start_as(places, false, flavour, kind, options)
+    }
+
+    fn start_as(places: Vec<Place>, fake_clock: bool, flavour: Flavour, kind: Kind, options: &[&str]) -> Servers {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let bed =
             std::env::var_os("RELAYKEEPER_TESTS").map_or_else(|| "/var/cache/relaykeeper-tests".into(), PathBuf::from);
@@ -88,7 +121,7 @@ impl Servers {
         let mut command = Command::new(script);
         command.arg("run").arg(&folder).args([flavour, word]).args(options).env("RELAYKEEPER_TESTS", &bed);
         let networks: Vec<_> = places.iter().map(|place| format!("{}={}", place.namespace, place.address)).collect();
-        command.env("NETWORKS", networks.join(" "));
+        command.env("NETWORKS", networks.join(" ")).env("FAKE_CLOCK", if fake_clock { "1" } else { "" });
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tests/bed/redis.sh starts");
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().expect("it was asked for")));

@@ -1,5 +1,6 @@
 //! The clock of a shared store's server jumps. Nothing is decided at a wrong time, and nothing that was counted is lost.
 
+use crate::failover::await_replica;
 use crate::outage::until;
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, START, runtime};
@@ -9,6 +10,7 @@ use relaykeeper::directory::{CustomerLimits, Limit, LimitName, Parties, Subject,
 use relaykeeper::ledger::{AcceptedRecipients, Ledger, LedgerError, Readiness, RecipientKey};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 const HOUR: u64 = 3600;
@@ -268,8 +270,215 @@ fn an_accepted_time_moves_what_was_counted() {
             assert_eq!(used(&other).await.unwrap(), [7, 3, 7], "{jump}: recipient 2 was seen later, too");
             bed.wait(HOUR);
             assert_eq!(used(&other).await.unwrap()[0], 3);
-            let Err(LedgerError::Unavailable(why)) = ledger.accept_clocks().await else { panic!("nothing jumped") };
+            let Err(why) = ledger.accept_clocks().await else { panic!("nothing jumped") };
             assert!(why.message().starts_with("no server's clock has jumped"), "{why}");
+        });
+    }
+}
+
+/// A daemon that keeps to the clocks of the servers and of this machine.
+fn real_daemon(servers: &Servers) -> Ledger {
+    Ledger::open_shared(&servers.urls(), OnOutage::Defer, RESERVATION_TIMEOUT).unwrap()
+}
+
+#[test]
+fn a_real_server_whose_clock_goes_forth_a_day_and_back_loses_nothing() {
+    for flavour in [Flavour::Redis, Flavour::Valkey] {
+        let servers = Servers::start_with_clocks(flavour, Kind::Single);
+        runtime().block_on(async {
+            let ledger = real_daemon(&servers);
+            assert_eq!(send(&ledger, 0..7).await.unwrap(), 7);
+            for shift in [DAY as i64, 0, -(HOUR as i64), 0] {
+                servers.set_clock(0, shift);
+                if shift == 0 {
+                    until_ready(&ledger).await;
+                    assert_eq!(used(&ledger).await.unwrap(), [7, 1, 7]);
+                } else {
+                    let sent = send(&ledger, 7..8).await;
+                    let Err(LedgerError::Unavailable(why)) = &sent else { panic!("{flavour:?} {shift}: {sent:?}") };
+                    assert!(why.message().starts_with("the server's clock jumped "), "{why}");
+                }
+            }
+            servers.set_clock(0, DAY as i64);
+            assert!(send(&ledger, 7..8).await.is_err());
+            ledger.accept_clocks().await.unwrap();
+            until_ready(&ledger).await;
+            assert_eq!(used(&ledger).await.unwrap(), [7, 1, 7]);
+            assert_eq!(send(&ledger, 10..20).await.unwrap(), 3);
+        });
+    }
+}
+
+#[test]
+fn after_a_year_forth_and_back_a_real_server_has_deleted_what_it_had_and_nobody_stands_still() {
+    let servers = Servers::start_with_clocks(Flavour::Redis, Kind::Single);
+    runtime().block_on(async {
+        let ledger = real_daemon(&servers);
+        assert_eq!(send(&ledger, 0..7).await.unwrap(), 7);
+        servers.set_clock(0, YEAR as i64);
+        assert!(send(&ledger, 0..7).await.is_err());
+        // "rk:store" and "rk:clock" stay.
+        until("the server deletes what it thinks is old", async || servers.cli(0, &["dbsize"]) == "2").await;
+        servers.set_clock(0, 0);
+        until_ready(&ledger).await;
+        assert_eq!(send(&ledger, 0..12).await.unwrap(), 10);
+        assert_eq!(used(&ledger).await.unwrap(), [10, 1, 10]);
+    });
+}
+
+/// The master dies, and its replica, whose clock is off by so many seconds, takes over.
+async fn fail_over(servers: &Servers, skew: i64) {
+    servers.set_clock(1, skew);
+    await_replica(servers, 0, 1);
+    servers.kill(0);
+    until("the replica is promoted", async || servers.cli(1, &["role"]).starts_with("master")).await;
+    let new = servers.port(1).to_string();
+    let knows =
+        |sentinel| servers.cli(sentinel, &["sentinel", "get-master-addr-by-name", "relaykeeper"]).ends_with(&new);
+    until("all sentinels know", async || (2..5).all(knows)).await;
+}
+
+#[test]
+fn a_failover_is_an_outage_only_if_the_new_masters_clock_is_off_by_more_than_half_a_minute() {
+    for skew in [-20, 20, -3600, 3600] {
+        let servers = Servers::start_with_clocks(Flavour::Redis, Kind::Sentinel);
+        runtime().block_on(async {
+            let ledger = real_daemon(&servers);
+            assert_eq!(send(&ledger, 0..7).await.unwrap(), 7);
+            fail_over(&servers, skew).await;
+            if skew.abs() > 30 {
+                let jumped =
+                    format!("the server's clock jumped {} by 1 h 0 min", if skew < 0 { "back" } else { "forward" });
+                until("the jump is noticed", async || {
+                    send(&ledger, 7..8).await.expect_err("it decided").to_string().contains(&jumped)
+                })
+                .await;
+                ledger.accept_clocks().await.unwrap();
+            }
+            until("it decides", async || used(&ledger).await.is_ok_and(|used| used == [7, 1, 7])).await;
+            until_ready(&ledger).await;
+            assert_eq!(send(&ledger, 7..20).await.unwrap(), 3, "{skew}");
+        });
+    }
+}
+
+#[test]
+fn one_master_of_a_cluster_whose_clock_jumps_is_an_outage_of_its_customers_only() {
+    let servers = Servers::start_with_clocks(Flavour::Redis, Kind::Cluster);
+    let slot: usize = servers.cli(0, &["cluster", "keyslot", "rk:{acme}:c"]).parse().unwrap();
+    let master = slot * 3 / 16384;
+    runtime().block_on(async {
+        let ledger = real_daemon(&servers);
+        assert_eq!(send(&ledger, 0..7).await.unwrap(), 7);
+        let others: Vec<Parties> = ["bolt", "core", "dash", "east", "fern", "gale"]
+            .map(|customer| Parties { customer: customer.into(), user: None, login: None })
+            .into_iter()
+            .filter(|parties| {
+                let slot = servers.cli(0, &["cluster", "keyslot", &format!("rk:{{{}}}:c", parties.customer)]);
+                slot.parse::<usize>().unwrap() * 3 / 16384 != master
+            })
+            .collect();
+        assert!(!others.is_empty());
+        servers.set_clock(master, 3600);
+        let Err(LedgerError::Unavailable(why)) = send(&ledger, 7..8).await else { panic!("it decided") };
+        assert!(why.message().contains(": the server's clock jumped forward by "), "{why}");
+        let outage = ledger.outage().unwrap().borrow().clone().expect("one is unreachable");
+        assert!(outage.in_part, "{outage}");
+        for parties in &others {
+            let answer = ledger.reserve(ledger.new_reservation(), parties, &limits(), RecipientKey(1)).await;
+            assert!(answer.unwrap().fits(), "{parties:?}");
+        }
+        let lines = ledger.accept_clocks().await.unwrap();
+        assert!(matches!(&lines[..], [line] if line.contains("3 accounts were moved forward by ")), "{lines:?}");
+        until_ready(&ledger).await;
+        assert_eq!(used(&ledger).await.unwrap(), [7, 1, 7]);
+        assert_eq!(send(&real_daemon(&servers), 7..20).await.unwrap(), 3);
+    });
+}
+
+#[test]
+fn a_move_that_was_interrupted_goes_on_where_it_ended() {
+    let bed = Bed::new(Flavour::Valkey);
+    runtime().block_on(async {
+        let (ledger, other) = (bed.daemon(), bed.daemon());
+        assert_eq!(send(&ledger, 0..7).await.unwrap(), 7);
+        assert_eq!(used(&other).await.unwrap(), [7, 1, 7]);
+        // No script can read that one.
+        bed.servers.cli(0, &["sadd", "rk:{acme}:u:bad", "member"]);
+        bed.jump(DAY as i64);
+        let Err(why) = ledger.accept_clocks().await else { panic!("it cannot") };
+        assert!(why.message().contains("WRONGTYPE"), "{why}");
+        until("the other one hears of it", async || {
+            send(&other, 7..8).await.expect_err("it decided").to_string().contains("is being moved to its new time")
+        })
+        .await;
+        let Err(LedgerError::Unavailable(why)) = used(&bed.daemon()).await else { panic!("it decided") };
+        assert!(why.message().ends_with("run \"relaykeeper quota reset --clock\" again"), "{why}");
+        bed.servers.cli(0, &["del", "rk:{acme}:u:bad"]);
+        bed.wait(HOUR);
+        // A daemon that was started meanwhile goes on, too.
+        bed.daemon().accept_clocks().await.unwrap();
+        for ledger in [&ledger, &other] {
+            until("it decides", async || used(ledger).await.is_ok()).await;
+            assert_eq!(used(ledger).await.unwrap(), [7, 1, 7]);
+        }
+        bed.wait(DAY - HOUR - 1);
+        assert_eq!(used(&other).await.unwrap(), [7, 1, 7]);
+        bed.wait(2);
+        assert_eq!(used(&other).await.unwrap(), [0, 0, 0]);
+    });
+}
+
+/// Elapsed time, and a wall clock that can be corrected.
+#[derive(Debug)]
+struct OwnClock {
+    elapsed: ManualClock,
+    wall_is_late_by: AtomicI64,
+}
+
+impl Clock for OwnClock {
+    fn now(&self) -> Moment {
+        self.elapsed.now()
+    }
+
+    fn wall(&self, moment: Moment) -> i64 {
+        moment.0 as i64 - self.wall_is_late_by.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn times_follow_corrections_of_the_wall_clock() {
+    let hour = HOUR as i64 * 1000;
+    let folder = tempfile::tempdir().unwrap();
+    for (on_outage, folder) in [(OnOutage::Defer, None), (OnOutage::Local, Some(folder.path()))] {
+        let servers = Servers::start(Flavour::Redis, Kind::Single, &[]);
+        // Booted with a clock an hour late, which NTP corrects later.
+        let own = Arc::new(OwnClock { elapsed: ManualClock::at(START), wall_is_late_by: hour.into() });
+        let clocks = [Arc::new(ManualClock::at(START)) as Arc<dyn Clock>, own.clone()];
+        let opened = Ledger::open_shared_with_clocks(&servers.urls(), on_outage, folder, RESERVATION_TIMEOUT, clocks);
+        let ledger = opened.unwrap();
+        runtime().block_on(async {
+            let fits_at = async || {
+                let over = ledger.look(None, &parties(), &limits(), &[RecipientKey(99)]).await.unwrap().over;
+                ledger.wall(over[0].fits_at.expect("it fits one day"))
+            };
+            assert_eq!(send(&ledger, 0..10).await.unwrap(), 10);
+            let in_a_day = (START.seconds_up() as i64 + DAY as i64) * 1000;
+            for is_reachable in [true, false] {
+                if !is_reachable {
+                    if on_outage != OnOutage::Local {
+                        break;
+                    }
+                    servers.kill(0);
+                }
+                for late in [hour, 0, -hour] {
+                    own.wall_is_late_by.store(late, Ordering::Relaxed);
+                    assert_eq!(ledger.wall_time().as_millisecond(), START.0 as i64 - late);
+                    let fits = fits_at().await;
+                    // What is known locally is known from when it was reported, to the millisecond.
+                    assert!((fits - (in_a_day - late)).abs() < 1000, "{is_reachable} {late}: {fits} {in_a_day}");
+                }
+            }
         });
     }
 }

@@ -1,13 +1,15 @@
 //! Daemons that share their counts in Redis or Valkey, and what becomes of mail while the store is away.
 
+use crate::administration::Administrator;
 use crate::common::installation::Running;
 use crate::common::redis::{Flavour, Kind, Servers};
 use crate::common::smtpd::Mail;
 use crate::common::until;
 use crate::{ACME, installation};
-use relaykeeper::clock::ManualClock;
+use relaykeeper::clock::{Clock, ManualClock, Moment};
 use relaykeeper::config::OnOutage;
 use relaykeeper::ledger::{Ledger, Readiness};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,4 +98,42 @@ async fn mail_that_passed_while_the_store_was_away_is_counted_once_it_is_back() 
     })
     .await;
     assert_eq!(send(&running, 1, 3).await, 2, "ten is the limit");
+}
+
+#[tokio::test]
+async fn an_administrator_accepts_the_new_time_of_a_server_whose_clock_jumped() {
+    let servers = Servers::start(Flavour::Valkey, Kind::Single, &[]);
+    let clocks = [(); 2].map(|()| Arc::new(ManualClock::at(Moment::from_seconds(1_800_000_000))));
+    let both = clocks.clone().map(|clock| clock as Arc<dyn Clock>);
+    let opened =
+        Ledger::open_shared_with_clocks(&servers.urls(), OnOutage::Defer, None, Duration::from_secs(600), both);
+    let [server, _] = clocks;
+    let running = installation("").run_with(opened.unwrap(), Arc::new(ManualClock::default()));
+    let mut administrator = Administrator::of(&running);
+    let reset = json!({ "command": "clock-reset", "why": "NTP was off" });
+    assert_eq!(send(&running, 1, 4).await, 4);
+    let answer = administrator.ask(reset.clone()).await;
+    assert_eq!(answer["answer"], "no");
+    let words = "no server's clock has jumped, as far as this daemon knows: nothing to accept";
+    assert_eq!(answer["words"], words);
+    server.advance(Duration::from_secs(86_400));
+    let mut smtpd = running.smtpd(7);
+    let mail = Mail { port: 7, ..smtpd.next_mail() };
+    let answer = smtpd.ask(&mail.at_recipient("a@dest.example")).await;
+    assert!(answer.starts_with("451 4.3.0 Cannot decide: the store is unavailable"), "{answer}");
+    let status = administrator.ask(json!({ "command": "status" })).await;
+    let store = status["status"]["store"].as_str().unwrap();
+    assert_eq!(
+        store,
+        "failed: the server's clock jumped forward by 1 day: correct it (chronyd, ntpd), or, if the new time is right, run \"relaykeeper quota reset --clock\""
+    );
+    let answer = administrator.ask(reset).await;
+    assert_eq!(answer["words"], "the clock of the server is accepted: 2 accounts were moved forward by 1 day");
+    let ledger = &running.engine.ledger;
+    until("it is ready", async || ledger.health().readiness == Readiness::Ready).await;
+    assert_eq!(running.counted_and_reserved("acme").await, (4, 0));
+    assert_eq!(send(&running, 1, 8).await, 6, "ten is the limit");
+    let lines = running.log_lines();
+    let logged = |line: &&String| line.contains("event=clock-reset") && line.contains("why=\"NTP was off\"");
+    assert_eq!(lines.iter().filter(logged).count(), 1, "{lines:?}");
 }

@@ -152,7 +152,7 @@ pub(in crate::ledger::shared) fn direction(seconds: i64) -> String {
 
 /// The two largest units.
 fn span(milliseconds: i64) -> String {
-    let seconds = milliseconds.unsigned_abs() / 1000;
+    let seconds = milliseconds.unsigned_abs().saturating_add(500) / 1000;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     let plural = if days == 1 { "" } else { "s" };
     match (days, hours, minutes) {
