@@ -138,6 +138,17 @@ fn whoever_was_let_into_the_future_by_mistake_stands_still_no_longer_than_a_wind
             assert!(ledger.reserve(open, &parties(), &limits(), RecipientKey(20)).await.unwrap().fits());
             both(-(YEAR as i64));
             let ledger = bed.daemon();
+            if reset {
+                // As a store that only version 0.1.0 has used.
+                bed.servers.cli(0, &["del", "rk:clock"]);
+            } else {
+                let Err(LedgerError::Unavailable(why)) = used(&ledger).await else { panic!("it is in the past") };
+                let begin = "the server's clock is 365 days behind the time at which the store was last used";
+                assert!(why.message().starts_with(begin), "{why}");
+                let lines = ledger.accept_clocks().await.unwrap();
+                assert!(lines[0].ends_with(": 3 accounts were checked for times that are still to come"), "{lines:?}");
+                until("it decides", async || used(&ledger).await.is_ok()).await;
+            }
             assert_eq!(used(&ledger).await.unwrap(), [8, 1, 8]);
             if reset {
                 for (kind, name) in
@@ -331,7 +342,10 @@ async fn fail_over(servers: &Servers, skew: i64) {
     servers.set_clock(1, skew);
     await_replica(servers, 0, 1);
     servers.kill(0);
-    until("the replica is promoted", async || servers.cli(1, &["role"]).starts_with("master")).await;
+    until("the replica is promoted", async || {
+        servers.try_cli(1, &["role"]).is_ok_and(|role| role.starts_with("master"))
+    })
+    .await;
     let new = servers.port(1).to_string();
     let knows =
         |sentinel| servers.cli(sentinel, &["sentinel", "get-master-addr-by-name", "relaykeeper"]).ends_with(&new);
@@ -340,7 +354,7 @@ async fn fail_over(servers: &Servers, skew: i64) {
 
 #[test]
 fn a_failover_is_an_outage_only_if_the_new_masters_clock_is_off_by_more_than_half_a_minute() {
-    for skew in [-20, 20, -3600, 3600] {
+    for skew in [-20, 3600] {
         let servers = Servers::start_with_clocks(Flavour::Redis, Kind::Sentinel);
         runtime().block_on(async {
             let ledger = real_daemon(&servers);

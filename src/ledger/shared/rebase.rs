@@ -29,8 +29,13 @@ pub(super) async fn accept_clocks(remote: Arc<Remote>) -> Result<Vec<String>, St
     for node in remote.client.unbelieved_nodes().await? {
         let moved = move_all(&remote, &node).await?;
         node.accept().await?;
-        let accounts = if moved == 1 { "account was" } else { "accounts were" };
-        lines.push(format!("the clock of {} is accepted: {moved} {accounts} moved {}", node.name(), node.by()));
+        let (name, accounts) = (node.name(), if moved == 1 { "account was" } else { "accounts were" });
+        lines.push(match node.by_seconds() {
+            0 => {
+                format!("the clock of {name} is accepted: {moved} {accounts} checked for times that are still to come")
+            }
+            _ => format!("the clock of {name} is accepted: {moved} {accounts} moved {}", node.by()),
+        });
     }
     match lines.is_empty() {
         true => {

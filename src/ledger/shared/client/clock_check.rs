@@ -8,7 +8,7 @@
 //! time, `HOST:PORT rebase` says by how much (see [`rebase`](crate::ledger::shared::rebase)).
 
 use super::clock_line::{ClockLine, Reading, Witnesses, judge};
-use super::connection::{Connection, text};
+use super::connection::Connection;
 use super::error::{ConnectError, RESPONSE_TIMEOUT};
 use super::hash_key::{query, query_if_owned};
 use super::manager::ConnectionManager;
@@ -16,6 +16,7 @@ use super::node::Node;
 use super::slots::Address;
 use crate::clock::Moment;
 use redis::{Cmd, Value};
+use std::collections::HashMap;
 use std::sync::Weak;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -101,15 +102,19 @@ impl ConnectionManager {
         connection: &Connection,
         address: Option<&Address>,
     ) -> Option<ClockRecord> {
-        let mut get = redis::cmd("HMGET");
-        get.arg(self.clock_key()).arg(field(address)).arg(rebase_field(address));
-        let Value::Array(fields) = self.at_clock_key(connection, &get).await? else { return None };
-        let [vouched, rebase] = &fields[..] else { return None };
-        let rebase = text(rebase).and_then(|rebase| {
+        let mut get = redis::cmd("HGETALL");
+        get.arg(self.clock_key());
+        let fields: HashMap<String, String> =
+            redis::from_redis_value(self.at_clock_key(connection, &get).await?).ok()?;
+        let moment = |text: &String| text.parse().ok().map(Moment);
+        // A node that has just become a master is vouched for by the others.
+        let vouched = fields.get(&field(address)).and_then(moment);
+        let vouched = vouched.or_else(|| fields.values().filter_map(moment).max());
+        let rebase = fields.get(&rebase_field(address)).and_then(|rebase| {
             let (by, name) = rebase.split_once(' ')?;
             Some((by.parse().ok()?, name.to_owned()))
         });
-        Some(ClockRecord { vouched: text(vouched).and_then(|moment| moment.parse().ok()).map(Moment), rebase })
+        Some(ClockRecord { vouched, rebase })
     }
 
     /// Notes that a node's clock showed the right time just now.

@@ -50,7 +50,10 @@ pub(in crate::ledger::shared) struct Witnesses {
 pub(in crate::ledger::shared) enum Deviation {
     /// From what this daemon expects: so many milliseconds, ahead if positive.
     Jumped(i64),
-    /// A new daemon expects nothing: from this machine's wall clock, while nobody vouches for the server.
+    /// A new daemon expects nothing, but the server's clock is so much behind the last time that was vouched for. This machine's
+    /// wall clock is no witness for it: both may be the same machine's, just booted, before NTP has set it.
+    Behind(i64),
+    /// From the wall clock of a new daemon's machine, while nobody vouches for the server.
     Differs(i64),
 }
 
@@ -112,6 +115,11 @@ pub(in crate::ledger::shared) fn judge(
     let from_wall = server.0 as i64 - witnesses.wall;
     match jumped {
         Some(deviation) => Err(Deviation::Jumped(deviation)),
+        None if let Some(vouched) = witnesses.vouched
+            && server.plus(TOLERANCE) < vouched =>
+        {
+            Err(Deviation::Behind((vouched.0 - server.0) as i64))
+        }
         // Nothing was counted yet.
         None if witnesses.vouched.is_none() => Ok(()),
         None if from_wall.unsigned_abs() <= WALL_TOLERANCE.as_millis() as u64 => Ok(()),
@@ -120,10 +128,13 @@ pub(in crate::ledger::shared) fn judge(
 }
 
 impl Deviation {
-    /// In seconds, rounded up: what is moved by them expires late rather than early.
+    /// By how many seconds counts are moved if it is accepted, rounded up: what is moved expires late rather than early.
     pub fn seconds(self) -> i64 {
-        let (Deviation::Jumped(milliseconds) | Deviation::Differs(milliseconds)) = self;
-        -(-milliseconds).div_euclid(1000)
+        match self {
+            Deviation::Jumped(milliseconds) | Deviation::Differs(milliseconds) => -(-milliseconds).div_euclid(1000),
+            // Which of the counts were made while the clock was ahead is unknown. Those that are later than now are moved to now.
+            Deviation::Behind(_) => 0,
+        }
     }
 }
 
@@ -135,6 +146,10 @@ impl fmt::Display for Deviation {
                 let direction = if by > 0 { "forward" } else { "back" };
                 write!(f, "the server's clock jumped {direction} by {}: ", span(by))?;
                 write!(f, "correct it (chronyd, ntpd), or, if the new time is right, {accept}")
+            }
+            Deviation::Behind(by) => {
+                write!(f, "the server's clock is {} behind the time at which the store was last used: ", span(by))?;
+                write!(f, "correct it (chronyd, ntpd), or, if it is right, {accept}")
             }
             Deviation::Differs(by) => {
                 let direction = if by > 0 { "ahead of" } else { "behind" };
@@ -244,7 +259,10 @@ mod tests {
         let ahead = judge(None, now, witnesses(Some(NOON - DAY), NOON - DAY + HOUR));
         assert_eq!(ahead, Err(Deviation::Differs((DAY - HOUR) as i64)));
         let behind = judge(None, now, witnesses(Some(NOON + DAY), NOON + DAY));
-        assert_eq!(behind, Err(Deviation::Differs(-(DAY as i64))));
+        assert_eq!(behind, Err(Deviation::Behind(DAY as i64)));
+        let just_booted = judge(None, now, witnesses(Some(NOON + HOUR), NOON));
+        assert_eq!(just_booted, Err(Deviation::Behind(HOUR as i64)), "NTP has not set the clock yet");
+        assert_eq!(judge(None, reading(NOON + HOUR + 60_000, 0), witnesses(Some(NOON + HOUR), NOON + HOUR)), Ok(()));
     }
 
     #[test]
