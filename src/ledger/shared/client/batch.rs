@@ -92,6 +92,14 @@ impl Batcher {
         self.call(&[request], true).await.and_then(Value::extract_error)
     }
 
+    /// As [`Connection::hold_places`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn hold_places(&self, keys: &[String]) -> RedisResult<Value> {
+        self.connection.hold_places(keys).await.map(|()| Value::Okay)
+    }
+
     fn enter(self: &Arc<Batcher>, request: &Arc<Request>) -> Route {
         let mut queue = self.queue.lock();
         if !request.can_share_a_call() {

@@ -2,8 +2,8 @@
 //!
 //! A request has [`DEADLINE`] in all and [`RESPONSE_TIMEOUT`](super::error::RESPONSE_TIMEOUT) for each attempt. Once a node
 //! cannot be reached, requests to it fail at once, and other nodes' customers notice nothing. The same holds for a customer
-//! whose slot keeps migrating (see [`slot_migration`](super::slot_migration)). Whatever a request changes may be requested
-//! twice (see the module above), so it is retried whenever its fate is unknown.
+//! whose keys stay divided between two nodes (see [`slot_migration`](super::slot_migration)). Whatever a request changes may be
+//! requested twice (see the module above), so it is retried whenever its fate is unknown.
 
 use super::batch::Batcher;
 use super::clock_acceptance::UnbelievedNode;
@@ -26,6 +26,9 @@ use tokio::time::{Instant, sleep};
 
 /// How long a request may take in all.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// How long a request waits while its keys are divided between two nodes: the first one in a slot, and further ones while that
+/// has not changed.
+const DIVIDED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(100));
 /// Between two attempts: first and longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 /// How many redirections are followed before a pause.
@@ -184,7 +187,7 @@ impl Client {
         if let Some(error) = self.manager.blocked().error(key) {
             return Err(error);
         }
-        let deadline = Instant::now() + DEADLINE;
+        let (began, deadline) = (Instant::now(), Instant::now() + DEADLINE);
         let (mut pause, mut redirects, mut asking_node) = (RETRY.0, 0, None);
         loop {
             let asking = asking_node.is_some();
@@ -212,14 +215,21 @@ impl Client {
                 asking_node = target.filter(|_| for_once);
                 continue;
             }
+            // The other node has none of the keys any more, so those that are missing here are missing everywhere.
+            if asking && error.slot_is_migrating() && redirects < MAX_REDIRECTS {
+                redirects += 1;
+                let held = RequestError::within(deadline, batcher.hold_places(&request.keys)).await;
+                asking_node = held.ok().map(|_| node);
+                continue;
+            }
             let node_is_unusable = error.node_is_unusable();
             if node_is_unusable {
                 node.connection_failed(connection, Some(key));
             }
+            if error.slot_is_migrating() && Instant::now() + pause >= began + self.patience_with_slot_of(key) {
+                return Err(self.block(request));
+            }
             if !error.is_transient() || Instant::now() + pause >= deadline {
-                if error.slot_is_migrating() {
-                    return Err(self.block(request));
-                }
                 let error = StoreError::from(error);
                 if !node_is_unusable {
                     self.manager.request_refused(error.clone());
@@ -229,6 +239,10 @@ impl Client {
             sleep(pause).await;
             (pause, redirects) = ((pause * 2).min(RETRY.1), 0);
         }
+    }
+
+    fn patience_with_slot_of(&self, key: &str) -> Duration {
+        if self.manager.blocked().has_any_in(slot_of(key)) { DIVIDED.1 } else { DIVIDED.0 }
     }
 
     fn block(&self, request: &Request) -> StoreError {

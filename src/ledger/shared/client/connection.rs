@@ -4,6 +4,9 @@ use crate::ledger::shared::protocol::scripts;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
 
+/// How long an account's keys live, as in scripts/accounts.lua: seconds.
+const PLACE_TTL: u32 = 180_000;
+
 /// A multiplexed connection: requests are written as they come, without waiting for earlier responses.
 #[derive(Clone)]
 pub(in crate::ledger::shared) struct Connection(MultiplexedConnection);
@@ -30,6 +33,29 @@ impl Connection {
         both.add_command(redis::cmd("ASKING")).add_command(command.clone());
         let responses = self.0.clone().send_packed_commands(&both, 1, 1).await?;
         Ok(responses.into_iter().next().unwrap_or(Value::Nil))
+    }
+
+    /// Creates those of some accounts' keys that do not exist, each account's first one and its second one, on the node that their
+    /// slot is migrating to: it would not run a script about them otherwise. Scripts take an account whose first key is empty for
+    /// one that does not exist.
+    ///
+    /// # Errors
+    /// The connection broke, or the server refused one of them.
+    pub async fn hold_places(&self, keys: &[String]) -> RedisResult<()> {
+        let mut all = redis::Pipeline::with_capacity(3 * keys.len());
+        let mut add = |command: &Cmd| {
+            all.add_command(redis::cmd("ASKING")).add_command(command.clone());
+        };
+        for account in keys.chunks(2) {
+            add(redis::cmd("SET").arg(&account[0]).arg("").arg("NX").arg("EX").arg(PLACE_TTL));
+            for second in &account[1..] {
+                // No script uses a field without a name.
+                add(redis::cmd("HSET").arg(second).arg("").arg(""));
+                add(redis::cmd("EXPIRE").arg(second).arg(PLACE_TTL));
+            }
+        }
+        let responses = self.0.clone().send_packed_commands(&all, 0, all.len()).await?;
+        responses.into_iter().try_for_each(|response| response.extract_error().map(drop))
     }
 
     /// Loads the scripts, so that requests are served in the order in which they were sent. A server that does not allow

@@ -18,27 +18,24 @@ pub(super) async fn unblock_when_moved(manager: Weak<ConnectionManager>, keys: V
     }
 }
 
-/// Whether one node has all of some keys, or would get those that do not exist: it would run a script about them.
+/// Whether one node has all of some keys, or none of them is left where their slot is migrating from: requests about them are
+/// served.
 async fn are_on_one_node(manager: &ConnectionManager, key: &str, keys: &[String]) -> bool {
     let mut probe = redis::cmd("MGET");
     probe.arg(keys);
     let deadline = Instant::now() + RESPONSE_TIMEOUT;
     let Some(node) = manager.topology().node_for(key) else { return false };
     let Ok((_, batcher)) = node.connection(deadline).await else { return false };
-    let mut response = RequestError::within(deadline, batcher.connection().query(&probe)).await;
-    if let Err(error) = &response
-        && let Some((address, for_once)) = error.redirect()
-    {
-        let Some(node) = manager.redirected(slot_of(key), address, for_once) else { return false };
-        let Ok((_, batcher)) = node.connection(deadline).await else { return false };
-        let redirected = async {
-            match for_once {
-                true => batcher.connection().send_asking(&probe).await?.extract_error(),
-                false => batcher.connection().query(&probe).await,
-            }
-        };
-        response = RequestError::within(deadline, redirected).await;
+    let response = RequestError::within(deadline, batcher.connection().query(&probe)).await;
+    let Err(error) = response else { return true };
+    match error.redirect() {
+        Some((_, true)) => true,
+        Some((address, false)) => {
+            // The next probe goes there.
+            manager.redirected(slot_of(key), address, false);
+            false
+        }
+        // Whatever else is wrong with the server, the requests themselves will find out.
+        None => !error.is_transient(),
     }
-    // Whatever else is wrong with the server, the requests themselves will find out.
-    response.map_or_else(|error| !error.is_transient(), |_| true)
 }

@@ -1,9 +1,10 @@
-//! Customers that cannot be served because their slot is migrating and stays so.
+//! Customers that cannot be served because their slot is migrating, and their keys stay divided between two nodes.
 //!
 //! While a slot migrates, a request for several keys is served only by a node that has all of them; elsewhere it gets TRYAGAIN
-//! (Redis Cluster specification, "Multiple keys operations"). Keys that do not exist yet, such as those of a new customer or
-//! user, are on neither node, so this lasts until the whole slot has moved. Such a customer counts as unreachable; the
-//! slot's other customers do not.
+//! (Redis Cluster specification, "Multiple keys operations"). Once the old node has none of them it sends requests to the new one
+//! (ASK), where the client creates those that are missing. But while the old node still has the keys of a customer, a new user of
+//! that customer has its keys on neither, and the old node creates none. Such a customer counts as unreachable; the slot's other
+//! customers do not.
 
 use crate::ledger::StoreError;
 use parking_lot::Mutex;
@@ -30,6 +31,11 @@ impl BlockedCustomers {
     pub fn errors(&self) -> Vec<StoreError> {
         let by_slot: BTreeMap<u16, StoreError> = self.customers.lock().values().cloned().collect();
         by_slot.into_values().collect()
+    }
+
+    /// Whether a customer of a slot is blocked.
+    pub fn has_any_in(&self, slot: u16) -> bool {
+        self.is_any.load(Ordering::Acquire) && self.customers.lock().values().any(|(other, _)| *other == slot)
     }
 
     /// How many customers.
@@ -73,6 +79,7 @@ mod tests {
         assert!(error("rk:{a}:c+").is_some_and(|error| error.starts_with("slot 1 is migrating")));
         assert_eq!(error("rk:{ab}:c"), None);
         assert_eq!((blocked.errors().len(), blocked.len()), (1, 2));
+        assert!(blocked.has_any_in(1) && !blocked.has_any_in(2));
         blocked.remove("rk:{a}:c");
         assert_eq!((error("rk:{a}:c"), blocked.errors().len()), (None, 1));
         blocked.remove("rk:{b}:c");

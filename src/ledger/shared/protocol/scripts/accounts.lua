@@ -33,6 +33,12 @@ local MAX_INLINE = 1000
 -- later time.
 local EXACT_EXPIRIES = 32
 
+-- The string of an account. An empty one only holds a place while its slot migrates (client/connection.rs).
+local function existing(key)
+  local s = call('GET', key)
+  return s ~= '' and s
+end
+
 -- Sets a field of the second key; false deletes it.
 local function put(account, field, value)
   account.new[field] = value
@@ -91,7 +97,7 @@ local function open_customer(key, more, by)
   local c = { key = key, more = more, new = {}, latest = 0, keys_until = 0, reserved = 0, daemons = {}, expiries = {} }
   c.day, c.ten_minutes = window(DAY, 'd', c), window(TEN_MINUTES, 'p', c)
   local d, p = c.day, c.ten_minutes
-  local s = call('GET', key)
+  local s = existing(key)
   c.exists = s
   if s then
     local size, daemons
@@ -289,7 +295,7 @@ local function open_sender(key, more, id, by)
   a.shard, a.changed, a.reserved = {}, {}, {}
   a.messages, a.times = window(DAY, 'd', a), window(DAY, 'n', a)
   local m, t = a.messages, a.times
-  local s = call('GET', key)
+  local s = existing(key)
   a.exists = s
   if s then
     local size, spilled
@@ -336,8 +342,13 @@ end
 local function save(account, whole, is_new)
   -- First the command that a server without memory refuses: then nothing is written.
   call('SET', account.key, whole, 'KEEPTTL')
-  -- Its second key has outlived it.
-  if not account.exists then call('DEL', account.more) end
+  -- Its second key has outlived it. Only the field that holds a place stays.
+  if not account.exists then
+    local all = call('HGETALL', account.more)
+    for i = 1, #all, 2 do
+      if all[i] ~= '' and not account.new[all[i]] then put(account, all[i], false) end
+    end
+  end
   local set, gone = {}, {}
   for field, value in pairs(account.new) do
     if value then
@@ -346,11 +357,12 @@ local function save(account, whole, is_new)
       gone[#gone + 1] = field
     end
   end
-  for first = 1, #gone, AT_ONCE do
-    call('HDEL', account.more, unpack(gone, first, math.min(first + AT_ONCE - 1, #gone)))
-  end
+  -- In this order: a node that a slot is migrating from does not create a key again that has become empty.
   for first = 1, #set, AT_ONCE do
     call('HSET', account.more, unpack(set, first, math.min(first + AT_ONCE - 1, #set)))
+  end
+  for first = 1, #gone, AT_ONCE do
+    call('HDEL', account.more, unpack(gone, first, math.min(first + AT_ONCE - 1, #gone)))
   end
   if is_old(account) then call('EXPIRE', account.key, TTL) end
   if is_old(account) or (is_new and #set > 0) then call('EXPIRE', account.more, TTL) end

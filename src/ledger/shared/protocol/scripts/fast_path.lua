@@ -56,5 +56,6 @@ local function accounts(k, senders)
   else
     return
   end
-  return got[1], got[2], got[3]
+  -- An empty one does not exist yet: see accounts.lua.
+  return got[1] ~= '' and got[1], got[2] ~= '' and got[2], got[3] ~= '' and got[3]
 end
