@@ -46,6 +46,7 @@ pub mod connections;
 pub mod control;
 pub mod daemon;
 pub mod directory;
+pub mod doctor;
 pub mod envelope;
 pub mod export;
 pub mod files;

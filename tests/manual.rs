@@ -23,7 +23,7 @@ fn collect_missing(command: &Command, above: &str, missing: &mut Vec<String>) {
             missing.push(format!("{above}--{option}"));
         }
     }
-    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help" && !inner.is_hide_set()) {
         let name = format!("{above}{}", inner.get_name());
         if !inner.has_subcommands() && !DAEMON.contains(&format!("Cm {name}\n")) {
             missing.push(name.clone());

@@ -43,6 +43,16 @@ pub enum Command {
         #[arg(long)]
         files_only: bool,
     },
+    /// Find the silent faults of an installation: an MTA that does not ask, or goes on without asking; changes nothing
+    Doctor(Doctor),
+    /// Connect to sockets as another user (used by doctor)
+    #[command(hide = true)]
+    ConnectAs {
+        user: String,
+        /// Its root folder; empty: none of its own
+        root: PathBuf,
+        addresses: Vec<String>,
+    },
     /// Tell what would happen to a transaction, or what was decided about one, and why; needs no daemon
     Explain(Explain),
     /// Show or reset what is counted
@@ -132,6 +142,24 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Look at Postfix, with its configuration in this folder
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    pub postfix: Option<Option<PathBuf>>,
+    /// Look at Sendmail, with this sendmail.cf
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub sendmail: Option<Option<PathBuf>>,
+    /// Hold an SMTP session with each service up to RCPT, and see whether the daemon hears of it
+    #[arg(long)]
+    pub canary: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod check;
 mod daemon_user;
+mod doctor;
 mod explain;
 mod export;
 mod grant;
@@ -42,6 +43,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
     ExitCode::from(match arguments.command {
         Command::Serve { config } => serve::run(&config.config),
         Command::Check { config, files_only } => check::run(&config.config, files_only),
+        Command::Doctor(asked) => doctor::run(&asked),
+        Command::ConnectAs { user, root, addresses } => doctor::connect_as(&user, &root, &addresses),
         Command::Explain(question) => explain::run(&question),
         Command::Quota { command } => quota::run(&command),
         Command::Grant(grant) => grant::run(&grant),
