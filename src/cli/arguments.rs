@@ -49,7 +49,7 @@ pub enum Command {
     #[command(hide = true)]
     ConnectAs {
         user: String,
-        /// Its root folder; empty: none of its own
+        /// Its root folder; /: none of its own
         root: PathBuf,
         addresses: Vec<String>,
     },

@@ -24,6 +24,7 @@ mod audit;
 mod clients;
 mod connections;
 mod gateways;
+mod doctor;
 mod given_back;
 mod grants;
 mod harness;

@@ -41,7 +41,7 @@ pub enum Tried {
 /// Nobody could be asked: this user is not root, or there is no such user.
 pub fn connect_as(user: &str, root: Option<&Path>, addresses: &[ListenAddress]) -> io::Result<Vec<Tried>> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg(COMMAND).arg(user).arg(root.unwrap_or(Path::new("")));
+    command.arg(COMMAND).arg(user).arg(root.unwrap_or(Path::new("/")));
     command.args(addresses.iter().map(ToString::to_string));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let mut output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
@@ -71,7 +71,7 @@ pub fn connect_as(user: &str, root: Option<&Path>, addresses: &[ListenAddress]) 
 /// # Errors
 /// It cannot become that user; one line.
 pub fn run(user: &str, root: &Path, addresses: &[String]) -> Result<String, String> {
-    become_user(user, Some(root).filter(|root| !root.as_os_str().is_empty())).map_err(|error| error.to_string())?;
+    become_user(user, Some(root).filter(|root| *root != Path::new("/"))).map_err(|error| error.to_string())?;
     let tried: Vec<_> = addresses
         .iter()
         .map(|address| address.parse().map_or_else(|_| Tried::Failed("not an address".to_owned()), |it| connect(&it)))

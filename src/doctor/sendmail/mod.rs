@@ -144,8 +144,10 @@ impl Sendmail<'_> {
     }
 
     fn is_meant_as_ours(&self, filter: &Filter) -> bool {
-        let named = filter.name.contains("relaykeeper") || filter.socket.contains("relaykeeper");
-        named || self.is_ours(filter)
+        // Of a path its last folder and the file.
+        let mut parts = filter.socket.rsplit('/');
+        let is_in_path = parts.by_ref().take(2).any(|part| part.contains("relaykeeper"));
+        filter.name.contains("relaykeeper") || is_in_path || self.is_ours(filter)
     }
 
     /// The name of the filter that is ours, or should be.

@@ -2,6 +2,10 @@
 
 use super::{Sendmail, say};
 use crate::doctor::{Finding, Severity};
+use std::time::Duration;
+
+/// The kernel tells when a process started no better than this.
+const CLOCK_TICK: Duration = Duration::from_secs(2);
 
 pub(super) fn check(sendmail: &Sendmail<'_>, findings: &mut Vec<Finding>) {
     limits(sendmail, findings);
@@ -90,7 +94,7 @@ fn tls_and_auth(sendmail: &Sendmail<'_>, findings: &mut Vec<Finding>) {
 fn not_reloaded(sendmail: &Sendmail<'_>, findings: &mut Vec<Finding>) {
     let place = || sendmail.cf.path.display().to_string();
     if let (Some(written), Some(started)) = (sendmail.written, sendmail.started)
-        && written > started
+        && written > started + CLOCK_TICK
     {
         let why = "what was read here is not what runs";
         let write = Some("systemctl restart sendmail".to_owned());
