@@ -150,7 +150,12 @@ impl Finding {
 pub fn sort(findings: &mut Vec<Finding>) {
     let rank = |finding: &Finding| IDS.iter().position(|id| *id == finding.id).unwrap_or(IDS.len());
     findings.sort_by(|one, other| {
-        (one.severity, rank(one), &one.place, &one.found).cmp(&(other.severity, rank(other), &other.place, &other.found))
+        (one.severity, rank(one), &one.place, &one.found).cmp(&(
+            other.severity,
+            rank(other),
+            &other.place,
+            &other.found,
+        ))
     });
     findings.dedup();
 }
@@ -210,8 +215,13 @@ mod tests {
         ];
         sort(&mut findings);
         let order: Vec<_> = findings.iter().map(|finding| (finding.id, &*finding.place)).collect();
-        let expected =
-            [("policy-not-asked", "a"), ("policy-not-asked", "b"), ("daemon-down", "a"), ("clock", "a"), ("not-looked-at", "a")];
+        let expected = [
+            ("policy-not-asked", "a"),
+            ("policy-not-asked", "b"),
+            ("daemon-down", "a"),
+            ("clock", "a"),
+            ("not-looked-at", "a"),
+        ];
         assert_eq!(order, expected);
         let lines = lines(&findings);
         assert_eq!(lines[0], format!("error: policy-not-asked   a: {}...", "x".repeat(200)));

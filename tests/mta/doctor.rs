@@ -113,7 +113,8 @@ impl SendmailRelay {
 fn programs(folder: &Path) -> PathBuf {
     let programs = folder.join("programs");
     std::fs::create_dir(&programs).unwrap();
-    let bed = std::env::var_os("RELAYKEEPER_TESTS").map_or_else(|| "/var/cache/relaykeeper-tests".into(), PathBuf::from);
+    let bed =
+        std::env::var_os("RELAYKEEPER_TESTS").map_or_else(|| "/var/cache/relaykeeper-tests".into(), PathBuf::from);
     let bed = bed.join("sendmail");
     for (name, program) in [("sendmail", "usr/libexec/sendmail/sendmail"), ("makemap", "usr/sbin/makemap")] {
         let file = programs.join(name);
@@ -188,7 +189,11 @@ fn the_canary_is_heard_through_postfix_by_both_protocols_and_counts_nothing() {
     let folder = relay.daemon.path("../postfix/etc").canonicalize().unwrap().display().to_string();
     let said = Said::of(&relay.daemon, None, &["--postfix", &folder, "--canary"]);
     said.assert_errors(&[]);
-    assert!(!said.findings.iter().any(|finding| finding["found"].as_str().unwrap().starts_with("canary")), "{:#?}", said.findings);
+    assert!(
+        !said.findings.iter().any(|finding| finding["found"].as_str().unwrap().starts_with("canary")),
+        "{:#?}",
+        said.findings
+    );
     let status = relay.daemon.cli_text(&["status", "--json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
     let asked = |key: &str| status["mta"].as_array().unwrap().iter().map(|mta| mta[key].as_u64().unwrap()).sum::<u64>();

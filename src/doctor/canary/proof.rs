@@ -143,7 +143,9 @@ fn is_refused_by_mta(session: &Session) -> bool {
 /// Whether the service is one for those who log in, as the canary cannot.
 fn needs_login(reply: &str) -> bool {
     let reply = reply.to_ascii_lowercase();
-    reply.starts_with("530") || reply.contains("access denied") && !reply.contains("relay access denied") || reply.contains("authenticat")
+    reply.starts_with("530")
+        || reply.contains("access denied") && !reply.contains("relay access denied")
+        || reply.contains("authenticat")
 }
 
 /// Whether a check of the sender's or recipient's domain stands before ours: the canary's do not exist.

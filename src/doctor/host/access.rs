@@ -176,7 +176,9 @@ fn confined(selinux: &str, apparmor: &str) -> Option<(&'static str, &'static str
     if selinux.trim() == "1" {
         return Some(("SELinux is enforcing", "look with: ausearch -m avc -c smtpd -c sendmail"));
     }
-    let is_mta = |line: &str| line.ends_with("(enforce)") && ["smtpd", "postfix", "sendmail"].iter().any(|name| line.contains(name));
+    let is_mta = |line: &str| {
+        line.ends_with("(enforce)") && ["smtpd", "postfix", "sendmail"].iter().any(|name| line.contains(name))
+    };
     let has_profile = apparmor.lines().any(is_mta);
     has_profile.then_some(("AppArmor confines the MTA", "look with: journalctl -k -g apparmor=.DENIED"))
 }
@@ -238,7 +240,10 @@ mod tests {
     #[test]
     fn confinement_is_a_note_where_it_is_in_force() {
         assert_eq!(confined("1", "").map(|it| it.0), Some("SELinux is enforcing"));
-        assert_eq!(confined("0", "/usr/lib/postfix/sbin/smtpd (enforce)\n").map(|it| it.0), Some("AppArmor confines the MTA"));
+        assert_eq!(
+            confined("0", "/usr/lib/postfix/sbin/smtpd (enforce)\n").map(|it| it.0),
+            Some("AppArmor confines the MTA")
+        );
         assert_eq!(confined("0", "/usr/lib/postfix/sbin/smtpd (complain)\n/usr/bin/man (enforce)"), None);
         assert_eq!(confined("", ""), None);
     }

@@ -105,7 +105,8 @@ fn two_daemons(host: &Host<'_>, findings: &mut Vec<Finding>) {
         }
     }
     if owners.len() > 1 {
-        let found: Vec<_> = owners.iter().map(|(pid, sockets)| format!("process {pid}: {}", sockets.join(", "))).collect();
+        let found: Vec<_> =
+            owners.iter().map(|(pid, sockets)| format!("process {pid}: {}", sockets.join(", "))).collect();
         let place = "listen".to_owned();
         return findings.push(Finding::new("two-daemons", Severity::Error, place, found.join("; "), WHY, write));
     }

@@ -104,7 +104,9 @@ fn connect(address: &ListenAddress) -> Tried {
         Ok(()) => Tried::Connected,
         Err(error) => match error.kind() {
             ErrorKind::PermissionDenied => Tried::Denied,
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::TimedOut => Tried::Nobody(error.to_string()),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::TimedOut => {
+                Tried::Nobody(error.to_string())
+            }
             _ => Tried::Failed(error.to_string()),
         },
     }

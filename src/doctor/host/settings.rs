@@ -38,7 +38,10 @@ fn exempt_customers(host: &Host<'_>, findings: &mut Vec<Finding>) {
             for range in setting.ranges.iter().filter(|range| range.enabled) {
                 let overlap = exempt.iter().find(|net| net.contains(&range.net) || range.net.contains(*net));
                 let Some(net) = overlap else { continue };
-                let found = format!("exempt_clients has {net}, and {} of customer {} has {}", setting.name, customer.name, range.net);
+                let found = format!(
+                    "exempt_clients has {net}, and {} of customer {} has {}",
+                    setting.name, customer.name, range.net
+                );
                 let why = "mail from there without a login is not judged: no limit of this customer holds";
                 let write = Some(format!("relaykeeper.toml, [relay]: exempt_clients without {net}"));
                 findings.push(Finding::new("exempt-customers", Severity::Error, host.main(), found, why, write));
@@ -116,10 +119,14 @@ mod tests {
     fn loaded(main: &str, customer: &str) -> (tempfile::TempDir, Configuration) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("customers.d")).unwrap();
-        let text = format!("name = \"acme\"\ndomains = [\"acme.example\"]\nlicenses = 1\n{customer}\n\
-            [[setting]]\nname = \"office\"\nallowed_senders = \"any\"\nip = [{{ range = \"192.0.2.0/24\" }}]\n");
+        let text = format!(
+            "name = \"acme\"\ndomains = [\"acme.example\"]\nlicenses = 1\n{customer}\n\
+            [[setting]]\nname = \"office\"\nallowed_senders = \"any\"\nip = [{{ range = \"192.0.2.0/24\" }}]\n"
+        );
         std::fs::write(folder.path().join("customers.d/acme.toml"), text).unwrap();
-        let main = format!("listen.policy = [\"inet:127.0.0.1:1\"]\nrelay.hostname = \"relay.example.net\"\nlog.to = \"stderr\"\n{main}");
+        let main = format!(
+            "listen.policy = [\"inet:127.0.0.1:1\"]\nrelay.hostname = \"relay.example.net\"\nlog.to = \"stderr\"\n{main}"
+        );
         std::fs::write(folder.path().join("relaykeeper.toml"), main).unwrap();
         let loaded = config::load(&folder.path().join("relaykeeper.toml")).unwrap();
         (folder, loaded)

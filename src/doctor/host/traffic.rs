@@ -14,7 +14,8 @@ pub(super) fn check(host: &Host<'_>, findings: &mut Vec<Finding>) {
         no_end(mta, &status.mta, findings);
         if mta.shared_process_ids > 0 {
             let found = format!("{} requests of process IDs with two SMTP sessions at once", mta.shared_process_ids);
-            let why = "smtpds of several containers are taken for one: what one has reserved ends with the other's message";
+            let why =
+                "smtpds of several containers are taken for one: what one has reserved ends with the other's message";
             let write = Some("a daemon for each container, or TCP from an address of its own for each".to_owned());
             findings.push(Finding::new("pid-clash", Severity::Warning, mta.name(), found, why, write));
         }
@@ -45,9 +46,16 @@ fn no_end(mta: &MtaStatus, all: &[MtaStatus], findings: &mut Vec<Finding>) {
     if mta.milter_recipients >= MANY_RECIPIENTS {
         let found = format!("the milter saw {} recipients and no end of a message", mta.milter_recipients);
         let why = "behind smtpd_proxy_filter Postfix shows a milter no end: such mail is delivered and counts nothing";
-        say("milter-with-proxy", Severity::Error, found, why, "smtpd_end_of_data_restrictions = check_policy_service …");
+        say(
+            "milter-with-proxy",
+            Severity::Error,
+            found,
+            why,
+            "smtpd_end_of_data_restrictions = check_policy_service …",
+        );
     } else if mta.policy_recipients >= MANY_RECIPIENTS && mta.milter_sessions == 0 {
-        let found = format!("the policy service was asked about {} recipients and no end of a message", mta.policy_recipients);
+        let found =
+            format!("the policy service was asked about {} recipients and no end of a message", mta.policy_recipients);
         let write = "smtpd_end_of_data_restrictions = check_policy_service …, for this service, too";
         let is_asked_elsewhere = all.iter().any(|other| other.policy_ends > 0);
         match is_asked_elsewhere {
@@ -75,7 +83,8 @@ mod tests {
 
     #[test]
     fn many_recipients_without_an_end_are_a_fault() {
-        let policy = |recipients, ends| MtaStatus { policy_recipients: recipients, policy_ends: ends, ..MtaStatus::default() };
+        let policy =
+            |recipients, ends| MtaStatus { policy_recipients: recipients, policy_ends: ends, ..MtaStatus::default() };
         let milter = |recipients, ends| MtaStatus {
             milter_sessions: 50,
             milter_recipients: recipients,

@@ -107,7 +107,8 @@ fn access(cf: &SendmailCf) -> Access {
         // LDAP, or a map of several: nothing to look at here.
         return Access { line, ..Access::default() };
     };
-    let file = ["db", "pag", "lmdb", "cdb"].map(|ending| path.with_extension(ending)).into_iter().find(|file| file.exists());
+    let file =
+        ["db", "pag", "lmdb", "cdb"].map(|ending| path.with_extension(ending)).into_iter().find(|file| file.exists());
     let Some(file) = file else {
         let is_missing = matches!(&*kind, "hash" | "btree" | "dbm" | "lmdb" | "cdb");
         return Access { line, path: Some(path), is_missing, ..Access::default() };

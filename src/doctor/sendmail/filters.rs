@@ -166,7 +166,8 @@ fn behaviour(sendmail: &Sendmail<'_>, filter: &Filter, findings: &mut Vec<Findin
         .collect();
     if !short.is_empty() {
         let found = format!("T= has {}", short.join(", "));
-        let why = "an answer may take longer while the store is loaded: Sendmail goes on without relaykeeper, or defers";
+        let why =
+            "an answer may take longer while the store is loaded: Sendmail goes on without relaykeeper, or defers";
         say(findings, "milter-time-limits", Severity::Warning, place(), found, why, write());
     }
     if let Some(ListenAddress::Unix(path)) = socket(&filter.socket) {
@@ -206,9 +207,9 @@ fn listens(sendmail: &Sendmail<'_>, filter: &Filter, findings: &mut Vec<Finding>
         None => Some("this is no address of a milter"),
         Some(_) if !is_ours => Some("listen.milter has no such socket"),
         // That the daemon does not run is said once, for the host.
-        Some(address) if !sendmail.relaykeeper.is_down => super::super::host::nobody_listens(&address).then_some(
-            "nobody listens there",
-        ),
+        Some(address) if !sendmail.relaykeeper.is_down => {
+            super::super::host::nobody_listens(&address).then_some("nobody listens there")
+        }
         Some(_) => None,
     };
     let Some(problem) = problem else { return };

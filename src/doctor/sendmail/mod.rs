@@ -76,7 +76,8 @@ pub(super) struct Access {
 
 impl<'a> Relaykeeper<'a> {
     pub fn of(settings: &'a Settings, directory: &Directory, is_down: bool) -> Relaykeeper<'a> {
-        let enabled = || directory.customers().flat_map(|customer| &customer.settings).filter(|setting| setting.enabled);
+        let enabled =
+            || directory.customers().flat_map(|customer| &customer.settings).filter(|setting| setting.enabled);
         let most = directory.customers().filter_map(|customer| customer.limits.transaction_recipients.max).max();
         Relaykeeper {
             settings,

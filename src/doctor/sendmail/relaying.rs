@@ -84,15 +84,20 @@ fn access(sendmail: &Sendmail<'_>, findings: &mut Vec<Finding>) {
     let place = access.path.as_ref().map_or_else(|| sendmail.at(access.line, ""), |path| path.display().to_string());
     let Some(entries) = &access.entries else {
         if access.is_old {
-            let why = "ranges that were added since are refused by Sendmail, and those that were removed only by the milter";
+            let why =
+                "ranges that were added since are refused by Sendmail, and those that were removed only by the milter";
             let found = "the map is older than the customers' files".to_owned();
             say(findings, "sm-access-stale", Severity::Warning, place, found, why, Some(COMMANDS.to_owned()));
         }
         return;
     };
-    let relayed: BTreeSet<String> =
-        entries.iter().filter(|(_, value)| value.eq_ignore_ascii_case("RELAY")).map(|(key, _)| key.to_lowercase()).collect();
-    let absent: Vec<_> = uncovered.iter().filter(|key| !relayed.contains(&key.to_lowercase())).map(|key| (*key).clone()).collect();
+    let relayed: BTreeSet<String> = entries
+        .iter()
+        .filter(|(_, value)| value.eq_ignore_ascii_case("RELAY"))
+        .map(|(key, _)| key.to_lowercase())
+        .collect();
+    let absent: Vec<_> =
+        uncovered.iter().filter(|key| !relayed.contains(&key.to_lowercase())).map(|key| (*key).clone()).collect();
     if !absent.is_empty() {
         let found = format!("without {}", some_of(&absent));
         let why = "these customers' clients get 550 Relaying denied before relaykeeper is asked";
@@ -102,7 +107,9 @@ fn access(sendmail: &Sendmail<'_>, findings: &mut Vec<Finding>) {
     let is_exempt = |key: &String| key_network(key).is_some_and(|net| sendmail.relaykeeper.is_exempt(&net));
     let surplus: Vec<_> = relayed
         .iter()
-        .filter(|key| key.starts_with("connect:") && !wanted.contains(*key) && key_network(key).is_some() && !is_exempt(key))
+        .filter(|key| {
+            key.starts_with("connect:") && !wanted.contains(*key) && key_network(key).is_some() && !is_exempt(key)
+        })
         .cloned()
         .collect();
     if !surplus.is_empty() {
@@ -165,24 +172,29 @@ fn own_domains(sendmail: &Sendmail<'_>, findings: &mut Vec<Finding>) {
     }
     inbound.sort();
     inbound.dedup_by(|one, other| one.0 == other.0);
-    for (domain, source, line) in inbound.into_iter().filter(|(domain, ..)| !sendmail.relaykeeper.exempts_domain(domain)) {
+    for (domain, source, line) in
+        inbound.into_iter().filter(|(domain, ..)| !sendmail.relaykeeper.exempts_domain(domain))
+    {
         let found = format!("{domain} ({source}) is not in exempt_recipient_domains");
         let why = "mail from outside to this domain is refused: 550 Mail relay denied";
         let write = Some(format!("relaykeeper.toml, [relay]: exempt_recipient_domains = [… , \"{domain}\"]"));
         say(findings, "inbound-not-exempt", Severity::Error, sendmail.at(line, ""), found, why, write);
     }
-    let own: Vec<_> = own.into_iter().filter(|domain| domain.contains('.') && !sendmail.relaykeeper.exempts_domain(domain)).collect();
+    let own: Vec<_> =
+        own.into_iter().filter(|domain| domain.contains('.') && !sendmail.relaykeeper.exempts_domain(domain)).collect();
     if !own.is_empty() {
         let found = format!("{} not in exempt_recipient_domains", some_of(&own));
         let why = "mail from outside to this host's own addresses, such as postmaster, is refused";
-        let write = Some(format!("relaykeeper.toml, [relay]: exempt_recipient_domains = [… , \"{}\"]", own.join("\", \"")));
+        let write =
+            Some(format!("relaykeeper.toml, [relay]: exempt_recipient_domains = [… , \"{}\"]", own.join("\", \"")));
         say(findings, "own-host-not-exempt", Severity::Note, sendmail.at(line_of("w"), ""), found, why, write);
     }
 }
 
 /// A domain that mail can have; not `[192.0.2.1]`.
 fn mail_domain(word: &str) -> Option<String> {
-    let is_name = !word.starts_with('[') && !word.contains(['@', ':', '/', '$']) && word.parse::<std::net::IpAddr>().is_err();
+    let is_name =
+        !word.starts_with('[') && !word.contains(['@', ':', '/', '$']) && word.parse::<std::net::IpAddr>().is_err();
     let domain = canonical_domain(word).into_owned();
     (is_name && !domain.is_empty()).then_some(domain)
 }
@@ -196,7 +208,10 @@ fn network(word: &str) -> Option<IpNet> {
     if word.get(..5).is_some_and(|prefix| prefix.eq_ignore_ascii_case("IPv6:")) {
         let parts: Vec<&str> = word[5..].split(':').filter(|part| !part.is_empty()).collect();
         if word[5..].contains("::") || parts.len() > 8 || parts.is_empty() {
-            return word[5..].parse::<std::net::Ipv6Addr>().ok().map(|address| IpNet::from(std::net::IpAddr::V6(address)));
+            return word[5..]
+                .parse::<std::net::Ipv6Addr>()
+                .ok()
+                .map(|address| IpNet::from(std::net::IpAddr::V6(address)));
         }
         let mut segments = [0_u16; 8];
         for (segment, part) in segments.iter_mut().zip(&parts) {

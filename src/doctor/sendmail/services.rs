@@ -71,7 +71,10 @@ fn limits(sendmail: &Sendmail<'_>, findings: &mut Vec<Finding>) {
 fn tls_and_auth(sendmail: &Sendmail<'_>, findings: &mut Vec<Finding>) {
     let mechanisms = sendmail.cf.option("AuthMechanisms");
     let in_clear = mechanisms.filter(|option| {
-        option.value.split_whitespace().any(|name| ["PLAIN", "LOGIN"].iter().any(|clear| clear.eq_ignore_ascii_case(name)))
+        option
+            .value
+            .split_whitespace()
+            .any(|name| ["PLAIN", "LOGIN"].iter().any(|clear| clear.eq_ignore_ascii_case(name)))
     });
     let options = sendmail.cf.value("AuthOptions");
     if let Some(option) = in_clear

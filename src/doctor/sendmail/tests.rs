@@ -59,13 +59,19 @@ impl Host {
         let mut cf = SendmailCf::parse(&cf);
         cf.path = "/etc/mail/sendmail.cf".into();
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let entries = vec![pair("connect:192.0.2", "RELAY"), pair("connect:127.0.0.1", "RELAY"), pair("to:own.example", "RELAY")];
+        let entries =
+            vec![pair("connect:192.0.2", "RELAY"), pair("connect:127.0.0.1", "RELAY"), pair("to:own.example", "RELAY")];
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         Sendmail {
             cf,
             relaykeeper: Relaykeeper::of(&self.loaded.settings, &self.loaded.directory, false),
             exported: vec!["Connect:192.0.2".to_owned()],
-            access: Access { line: 6, path: Some("/etc/mail/access".into()), entries: Some(entries), ..Access::default() },
+            access: Access {
+                line: 6,
+                path: Some("/etc/mail/access".into()),
+                entries: Some(entries),
+                ..Access::default()
+            },
             class_w: Some(vec!["localhost".to_owned(), "mx.test.example".to_owned(), "[127.0.0.1]".to_owned()]),
             host_name: Some("mx.test.example".to_owned()),
             has_milter: Some(true),
@@ -128,7 +134,11 @@ fn each_change_of_the_file_is_found_alone() {
         (ours, "F=T", &[(W, "milter-time-limits")]),
         (ours, "F=T, T=S:30s;R:30s;E:60s", &[(W, "milter-time-limits")]),
         (ours, "F=T, T=C:1m,S:30s;R:30s;E:5m", &[(E, "sm-filter-syntax"), (W, "milter-time-limits")]),
-        ("S=local:SOCKET", "S=local:/nowhere/relaykeeper.sock", &[(E, "milter-nobody-listens"), (E, "milter-not-asked")]),
+        (
+            "S=local:SOCKET",
+            "S=local:/nowhere/relaykeeper.sock",
+            &[(E, "milter-nobody-listens"), (E, "milter-not-asked")],
+        ),
         ("S=local:SOCKET", "S=SOCKET", &[]),
         ("Name=MSA, M=E", "Name=MSA, InputMailFilters=", &[(E, "sm-daemon-list")]),
         ("Name=MSA, M=E", "Name=MSA, InputMailFilters=spam", &[(E, "sm-daemon-list")]),
@@ -165,13 +175,22 @@ fn what_the_host_says_is_compared() {
     let pair = |key: &str| (key.to_owned(), "RELAY".to_owned());
     assert_eq!(with(&|it| it.has_milter = Some(false)), [(E, "sm-no-milter")]);
     assert_eq!(with(&|it| it.has_milter = None), []);
-    assert_eq!(with(&|it| it.host_name = Some("other.example".to_owned())), [(E, "inbound-not-exempt"), (W, "hostname-differs")]);
+    assert_eq!(
+        with(&|it| it.host_name = Some("other.example".to_owned())),
+        [(E, "inbound-not-exempt"), (W, "hostname-differs")]
+    );
     assert_eq!(with(&|it| it.written = Some(late)), [(W, "not-reloaded")]);
     assert_eq!(with(&|it| it.mc = Some(("/etc/mail/sendmail.mc".into(), late))), [(W, "not-reloaded")]);
     assert_eq!(with(&|it| it.access = Access { is_missing: true, ..Access::default() }), [(E, "sm-access-missing")]);
     assert_eq!(with(&|it| it.access.entries = Some(vec![])), [(W, "sm-access-stale")]);
-    assert_eq!(with(&|it| it.access.entries.as_mut().unwrap().push(pair("connect:203.0.113"))), [(W, "sm-access-stale")]);
-    assert_eq!(with(&|it| it.access.entries.as_mut().unwrap().push(pair("to:other.example"))), [(E, "inbound-not-exempt")]);
+    assert_eq!(
+        with(&|it| it.access.entries.as_mut().unwrap().push(pair("connect:203.0.113"))),
+        [(W, "sm-access-stale")]
+    );
+    assert_eq!(
+        with(&|it| it.access.entries.as_mut().unwrap().push(pair("to:other.example"))),
+        [(E, "inbound-not-exempt")]
+    );
     assert_eq!(with(&|it| it.access.is_older_than_text = true), [(W, "sm-access-stale")]);
     let old = |it: &mut Sendmail<'_>| {
         it.access.entries = None;

@@ -80,7 +80,10 @@ fn what_was_seen_decides_what_is_said() {
 fn a_proof_drops_what_it_contradicts_of_that_service_alone() {
     let mut findings: Vec<_> = ["/etc/postfix/master.cf:12 smtp/inet", "/etc/postfix/master.cf:13 submission/inet"]
         .iter()
-        .flat_map(|place| ["milter-not-asked", "milter-fails-open"].map(|id| Finding::new(id, Severity::Error, *place, "x", "y", None)))
+        .flat_map(|place| {
+            ["milter-not-asked", "milter-fails-open"]
+                .map(|id| Finding::new(id, Severity::Error, *place, "x", "y", None))
+        })
         .collect();
     let session = Session { source: "192.0.2.7".parse().unwrap(), stage: "RCPT", reply: "250 Ok".to_owned() };
     let seen = Seen { events: vec![event("milter", "")], session };

@@ -40,7 +40,10 @@ fn what_the_m4_files_make_is_read() {
     assert_eq!(cf.class("w").unwrap().files, [PathBuf::from("/etc/mail/local-host-names")]);
     assert_eq!(cf.class("TrustAuthMech").unwrap().words, ["PLAIN", "LOGIN"]);
     assert_eq!(cf.map("access"), Some((11, "hash -T<TMPF> /etc/mail/access")));
-    assert_eq!((cf.feature("access_db"), cf.feature("promiscuous_relay"), cf.feature("mine $  #####")), (Some(2), None, None));
+    assert_eq!(
+        (cf.feature("access_db"), cf.feature("promiscuous_relay"), cf.feature("mine $  #####")),
+        (Some(2), None, None)
+    );
     assert!(cf.has_rules && cf.asks_relay_ok);
     assert_eq!(cf.default_filters(), ["spam", "relaykeeper"]);
 }
@@ -53,7 +56,10 @@ fn services_and_their_filters() {
     assert_eq!(titles, ["Name=MTA", "Name=MSA", "Name=X", "Port=2528", "Name=Z"]);
     let filters: Vec<_> = daemons.iter().map(|daemon| cf.filters_of(daemon)).collect();
     assert_eq!(filters[0], ["spam", "relaykeeper"]);
-    assert_eq!((filters[2].clone(), daemons[2].cut_off.clone()), (vec!["raw".to_owned()], vec!["relaykeeper".to_owned()]));
+    assert_eq!(
+        (filters[2].clone(), daemons[2].cut_off.clone()),
+        (vec!["raw".to_owned()], vec!["relaykeeper".to_owned()])
+    );
     assert_eq!((&*filters[3], &*daemons[3].modifiers), (&["spam".to_owned(), "relaykeeper".to_owned()][..], "b"));
     assert!(filters[4].is_empty());
     assert_eq!((&*daemons[0].address, &*daemons[0].port, &*daemons[0].family), ("127.0.0.1", "smtp", "inet"));
@@ -74,7 +80,9 @@ fn filters_and_what_is_wrong_with_them() {
 
 #[test]
 fn anything_is_read_without_a_panic() {
-    for text in ["", "O", "O ", "X", "X,", "D", "D{", "C{R", "F", "K", "S", "R", "O =", "O DaemonPortOptions=,,=,", " x", "Dü"] {
+    for text in
+        ["", "O", "O ", "X", "X,", "D", "D{", "C{R", "F", "K", "S", "R", "O =", "O DaemonPortOptions=,,=,", " x", "Dü"]
+    {
         let cf = SendmailCf::parse(text);
         let _ = (cf.daemons(), cf.default_filters());
     }
