@@ -18,14 +18,14 @@ const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
 
 /// A server with a clock that can be set, and the elapsed time of the daemons.
-struct Bed {
+pub struct Bed {
     servers: Servers,
     server: Arc<ManualClock>,
     own: Arc<ManualClock>,
 }
 
 impl Bed {
-    fn new(flavour: Flavour) -> Bed {
+    pub fn new(flavour: Flavour) -> Bed {
         let [server, own] = [START, START].map(|start| Arc::new(ManualClock::at(start)));
         Bed { servers: Servers::start(flavour, Kind::Single, &[]), server, own }
     }
@@ -37,18 +37,22 @@ impl Bed {
         opened.expect("the URLs are good")
     }
 
-    fn daemon(&self) -> Ledger {
+    pub fn daemon(&self) -> Ledger {
         self.open(OnOutage::Defer, None)
     }
 
+    pub fn server_time(&self) -> Moment {
+        self.server.now()
+    }
+
     /// Time passes, everywhere.
-    fn wait(&self, seconds: u64) {
+    pub fn wait(&self, seconds: u64) {
         self.server.advance(Duration::from_secs(seconds));
         self.own.advance(Duration::from_secs(seconds));
     }
 
     /// The server's clock alone.
-    fn jump(&self, seconds: i64) {
+    pub fn jump(&self, seconds: i64) {
         let now = self.server.now().0 as i64;
         self.server.set(Moment((now + seconds * 1000) as u64));
     }

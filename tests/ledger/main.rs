@@ -19,6 +19,8 @@ mod load;
 mod loading;
 mod model;
 #[cfg(feature = "test-clock")]
+mod moved_counts;
+#[cfg(feature = "test-clock")]
 mod network;
 #[cfg(feature = "test-clock")]
 mod outage;
