@@ -1,9 +1,9 @@
 -- Nothing is decided at another time than the daemon expects: the server's clock may have jumped, or the request was on its way for too
 -- long. Before the clock's own arguments stands the earliest and the latest time, 6 bytes each.
 do
-  local earliest, latest = struct.unpack('>I6I6', ARGV[#ARGV - about_clock + 1])
-  if time() < earliest or time() > latest then
-    return redis.error_reply(string.format("CLOCK the server's clock shows %.0f, expected from %.0f to %.0f", time(), earliest, latest))
+  local shown, earliest, latest = time(), struct.unpack('>I6I6', ARGV[#ARGV - about_clock + 1])
+  if shown < earliest or shown > latest then
+    return redis.error_reply(string.format("CLOCK the server's clock shows %.0f, expected from %.0f to %.0f", shown, earliest, latest))
   end
 end
 
