@@ -35,6 +35,9 @@ fn lines(status: &Status) -> Vec<String> {
     )];
     let mut line = |what: &str, value: &dyn std::fmt::Display| lines.push(format!("{what:<17} {value}"));
     line("store", &status.store);
+    if let Some(advice) = &status.store_advice {
+        line("store warning", advice);
+    }
     line("customers", &status.customers);
     line("configured", &status.configured_at);
     for difference in &status.differs_on_disk {

@@ -28,6 +28,9 @@ pub struct Status {
     pub bad_files: Vec<String>,
     /// `ready`, `loading`, or what is wrong.
     pub store: String,
+    /// What an administrator should know or change about the servers of a shared store; `null` where there is nothing.
+    #[serde(default)]
+    pub store_advice: Option<String>,
     /// Numbers of a store that is shared; `null` for the embedded one.
     pub shared_store: Option<Gauges>,
     /// What is wrong with the audit log and the files of the administration.
@@ -74,6 +77,7 @@ impl Status {
             differs_on_disk,
             bad_files: snapshot.bad_files.iter().map(ToString::to_string).collect(),
             store: engine.ledger.health().to_string(),
+            store_advice: engine.ledger.advice().and_then(|advice| advice.borrow().as_deref().map(str::to_owned)),
             shared_store: engine.ledger.gauges(),
             administration: engine.administration.problems(),
             mail: engine.own_mail.problem(),

@@ -201,6 +201,9 @@ pub struct Gauges {
     pub messages_to_count: u64,
     /// Messages that were accepted during an outage and were too many to remember: they will never be counted.
     pub messages_lost: u64,
+    /// How often the store, or a node of it, was found to have lost its data since the start.
+    #[serde(default)]
+    pub times_emptied: u64,
 }
 
 impl fmt::Display for Outage {

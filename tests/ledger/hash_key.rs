@@ -2,7 +2,7 @@
 //! it is read from a copy on another node, and without a copy nothing is counted.
 
 use crate::redis::{Flavour, Kind, Servers};
-use crate::stores::runtime;
+use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use crate::unreachable_node::{WITHOUT_FAILOVER, customers, open, until, until_ready};
 use relaykeeper::config::OnOutage;
 use relaykeeper::directory::{CustomerLimits, Limit, Parties, Subject, SubjectKind};
@@ -144,5 +144,79 @@ fn what_the_key_says_holds_over_all_copies() {
         (0..3).for_each(|master| servers.pause(master));
         let ledger = open(&servers, OnOutage::Local, folder.path());
         assert_eq!(ledger.recipient_key("a@dest.example"), name, "also on disk");
+    });
+}
+
+/// The daemons agree on how the recipient is called, and report so often that the store was emptied.
+async fn until_agreed(daemons: &[&Ledger], times_emptied: u64) {
+    let names = || daemons.iter().map(|ledger| ledger.recipient_key("a@dest.example")).collect::<Vec<_>>();
+    until("they agree, and report it", async || {
+        let is_reported = daemons.iter().all(|ledger| ledger.gauges().unwrap().times_emptied == times_emptied);
+        is_reported && names().windows(2).all(|two| two[0] == two[1])
+    })
+    .await;
+    for ledger in daemons {
+        let advice = ledger.advice().unwrap().borrow().clone().unwrap_or_default();
+        assert!(advice.starts_with("the store was emptied, or a node of it (FLUSHALL,"), "{advice}");
+    }
+}
+
+#[test]
+fn daemons_agree_again_on_how_to_hash_after_the_store_was_emptied() {
+    for (flavour, kind) in [(Flavour::Redis, Kind::Single), (Flavour::Valkey, Kind::Cluster)] {
+        let (servers, folder) = (Servers::start(flavour, kind, &[]), tempfile::tempdir().unwrap());
+        runtime().block_on(async {
+            let daemons =
+                [open(&servers, OnOutage::Defer, "".as_ref()), open(&servers, OnOutage::Local, folder.path())];
+            let [one, other] = &daemons;
+            for ledger in &daemons {
+                ledger.ready().await.unwrap();
+                write(ledger, "acme", "a@dest.example").await.unwrap();
+            }
+            assert_eq!(written(one, "acme").await, [2, 1]);
+            assert_eq!(one.advice().unwrap().borrow().as_deref(), None);
+            let node = if kind == Kind::Cluster { master_of(&servers, KEY) } else { 0 };
+            if kind == Kind::Cluster {
+                until_copied(&servers, &servers.cli(node, &["get", KEY])).await;
+            }
+            servers.cli(node, &["flushall"]);
+            let new = open(&servers, OnOutage::Defer, "".as_ref());
+            new.ready().await.unwrap();
+            until_agreed(&daemons.each_ref(), 1).await;
+            for ledger in [one, other, &new] {
+                write(ledger, "bolt", "b@dest.example").await.unwrap();
+            }
+            assert_eq!(written(&new, "bolt").await, [3, 1]);
+            if kind == Kind::Cluster {
+                until_copied(&servers, &servers.cli(node, &["get", KEY])).await;
+            }
+            let name = one.recipient_key("a@dest.example");
+            other.close().await;
+            drop((daemons, new));
+            drop(servers);
+            let urls = ["redis://127.0.0.1:1".to_owned()];
+            let again =
+                Ledger::open_shared_with_folder(&urls, OnOutage::Local, folder.path(), RESERVATION_TIMEOUT).unwrap();
+            assert_eq!(again.recipient_key("a@dest.example"), name, "also on disk");
+        });
+    }
+}
+
+#[test]
+fn a_node_that_was_emptied_is_reported_and_gets_its_copies_back() {
+    let servers = Servers::start(Flavour::Redis, Kind::Cluster, &[]);
+    runtime().block_on(async {
+        let ledger = open(&servers, OnOutage::Defer, "".as_ref());
+        ledger.ready().await.unwrap();
+        let (master, name) = (master_of(&servers, KEY), ledger.recipient_key("a@dest.example"));
+        let secret = servers.cli(master, &["get", KEY]);
+        until_copied(&servers, &secret).await;
+        // Twice: the first time it may still be about to note that all of them are there.
+        servers.cli((master + 1) % 3, &["flushall"]);
+        until_copied(&servers, &secret).await;
+        servers.cli((master + 1) % 3, &["flushall"]);
+        until_agreed(&[&ledger], 1).await;
+        until_copied(&servers, &secret).await;
+        assert_eq!(ledger.recipient_key("a@dest.example"), name);
     });
 }

@@ -42,6 +42,7 @@ impl SharedStore {
             customers_held_up: counts.blocked_customers as u64,
             messages_to_count,
             messages_lost,
+            times_emptied: self.remote.client.times_emptied(),
         }
     }
 

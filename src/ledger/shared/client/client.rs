@@ -159,6 +159,11 @@ impl Client {
         self.manager.status().advice().subscribe()
     }
 
+    /// How often the store, or a node of it, was found emptied since the start.
+    pub fn times_emptied(&self) -> u64 {
+        self.manager.status().times_emptied()
+    }
+
     pub fn is_connecting(&self) -> bool {
         self.manager.topology().nodes.iter().all(|managed| managed.node.is_connecting())
     }

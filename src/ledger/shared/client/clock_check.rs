@@ -1,4 +1,5 @@
-//! Reads the servers' clocks: when a server is connected, and every few seconds from then on.
+//! Reads the servers' clocks: when a server is connected, and every few seconds from then on. With them, whether the server still
+//! has the hash key.
 //!
 //! A server whose clock jumped is unreachable until its time is what the daemon expects, or the other daemons of the store
 //! vouch for it. Between two readings the scripts themselves refuse to decide at another time than the daemon expects.
@@ -51,6 +52,7 @@ pub(super) async fn broken_or_jumped(manager: &Weak<ConnectionManager>, node: &N
         if let Ok(Err(ConnectError::Clock(_) | ConnectError::Rebasing)) = checked {
             node.connection_failed(number, None);
         }
+        let _ = timeout(2 * RESPONSE_TIMEOUT, manager.read_hash_key_again(batcher.connection())).await;
     }
 }
 

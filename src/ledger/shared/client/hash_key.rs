@@ -4,6 +4,9 @@
 //! a daemon can start while that node is unreachable, each sixteenth of the slots has a copy. The key itself is
 //! authoritative: a copy is only read by a daemon that does not know the value and cannot read the key, and is only written
 //! by a daemon that has just read the key.
+//!
+//! Every daemon reads the key again every few seconds. If it is missing, because the server was emptied, the first one that
+//! notices puts it back; if a daemon that had just started was faster, all others take over its value.
 
 use super::connection::{Connection, text};
 use super::error::{ConnectError, RESPONSE_TIMEOUT, RequestError};
@@ -33,13 +36,37 @@ pub(super) struct HashKey {
     bytes: ArcSwap<[u8; 16]>,
     /// It was read from the store: from the key itself, or from a copy.
     is_known: AtomicBool,
+    /// From the key itself.
+    is_read: AtomicBool,
+    /// All copies were there when they were last looked at.
+    has_all_copies: AtomicBool,
+}
+
+/// What reading the key brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyReading {
+    /// The key is on another server.
+    Elsewhere,
+    Found {
+        /// It was not known, or was another one.
+        is_news: bool,
+        /// The server has lost its data since the key was last read.
+        is_emptied: bool,
+    },
 }
 
 impl HashKey {
     pub fn new(prefix: &str, own: [u8; 16]) -> HashKey {
         let key = format!("{prefix}{KEY}");
         let copies = names_of_copies(&key);
-        HashKey { key, copies, bytes: ArcSwap::from_pointee(own), is_known: AtomicBool::new(false) }
+        HashKey {
+            key,
+            copies,
+            bytes: ArcSwap::from_pointee(own),
+            is_known: AtomicBool::new(false),
+            is_read: AtomicBool::new(false),
+            has_all_copies: AtomicBool::new(false),
+        }
     }
 
     /// The Redis key.
@@ -55,19 +82,20 @@ impl HashKey {
         self.is_known.load(Ordering::Acquire)
     }
 
-    /// Reads it, or writes our own if the store has none, provided that the key is on this server. Whether that is news.
+    /// Reads it, or writes the one that we know if the store has none, provided that the key is on this server.
     ///
     /// # Errors
     /// The server's error, or the key is not ours.
-    pub async fn read_or_create(&self, connection: &Connection) -> Result<bool, ConnectError> {
+    pub async fn read_or_create(&self, connection: &Connection) -> Result<KeyReading, ConnectError> {
         let mut set = redis::cmd("SET");
         set.arg(&self.key).arg(encode(&self.bytes())).arg("NX");
-        if query_if_owned(connection, &set).await?.is_none() {
-            return Ok(false);
-        }
+        let Some(set) = query_if_owned(connection, &set).await? else { return Ok(KeyReading::Elsewhere) };
         let found = connection.query(redis::cmd("GET").arg(&self.key)).await?;
         let found = decode(&found).ok_or_else(|| ConnectError::ForeignHashKey(self.key.clone()))?;
-        Ok(self.set(found))
+        let (was_missing, was_known, before) = (set != Value::Nil, self.is_known(), self.bytes());
+        let was_read = self.is_read.swap(true, Ordering::AcqRel);
+        let is_emptied = (was_missing && was_known) || (was_read && *before != found);
+        Ok(KeyReading::Found { is_news: self.set(found), is_emptied })
     }
 
     /// Reads it from the copies, as most of them have it. False: no reachable node has one.
@@ -80,17 +108,27 @@ impl HashKey {
         most.map(|(copy, _)| self.set(copy)).is_some()
     }
 
-    /// Writes the copies that are missing or differ. Does nothing while the key's own node is unreachable.
-    pub async fn write_copies(&self, topology: &Topology) {
+    /// Writes the copies that are missing or differ. Does nothing while the key's own node is unreachable. Whether a node has lost
+    /// its copies, and so its data, since they were last looked at.
+    pub async fn write_copies(&self, topology: &Topology) -> bool {
         let value = query(topology, &self.key, redis::cmd("GET").arg(&self.key)).await;
-        let Some(bytes) = value.as_ref().and_then(decode) else { return };
-        for (name, copy) in self.read_copies(topology).await {
-            if copy != Some(bytes) {
+        let Some(bytes) = value.as_ref().and_then(decode) else { return false };
+        let copies = self.read_copies(topology).await;
+        let is_emptied = copies.iter().any(|(_, copy)| copy.is_none()) && self.has_all_copies.load(Ordering::Acquire);
+        let mut good = 0;
+        for (name, copy) in copies {
+            let mut is_good = copy == Some(bytes);
+            if !is_good {
                 let mut set = redis::cmd("SET");
                 set.arg(&name).arg(encode(&bytes));
-                let _ = query(topology, &name, &set).await;
+                is_good = query(topology, &name, &set).await.is_some();
             }
+            good += usize::from(is_good);
         }
+        if is_emptied || good == self.copies.len() {
+            self.has_all_copies.store(good == self.copies.len(), Ordering::Release);
+        }
+        is_emptied
     }
 
     /// The copies on reachable nodes, with their values.

@@ -4,7 +4,7 @@ use super::batch::Batcher;
 use super::clock_check::broken_or_jumped;
 use super::connection::Connection;
 use super::error::{ConnectError, RESPONSE_TIMEOUT, is_unknown_command};
-use super::hash_key::{HashKey, query_if_owned};
+use super::hash_key::{HashKey, KeyReading, query_if_owned};
 use super::node::{Backoff, Node, with_connect_timeout};
 use super::servers::{Deployment, NodeConnector, Servers, slots_known_to};
 use super::slot_migration::BlockedCustomers;
@@ -283,8 +283,48 @@ impl ConnectionManager {
 
     /// Nobody waits for it: the copies of an unreachable node are written later.
     fn copy_hash_key(&self) {
-        let (hash_key, topology) = (self.hash_key.clone(), self.topology());
-        tokio::spawn(async move { hash_key.write_copies(&topology).await });
+        let Some(manager) = self.own.upgrade() else { return };
+        tokio::spawn(async move {
+            if manager.hash_key.write_copies(&manager.topology()).await {
+                manager.store_was_emptied();
+            }
+        });
+    }
+
+    /// Reads the hash key, or puts it back, if it is on this server. It may be another one after the server was emptied.
+    ///
+    /// # Errors
+    /// The server's error, or the key is not ours.
+    pub(super) async fn read_hash_key(&self, connection: &Connection) -> Result<KeyReading, ConnectError> {
+        let reading = self.hash_key.read_or_create(connection).await?;
+        if let KeyReading::Found { is_news, is_emptied } = reading {
+            if is_news {
+                self.outdated.notify_one();
+                self.status.changed();
+            }
+            if is_emptied {
+                self.store_was_emptied();
+            }
+        }
+        Ok(reading)
+    }
+
+    /// As [`read_hash_key`](Self::read_hash_key), every few seconds.
+    pub(super) async fn read_hash_key_again(&self, connection: &Connection) {
+        // Whatever else is wrong, requests find out.
+        if let Ok(KeyReading::Found { .. }) = self.read_hash_key(connection).await {
+            if self.topology().is_cluster() {
+                self.copy_hash_key();
+            }
+            // An old loss is no longer reported.
+            self.publish();
+        }
+    }
+
+    fn store_was_emptied(&self) {
+        let time = &self.clock.time;
+        self.status.store_emptied(time.elapsed(), time.wall());
+        self.publish();
     }
 
     /// Asks all reachable nodes, or else the servers of `store.urls`, who owns which slots. False: it is no Cluster any more.
@@ -350,9 +390,7 @@ impl ConnectionManager {
     /// Reads or creates the hash key, if it is on this server, and finds out whether the server runs scripts and what time it
     /// has.
     async fn check(&self, connection: &Connection, node: &Node, address: Option<&Address>) -> Result<(), ConnectError> {
-        if self.hash_key.read_or_create(connection).await? {
-            self.outdated.notify_one();
-        }
+        self.read_hash_key(connection).await?;
         // The digest of no script: a server that runs scripts says that it does not know this one.
         let none = redis::cmd("EVALSHA").arg("0".repeat(40)).arg(1).arg(self.hash_key.key()).to_owned();
         match connection.query(&none).await {
@@ -375,6 +413,6 @@ impl ConnectionManager {
     }
 
     fn publish(&self) {
-        self.status.publish(&self.topology(), &self.blocked);
+        self.status.publish(&self.topology(), &self.blocked, self.clock.time.elapsed());
     }
 }

@@ -2,15 +2,21 @@
 
 use super::slot_migration::BlockedCustomers;
 use super::topology::Topology;
+use crate::clock::Moment;
 use crate::ledger::{Outage, StoreError};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How many errors an outage names; of the others it gives the number.
 const MAX_NAMED: usize = 3;
+
+/// For how long it is reported that the store was emptied: until every window has only what was counted since.
+const REPORTED: Duration = Duration::from_hours(24);
+/// One loss is noticed at several keys, not all at the same time.
+const ONE_LOSS: Duration = Duration::from_secs(30);
 
 pub(super) struct Status {
     outage: watch::Sender<Option<Outage>>,
@@ -22,6 +28,10 @@ pub(super) struct Status {
     /// The last request's error, if a node that is up refused it.
     refused: Mutex<Option<StoreError>>,
     has_refused: AtomicBool,
+    /// When it was last noticed that the store had lost its data, and how that is reported.
+    emptied: Mutex<Option<(Moment, String)>>,
+    /// How often.
+    times_emptied: AtomicU64,
 }
 
 impl Status {
@@ -34,6 +44,8 @@ impl Status {
             is_any_unreachable: AtomicBool::new(false),
             refused: Mutex::default(),
             has_refused: AtomicBool::new(false),
+            emptied: Mutex::default(),
+            times_emptied: AtomicU64::new(0),
         }
     }
 
@@ -75,7 +87,27 @@ impl Status {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    pub fn publish(&self, topology: &Topology, blocked: &BlockedCustomers) {
+    /// The store, or a node of it, has lost its data. `wall`: milliseconds since 1970.
+    pub fn store_emptied(&self, elapsed: Moment, wall: i64) {
+        let at = jiff::Timestamp::from_second(wall / 1000).unwrap_or_default();
+        let words = format!(
+            "the store was emptied, or a node of it (FLUSHALL, or a restart without its files), as found at {at}: what was \
+             counted there before does not count"
+        );
+        let mut emptied = self.emptied.lock();
+        if emptied.as_ref().is_some_and(|(before, _)| elapsed < before.plus(ONE_LOSS)) {
+            return;
+        }
+        *emptied = Some((elapsed, words));
+        self.times_emptied.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the store was found emptied since the start.
+    pub fn times_emptied(&self) -> u64 {
+        self.times_emptied.load(Ordering::Relaxed)
+    }
+
+    pub fn publish(&self, topology: &Topology, blocked: &BlockedCustomers, elapsed: Moment) {
         let nodes: Vec<StoreError> = topology.nodes.iter().filter_map(|managed| managed.node.unreachable()).collect();
         let slots = blocked.errors();
         self.is_any_unreachable.store(!nodes.is_empty() || !slots.is_empty(), Ordering::Release);
@@ -93,7 +125,11 @@ impl Status {
             *before = outage;
             is_news
         });
-        let advice = topology.nodes.iter().find_map(|managed| managed.node.advice.lock().clone());
+        let emptied = self.emptied.lock().clone();
+        let emptied = emptied.filter(|(at, _)| elapsed < at.plus(REPORTED)).map(|(_, words)| words);
+        let of_nodes = topology.nodes.iter().find_map(|managed| managed.node.advice.lock().clone());
+        let advice: Vec<String> = emptied.into_iter().chain(of_nodes).collect();
+        let advice = (!advice.is_empty()).then(|| advice.join("; "));
         self.advice.send_if_modified(|before| {
             let is_news = before.as_deref() != advice.as_deref();
             *before = advice.map(Into::into);
