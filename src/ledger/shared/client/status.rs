@@ -14,7 +14,7 @@ use tokio::sync::watch;
 const MAX_NAMED: usize = 3;
 
 /// For how long it is reported that the store was emptied: until every window has only what was counted since.
-const REPORTED: Duration = Duration::from_hours(24);
+const REPORTED: Duration = Duration::from_secs(86_400);
 /// One loss is noticed at several keys, not all at the same time.
 const ONE_LOSS: Duration = Duration::from_secs(30);
 
