@@ -90,8 +90,8 @@ impl UnbelievedNode {
     pub async fn accept(&self) -> Result<(), StoreError> {
         let (connection, address) = (self.batcher.connection(), self.managed.address.as_ref());
         let reading = self.manager.read_clock(connection).await?;
-        self.manager.vouch(connection, address, reading.server).await;
         let unreachable = || StoreError::transient("the node with the key rk:clock is unreachable");
+        self.manager.vouch(connection, address, reading.server).await.ok_or_else(unreachable)?;
         self.manager.note_rebase(connection, address, None).await.ok_or_else(unreachable)
     }
 }

@@ -85,7 +85,8 @@ impl ConnectionManager {
         }
         *node.clock_deviation.lock() = None;
         self.clock().follow(&node.clock, ClockLine::from(reading));
-        self.vouch(connection, address, reading.server).await;
+        // If that fails, new daemons have one witness less.
+        let _ = self.vouch(connection, address, reading.server).await;
         Ok(())
     }
 
@@ -119,16 +120,16 @@ impl ConnectionManager {
         Some(ClockRecord { vouched, rebase })
     }
 
-    /// Notes that a node's clock showed the right time just now.
+    /// Notes that a node's clock showed the right time just now. `None`: the node that has the key is unreachable, or refuses.
     pub(in crate::ledger::shared) async fn vouch(
         &self,
         connection: &Connection,
         address: Option<&Address>,
         server: Moment,
-    ) {
+    ) -> Option<()> {
         let mut set = redis::cmd("HSET");
         set.arg(self.clock_key()).arg(field(address)).arg(server.0);
-        let _ = timeout(RESPONSE_TIMEOUT, self.at_clock_key(connection, &set)).await;
+        timeout(RESPONSE_TIMEOUT, self.at_clock_key(connection, &set)).await.ok().flatten().map(drop)
     }
 
     /// Notes that a node's counts are being moved; `None`: they have been.
