@@ -3,6 +3,7 @@
 use clap::{Command, CommandFactory};
 use relaykeeper::cli::Arguments;
 use relaykeeper::config::{self, Style};
+use relaykeeper::doctor;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -72,6 +73,17 @@ fn the_worked_example_of_gateways_is_a_good_configuration() {
     fs::set_permissions(&password, fs::Permissions::from_mode(0o640)).unwrap();
     let (problems, _) = config::check(&main);
     assert!(problems.is_empty(), "{}", problems.render(Style::Plain));
+}
+
+/// As many rows as findings, in the same order.
+#[test]
+fn every_finding_of_doctor_is_described() {
+    let page = include_str!("../docs/doctor.md");
+    let rows: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).collect();
+    assert_eq!(rows.iter().map(|(id, _)| *id).collect::<Vec<_>>(), doctor::IDS);
+    let is_whole = |row: &str| row.matches(" | ").count() == 3;
+    let cut: Vec<_> = rows.iter().filter(|(_, row)| !is_whole(row)).map(|(id, _)| id).collect();
+    assert!(cut.is_empty(), "not four columns: {cut:?}");
 }
 
 /// Every system that has to work has a page, and the list of pages leads to it (relay service, section 13).

@@ -104,7 +104,13 @@ fn mtas<'l>(
     if asked.postfix.is_some() || any {
         let folder = asked.postfix.clone().flatten();
         match Postfix::read(folder.as_deref()) {
-            Ok(postfix) => postfixes.push(postfix),
+            Ok(postfix) => {
+                let place = postfix.folder.join("main.cf").display().to_string();
+                let why = "this version does not read Postfix's restriction lists and milters; --canary shows whether each \
+                           service asks relaykeeper";
+                findings.push(Finding::not_looked_at(place, "what main.cf and master.cf say", why));
+                postfixes.push(postfix);
+            }
             Err(_) if any => {}
             Err(error) => {
                 let place = folder.map_or_else(|| "Postfix".to_owned(), |folder| folder.display().to_string());

@@ -4,6 +4,7 @@ use crate::administration::Administrator;
 use crate::common::mta::{Client, Kind, Mta};
 use crate::common::smtpd::Mail;
 use crate::{ACME, installation, main_file};
+use relaykeeper::control::Status;
 use relaykeeper::listen::{Origin, Peer, Process};
 use serde_json::{Value, json};
 
@@ -60,6 +61,23 @@ async fn status_counts_what_each_mta_asks() {
     assert_eq!((smtp["given_up"].clone(), submission["given_up"].clone()), (json!(1), json!(1)));
     assert_eq!(submission["only_client"], "192.0.2.7");
     assert_eq!(numbers(submission, &["helo_names", "own_helo_names", "helo_customers"]), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn many_names_from_one_private_address_are_noticed() {
+    let running = installation("").run();
+    let milter = running.start_milter();
+    let mut administrator = Administrator::of(&running);
+    for session in 0..20 {
+        let helo = format!("mx{}.acme.example", session % 5);
+        let client = Client { address: "172.17.0.1".into(), port: 4711 + session, helo, ..Client::default() };
+        Mta::open(&milter.path, Kind::Postfix, client).await.quit().await;
+    }
+    running.settle().await;
+    let status = administrator.ask(json!({ "command": "status" })).await["status"].clone();
+    let status: Status = serde_json::from_value(status).unwrap();
+    assert!(status.mta[0].has_one_address(), "{:?}", status.mta);
+    assert_eq!((status.mta[0].own_helo_names, status.mta[0].helo_customers), (5, 1));
 }
 
 #[tokio::test]

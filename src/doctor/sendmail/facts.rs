@@ -53,7 +53,7 @@ pub fn gather<'a>(
     Ok(Sendmail {
         relaykeeper: Relaykeeper::of(settings, directory, is_down),
         exported: exported_keys(directory),
-        access: access(&cf),
+        access: access(&cf, &settings.relay.customers),
         class_w,
         host_name: written_name.or(asked_name).map(|name| name.to_lowercase()),
         has_milter: built.map(|built| built.split_whitespace().any(|word| word == "MILTER")),
@@ -99,7 +99,7 @@ fn exported_keys(directory: &Directory) -> Vec<String> {
 }
 
 /// What `Kaccess` names.
-fn access(cf: &SendmailCf) -> Access {
+fn access(cf: &SendmailCf, customers: &Path) -> Access {
     let Some((line, definition)) = cf.map("access") else { return Access { is_missing: true, ..Access::default() } };
     let mut words = definition.split_whitespace();
     let kind = words.next().unwrap_or_default().to_owned();
@@ -107,8 +107,12 @@ fn access(cf: &SendmailCf) -> Access {
         // LDAP, or a map of several: nothing to look at here.
         return Access { line, ..Access::default() };
     };
-    let file =
-        ["db", "pag", "lmdb", "cdb"].map(|ending| path.with_extension(ending)).into_iter().find(|file| file.exists());
+    let with = |ending: &str| {
+        let mut name = path.clone().into_os_string();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let file = [".db", ".pag", ".lmdb", ".cdb"].map(with).into_iter().find(|file| file.exists());
     let Some(file) = file else {
         let is_missing = matches!(&*kind, "hash" | "btree" | "dbm" | "lmdb" | "cdb");
         return Access { line, path: Some(path), is_missing, ..Access::default() };
@@ -122,12 +126,19 @@ fn access(cf: &SendmailCf) -> Access {
         let pairs = text.lines().filter_map(|line| line.split_once(['\t', ' ']));
         pairs.map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect()
     });
-    Access { line, path: Some(path), is_missing: false, entries, is_older_than_text, is_old: false }
+    let is_old = modified(&file).zip(newest(customers)).is_some_and(|(map, customer)| customer > map);
+    Access { line, path: Some(path), is_missing: false, entries, is_older_than_text, is_old }
 }
 
 fn find_makemap() -> Option<PathBuf> {
     let usual = ["/usr/sbin/makemap", "/usr/lib/sm.bin/makemap", "/usr/bin/makemap"].map(PathBuf::from);
     in_path("makemap").chain(usual).find(|program| program.exists())
+}
+
+/// When the last of the customers' files was changed.
+fn newest(customers: &Path) -> Option<SystemTime> {
+    let files = fs::read_dir(customers).ok()?.flatten().map(|entry| entry.path());
+    files.filter(|file| file.extension().is_some_and(|ending| ending == "toml")).filter_map(|file| modified(&file)).max()
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -91,6 +91,13 @@ fn syntax(sendmail: &Sendmail<'_>, daemons: &[Daemon], findings: &mut Vec<Findin
 fn asked_there(sendmail: &Sendmail<'_>, daemon: &Daemon, findings: &mut Vec<Finding>) {
     let filters = sendmail.cf.filters_of(daemon);
     let asks = filters.iter().any(|name| sendmail.cf.filter(name).is_some_and(|filter| sendmail.is_ours(filter)));
+    // One that is meant to be ours and is not is said with that filter.
+    let is_meant = |name: &String| {
+        sendmail.cf.filter(name).is_some_and(|filter| !sendmail.is_ours(filter) && sendmail.is_meant_as_ours(filter))
+    };
+    if !asks && filters.iter().any(is_meant) {
+        return;
+    }
     let is_cut_off = daemon.cut_off.iter().any(|name| sendmail.cf.filter(name).is_some());
     let place = sendmail.at(daemon.line, &daemon.title());
     if daemon.filters.is_some() && (!asks || is_cut_off) {
