@@ -138,7 +138,10 @@ fn find_makemap() -> Option<PathBuf> {
 /// When the last of the customers' files was changed.
 fn newest(customers: &Path) -> Option<SystemTime> {
     let files = fs::read_dir(customers).ok()?.flatten().map(|entry| entry.path());
-    files.filter(|file| file.extension().is_some_and(|ending| ending == "toml")).filter_map(|file| modified(&file)).max()
+    files
+        .filter(|file| file.extension().is_some_and(|ending| ending == "toml"))
+        .filter_map(|file| modified(&file))
+        .max()
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

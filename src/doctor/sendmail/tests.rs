@@ -134,11 +134,7 @@ fn each_change_of_the_file_is_found_alone() {
         (ours, "F=T", &[(W, "milter-time-limits")]),
         (ours, "F=T, T=S:30s;R:30s;E:60s", &[(W, "milter-time-limits")]),
         (ours, "F=T, T=C:1m,S:30s;R:30s;E:5m", &[(E, "sm-filter-syntax"), (W, "milter-time-limits")]),
-        (
-            "S=local:SOCKET",
-            "S=local:/nowhere/relaykeeper.sock",
-            &[(E, "milter-nobody-listens")],
-        ),
+        ("S=local:SOCKET", "S=local:/nowhere/relaykeeper.sock", &[(E, "milter-nobody-listens")]),
         ("S=local:SOCKET", "S=SOCKET", &[]),
         ("Name=MSA, M=E", "Name=MSA, InputMailFilters=", &[(E, "sm-daemon-list")]),
         ("Name=MSA, M=E", "Name=MSA, InputMailFilters=spam", &[(E, "sm-daemon-list")]),
