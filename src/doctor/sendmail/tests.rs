@@ -194,6 +194,9 @@ fn what_the_host_says_is_compared() {
     };
     assert_eq!(with(&old), [(W, "sm-access-stale")]);
     assert_eq!(with(&|it| it.access.entries = None), []);
+    let mut without = host.sendmail(|cf| cf);
+    (without.has_milter, without.access.entries) = (None, None);
+    assert_eq!(notes(&without).iter().filter(|id| **id == "not-looked-at").count(), 2);
     // The names that only the program knows are the host's own.
     assert_eq!(with(&|it| it.class_w.as_mut().unwrap().push("vm.example".to_owned())), []);
 }
