@@ -114,9 +114,15 @@ impl Sendmail<'_> {
     fn not_looked_at(&self, findings: &mut Vec<Finding>) {
         if self.has_milter.is_none() {
             let why = "no program of this Sendmail was found, or it does not answer";
-            findings.push(Finding::not_looked_at(self.at(0, ""), "class w, $j, and whether it was built with MILTER", why));
+            findings.push(Finding::not_looked_at(
+                self.at(0, ""),
+                "class w, $j, and whether it was built with MILTER",
+                why,
+            ));
         }
-        if let Some(path) = self.access.path.as_ref().filter(|_| !self.access.is_missing && self.access.entries.is_none()) {
+        if let Some(path) =
+            self.access.path.as_ref().filter(|_| !self.access.is_missing && self.access.entries.is_none())
+        {
             let why = "makemap -u cannot read the map: it was only compared by age";
             findings.push(Finding::not_looked_at(path.display().to_string(), "who may relay by the access map", why));
         }
