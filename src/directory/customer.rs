@@ -1,7 +1,7 @@
 //! A customer as its file describes it, checked.
 
 use super::archive::ArchiveAddress;
-use super::limits::CustomerLimits;
+use super::limits::{Action, CustomerLimits};
 use super::ranges::{AddressRanges, Range};
 use crate::envelope::{Address, Domain, claims_of};
 use hashbrown::hash_table::{Entry, HashTable};
@@ -46,6 +46,8 @@ pub struct Setting {
     pub allowed_senders: AllowedSenders,
     pub require_auth: bool,
     pub require_tls: bool,
+    /// Of every limit, for mail that this setting lets in; `None`: each limit's own.
+    pub action: Option<Action>,
     /// As written, disabled ones too. If there is any, only mail from the enabled ones counts as coming from the customer.
     pub ranges: Vec<Range>,
     /// The enabled ones, prepared.
@@ -293,6 +295,7 @@ mod tests {
                 allowed_senders: AllowedSenders::Any,
                 require_auth,
                 require_tls: false,
+                action: None,
                 ranges,
                 enabled_ranges: AddressRanges::default(),
                 shadow: false,

@@ -2,6 +2,7 @@
 
 use super::report_twice;
 use crate::config::defaults::customer as default;
+use crate::config::limits::ACTIONS;
 use crate::config::reading::{Complaint, Item, Table, TableSpec, quoted};
 use crate::config::values::{self, networks};
 use crate::directory::{AddressRanges, AllowedSenders, Range, Setting};
@@ -11,7 +12,7 @@ use toml::de::DeValue;
 pub(super) static SETTING: TableSpec = TableSpec {
     what: "[[setting]]",
     prefix: "setting.",
-    keys: &["name", "enabled", "allowed_senders", "require_auth", "require_tls", "shadow", "ip"],
+    keys: &["name", "enabled", "allowed_senders", "require_auth", "require_tls", "action", "shadow", "ip"],
 };
 pub(super) static IP: TableSpec =
     TableSpec { what: "[[setting.ip]]", prefix: "setting.ip.", keys: &["description", "range", "enabled"] };
@@ -49,6 +50,7 @@ fn read_setting(table: &Table<'_>, max_range_addresses: u64) -> Option<Setting> 
         });
     let require_auth = boolean(table, "require_auth", default::REQUIRE_AUTH);
     let require_tls = boolean(table, "require_tls", default::REQUIRE_TLS);
+    let action = table.get("action").and_then(|item| item.choice(ACTIONS));
     let shadow = boolean(table, "shadow", default::SHADOW);
     let ip_tables = table.tables("ip", &IP);
     let ranges: Vec<Range> = ip_tables.iter().filter_map(|ip| read_range(ip, max_range_addresses)).collect();
@@ -82,6 +84,7 @@ fn read_setting(table: &Table<'_>, max_range_addresses: u64) -> Option<Setting> 
         allowed_senders: allowed_senders?,
         require_auth: require_auth?,
         require_tls: require_tls?,
+        action,
         enabled_ranges: AddressRanges::new(ranges.iter().filter(|range| range.enabled).map(|range| range.net)),
         ranges,
         shadow: shadow?,

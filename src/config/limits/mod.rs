@@ -17,7 +17,7 @@ use toml::de::DeValue;
 
 /// No limit is larger, so that sums never overflow.
 const LARGEST: u64 = 1_000_000_000_000_000;
-const ACTIONS: &[(&str, Action)] = &[("defer", Action::Defer), ("reject", Action::Reject)];
+pub(super) const ACTIONS: &[(&str, Action)] = &[("defer", Action::Defer), ("reject", Action::Reject)];
 
 /// A limit that is written as a table.
 static RULE: TableSpec =

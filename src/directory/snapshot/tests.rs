@@ -151,6 +151,7 @@ fn customer_at(name: &str, ranges: &[&str], enabled: bool) -> Arc<Customer> {
         allowed_senders: AllowedSenders::Any,
         require_auth: false,
         require_tls: false,
+        action: None,
         ranges: Vec::new(),
         enabled_ranges: AddressRanges::new(ranges.iter().map(|range| range.parse().unwrap())),
         shadow: false,

@@ -1,7 +1,7 @@
 //! The order of the rules at MAIL: whose mail it is, which setting lets it in, what happens to its sender.
 
 use super::Evaluation;
-use crate::directory::{Customer, Parties};
+use crate::directory::{Action, Customer, Parties};
 use crate::envelope::{Address, AddressError, Sender};
 use crate::policy::facts::{Context, Facts};
 use crate::policy::front_end::{FrontEnd, Rewriting};
@@ -35,6 +35,8 @@ pub struct Admitted {
     pub customer: Arc<Customer>,
     pub identified_by: IdentifiedBy,
     pub setting: Arc<str>,
+    /// Of every limit, where the setting has one.
+    pub action: Option<Action>,
     pub parties: Parties,
     /// The registered user that logged in.
     pub login_user: Option<Arc<str>>,
@@ -118,6 +120,7 @@ fn admit(cx: &Context, trace: &mut Trace) -> Admission {
         customer: customer.clone(),
         identified_by: identified.by,
         setting: entrance.setting.name.clone(),
+        action: entrance.setting.action,
         login_user,
         parties: Parties { customer: customer.name.clone(), user, login: counted_login },
         must_be_rewritten: rewrite_sender_to.is_some() && sender.of_another,

@@ -95,6 +95,8 @@ pub struct LimitRefusal {
     pub limit: LimitName,
     pub max: u64,
     pub action: Action,
+    /// The action is that of the setting, not of the limit.
+    pub is_settings_action: bool,
     /// The customer's name, the user's address or the login.
     pub whose: Arc<str>,
     pub cause: LimitCause,
@@ -230,8 +232,10 @@ impl LimitRefusal {
         let class = if self.cause.is_final() || by_action { 550 } else { 450 };
         match self.limit {
             LimitName::CustomerDay => (class, (7, 1)),
-            // The service's own reply to the peak limit is of class 4, also where others reject.
-            LimitName::CustomerPeak => (if self.cause.is_final() { 550 } else { 450 }, (2, 1)),
+            // The service's own reply to the peak limit is of class 4, also where others reject; but clients without a queue
+            // would lose the mail silently.
+            LimitName::CustomerPeak if !self.cause.is_final() && !self.is_settings_action => (450, (2, 1)),
+            LimitName::CustomerPeak => (class, (2, 1)),
             _ => (class, (4, 5)),
         }
     }

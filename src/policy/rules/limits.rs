@@ -93,7 +93,8 @@ fn limit_refusal(admitted: &Admitted, standing: &LimitStanding, can_be_split: bo
     Refusal::Limit(LimitRefusal {
         limit: standing.limit,
         max: standing.max,
-        action: admitted.customer.limits.counted(standing.limit).action,
+        action: admitted.action.unwrap_or(admitted.customer.limits.counted(standing.limit).action),
+        is_settings_action: admitted.action.is_some(),
         whose: whose.clone(),
         cause: cause_of(standing, can_be_split),
         retry_at_ms: standing.fits_at.map(|moment| cx.live.wall_clock(moment)),
