@@ -167,7 +167,7 @@ pub struct Explain {
     #[command(flatten)]
     pub config: ConfigFile,
     /// The reference of a reply or a log line: tells what was decided then
-    #[arg(value_parser = reference, conflicts_with_all = ["via", "client", "helo", "tls", "login", "sender", "size", "recipients"])]
+    #[arg(value_parser = reference, conflicts_with_all = ["via", "client", "helo", "tls", "login", "sasl_method", "sender", "size", "recipients"])]
     pub reference: Option<Reference>,
     /// Through which protocols the MTA asks; without this option those that [listen] offers
     #[arg(long, value_enum)]
@@ -184,6 +184,9 @@ pub struct Explain {
     /// The name that SMTP AUTH confirmed
     #[arg(long, value_name = "LOGIN", default_value = "")]
     pub login: String,
+    /// The method of the login, as Postfix reports it; XCLIENT where a proxy handed the login over
+    #[arg(long, value_name = "METHOD", default_value = "")]
+    pub sasl_method: String,
     /// The envelope sender; "<>" or "" is the empty sender
     #[arg(long, value_name = "ADDR", required_unless_present = "reference")]
     pub sender: Option<String>,

@@ -73,9 +73,9 @@ fn complain(what: &str) -> u8 {
 }
 
 fn envelope(question: &Explain, via: Via) -> Envelope {
-    let Explain { helo, tls, login, sender, size, .. } = question;
+    let Explain { helo, tls, login, sasl_method, sender, size, .. } = question;
     let sender = via.read_sender(sender.as_deref().unwrap_or_default());
-    Envelope::new(question.client, helo, tls, login, sender).declaring(*size)
+    Envelope::new(question.client, helo, tls, login, sender).with_sasl_method(sasl_method).declaring(*size)
 }
 
 /// The counts as they are in the store; where they cannot be read, none, and the reason.

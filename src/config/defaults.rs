@@ -25,6 +25,7 @@ pub(super) mod relay {
     pub const SENDER_FORMS: [SenderForm; 1] = [SenderForm::Plus];
     pub const IDENTIFY_BY_ADDRESS: bool = false;
     pub const SENDER_MUST_MATCH_LOGIN: bool = false;
+    pub const TRUST_PROXIED_TLS: bool = false;
     pub const MAX_RANGE_ADDRESSES: u64 = 65_536;
     /// A transport of Postfix (master(5)).
     pub const GATEWAY_TRANSPORT: &str = "smtp";

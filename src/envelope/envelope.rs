@@ -8,6 +8,9 @@ use std::net::IpAddr;
 /// 4.5.3.1.4).
 const MAX_NAME: usize = 512;
 
+/// What Postfix reports as the SASL method of a login that a proxy handed over.
+pub const XCLIENT: &str = "XCLIENT";
+
 /// The facts of one transaction at MAIL, all of them bounded.
 #[derive(Clone, Debug)]
 pub struct Envelope {
@@ -15,6 +18,8 @@ pub struct Envelope {
     pub helo: Box<str>,
     pub tls: Box<str>,
     pub login: Box<str>,
+    /// The login came by XCLIENT, which Postfix takes from `smtpd_authorized_xclient_hosts` only.
+    pub proxied_login: bool,
     /// An address that cannot be read is refused at the first recipient.
     pub sender: Read<Sender>,
     /// `SIZE=` of MAIL (RFC 1870), in bytes.
@@ -24,7 +29,21 @@ pub struct Envelope {
 impl Envelope {
     /// From what the MTA says; empty is what it does not know.
     pub fn new(client: Option<IpAddr>, helo: &str, tls: &str, login: &str, sender: Read<Sender>) -> Envelope {
-        Envelope { client, helo: bounded(helo), tls: bounded(tls), login: bounded(login), sender, declared_size: None }
+        Envelope {
+            client,
+            helo: bounded(helo),
+            tls: bounded(tls),
+            login: bounded(login),
+            proxied_login: false,
+            sender,
+            declared_size: None,
+        }
+    }
+
+    /// With the SASL method that goes with the login. After XCLIENT Postfix gives that word in its place (`smtpd_sasl_auth_extern`,
+    /// smtpd_sasl_proto.c).
+    pub fn with_sasl_method(self, method: &str) -> Envelope {
+        Envelope { proxied_login: method == XCLIENT && !self.login.is_empty(), ..self }
     }
 
     /// With the size that the client declared. 0 is what Postfix says where there is none.

@@ -17,7 +17,7 @@ pub use address::{Address, MAX_ADDRESS, Sender};
 pub use address_error::{AddressError, BadAddress, Read};
 pub use client::{canonical_ip, parse_client};
 pub use domain::{Domain, DomainError, canonical_domain, claims_of, is_public_suffix};
-pub use envelope::{Envelope, WrittenSender, bounded};
+pub use envelope::{Envelope, WrittenSender, XCLIENT, bounded};
 pub use helo::identifying_helo;
 pub use login::canonical_login;
 pub use reply::{MAX_REPLY_LINE, Reply, ReplyClass};

@@ -1,7 +1,7 @@
 //! The few macros that say something the commands do not.
 
 use super::command::string;
-use crate::envelope::{MAX_ADDRESS, bounded, decode_xtext};
+use crate::envelope::{MAX_ADDRESS, XCLIENT, bounded, decode_xtext};
 use indymilter::MacroStage;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,6 +24,8 @@ pub(super) struct Macros {
     pub recipient_reading: Box<str>,
     /// `{auth_authen}`, at MAIL, as it came.
     login: Box<str>,
+    /// `{auth_type}`, at MAIL, is XCLIENT: a proxy handed the login over.
+    has_proxied_login: bool,
     /// `v`, at CONNECT: `Postfix 3.7.11`, `8.17.1.9`.
     version: Box<str>,
     has_queue_id_at_mail: bool,
@@ -33,7 +35,7 @@ pub(super) struct Macros {
 const WANTED: [(MacroStage, &CStr); 5] = [
     (MacroStage::Connect, c"v {daemon_addr} {daemon_port}"),
     (MacroStage::Helo, c"{tls_version}"),
-    (MacroStage::Mail, c"i {auth_authen} {tls_version} {mail_addr}"),
+    (MacroStage::Mail, c"i {auth_authen} {auth_type} {tls_version} {mail_addr}"),
     (MacroStage::Rcpt, c"i {rcpt_addr}"),
     (MacroStage::Eom, c"i"),
 ];
@@ -48,6 +50,7 @@ impl Macros {
         if command == b'M' {
             // Those of the message before: no login, unless it comes again.
             self.login = Box::default();
+            self.has_proxied_login = false;
             self.queue_id = Box::default();
         }
         while let Some((name, rest)) = string(definitions)
@@ -61,6 +64,10 @@ impl Macros {
                 b"{tls_version}" => &mut self.tls,
                 b"{daemon_addr}" => &mut self.server,
                 b"{daemon_port}" => &mut self.server_port,
+                b"{auth_type}" if command == b'M' => {
+                    self.has_proxied_login = value == XCLIENT.as_bytes();
+                    continue;
+                }
                 b"{mail_addr}" if command == b'M' => {
                     self.sender_reading = reading(value);
                     continue;
@@ -92,6 +99,11 @@ impl Macros {
             Some(decoded) => bounded(&text(&decoded)),
             None => self.login.clone(),
         }
+    }
+
+    /// The SASL method, where it matters.
+    pub fn sasl_method(&self) -> &'static str {
+        if self.has_proxied_login { XCLIENT } else { "" }
     }
 
     /// Sendmail's `v` is a bare version number. Before 8.14 a milter cannot ask for it; but only Sendmail has a queue ID at

@@ -108,8 +108,9 @@ impl MilterSession {
         self.abandon("new-mail", macros);
         self.tell("MAIL");
         let sender = addresses::sender(sender, &macros.sender_reading);
-        let envelope =
-            Envelope::new(self.client, &self.helo, &macros.tls, &macros.login(), sender).declaring(declared_size);
+        let envelope = Envelope::new(self.client, &self.helo, &macros.tls, &macros.login(), sender)
+            .with_sasl_method(macros.sasl_method())
+            .declaring(declared_size);
         let transaction = Transaction::begin(&self.engine, self.engine.snapshot(), self.front_end, envelope);
         if let Some(open) = &self.open {
             open.holds(Some(transaction.reservation()));

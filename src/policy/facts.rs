@@ -23,6 +23,8 @@ pub struct Facts<'a> {
     pub tls: &'a str,
     /// The name that SMTP AUTH confirmed; empty without.
     pub login: &'a str,
+    /// Postfix got the login by XCLIENT, from a proxy that had checked it.
+    pub proxied_login: bool,
     /// The envelope sender as the client gave it.
     pub sender: &'a Sender,
     /// `SIZE=` of MAIL (RFC 1870), in bytes; `None` without.
@@ -37,6 +39,7 @@ impl<'a> Facts<'a> {
             helo: &envelope.helo,
             tls: &envelope.tls,
             login: &envelope.login,
+            proxied_login: envelope.proxied_login,
             sender: envelope.sender.as_ref().ok()?,
             declared_size: envelope.declared_size,
         })

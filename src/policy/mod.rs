@@ -29,7 +29,7 @@ pub use front_end::{FrontEnd, MtaProtocol, Rewriting};
 pub use reply::{LimitCause, LimitRefusal, LookedUp, NameSource, Refusal};
 pub use rules::{
     ConnectionFacts, ConnectionLimit, ConnectionRefusal, IdentifiedBy, Oversize, Route, SizeRefusal,
-    is_exempt_connection, is_generic_helo, judge_connection, judge_generic_helo, route,
+    is_exempt_connection, is_generic_helo, judge_connection, judge_generic_helo, route, tls_way_out,
 };
 pub use trace::{Step, Trace};
 pub use verdict::{Exemption, Outcome, Verdict};

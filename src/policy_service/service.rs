@@ -356,6 +356,7 @@ impl PolicyService {
             request.sasl_username,
             request.read_sender(),
         )
+        .with_sasl_method(request.sasl_method)
         .declaring(request.size());
         let snapshot = self.engine.snapshot();
         let front_end = FrontEnd::policy_service(snapshot.settings.policy.on_rewrite, counted_elsewhere);

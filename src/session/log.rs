@@ -4,7 +4,7 @@ use super::engine::{Engine, Snapshot};
 use super::recorded::DecisionToRecord;
 use super::replay::Replay;
 use crate::envelope::{Address, Envelope};
-use crate::policy::{MtaProtocol, Outcome, Refusal, Verdict};
+use crate::policy::{MtaProtocol, Outcome, Refusal, Verdict, tls_way_out};
 use crate::report::decisions::Source;
 use crate::report::{Level, LogLine, Logger, Reference};
 use std::sync::Arc;
@@ -70,6 +70,10 @@ fn write(log: &Logger, decision: &LoggedDecision) {
     if log.enabled(Level::Debug) {
         line = line.optional("recipient", decision.recipient);
     }
+    let hint = match verdict.refusal() {
+        Some(Refusal::TlsRequired) => tls_way_out(decision.envelope.client, decision.envelope.proxied_login),
+        _ => None,
+    };
     let archived = verdict.archive_to.as_ref().filter(|_| decision.recipients.is_some() && verdict.passes());
     line = line
         .optional("recipients", decision.recipients)
@@ -78,7 +82,8 @@ fn write(log: &Logger, decision: &LoggedDecision) {
         .optional("archived", archived)
         .word("proto", decision.protocol.key())
         .field("ref", decision.reference)
-        .optional("text", verdict.refusal());
+        .optional("text", verdict.refusal())
+        .optional("hint", hint);
     log.write(level, line);
 }
 

@@ -38,6 +38,9 @@ pub struct RecordedDecision {
     pub helo: String,
     pub tls: String,
     pub login: String,
+    /// The login came by XCLIENT.
+    #[serde(default)]
+    pub proxied_login: bool,
     pub sender: Option<String>,
     /// The recipient that was decided; at the end of a message there is none.
     pub recipient: Option<String>,
@@ -80,6 +83,7 @@ impl RecordedDecision {
             helo: envelope.helo.to_string(),
             tls: envelope.tls.to_string(),
             login: envelope.login.to_string(),
+            proxied_login: envelope.proxied_login,
             sender: envelope.written_sender().map(|sender| sender.to_string()),
             recipient: decided.recipient.as_ref().map(ToString::to_string),
             recipients: decided.recipients,

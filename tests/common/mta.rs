@@ -53,6 +53,8 @@ pub struct Client {
     pub helo: String,
     pub tls: String,
     pub login: String,
+    /// `{auth_type}`, where there is a login.
+    pub sasl_method: String,
 }
 
 impl Default for Client {
@@ -65,6 +67,7 @@ impl Default for Client {
             helo: "mx.acme.example".into(),
             tls: String::new(),
             login: String::new(),
+            sasl_method: "PLAIN".into(),
         }
     }
 }
@@ -224,12 +227,13 @@ impl Mta {
             Kind::Sendmail => xtext(&self.client.login),
         };
         let reading = std::mem::take(&mut self.sender_reading);
+        let method = self.client.sasl_method.clone();
         let mut macros = Vec::new();
         if self.kind == Kind::Sendmail {
             macros.push(("i", queue_id.as_str()));
         }
         if !login.is_empty() {
-            macros.extend([("{auth_authen}", login.as_str()), ("{auth_type}", "PLAIN")]);
+            macros.extend([("{auth_authen}", login.as_str()), ("{auth_type}", method.as_str())]);
         }
         if !reading.is_empty() {
             macros.push(("{mail_addr}", reading.as_str()));

@@ -26,6 +26,8 @@ pub struct Mail {
     pub helo: String,
     pub tls: String,
     pub login: String,
+    /// `sasl_method`, where there is a login.
+    pub sasl_method: String,
     pub sender: String,
     pub instance: String,
     /// `SIZE=`, and the real one at the end of the message.
@@ -44,6 +46,7 @@ impl Default for Mail {
             helo: "mx.acme.example".into(),
             tls: String::new(),
             login: String::new(),
+            sasl_method: "PLAIN".into(),
             sender: "ann@acme.example".into(),
             instance: "1a2b.67890abc.12345.0".into(),
             size: 0,
@@ -55,7 +58,7 @@ impl Default for Mail {
 impl Mail {
     /// A request, with the attributes in Postfix's order.
     pub fn request(&self, state: &str, recipient: &str, recipient_count: u64, context: &str) -> String {
-        let Mail { client, port, server, server_port, helo, tls, login, sender, instance, size, queue_id } = self;
+        let Mail { client, port, server, server_port, helo, tls, login, sasl_method, sender, instance, size, queue_id } = self;
         let queue_id = if state == "END-OF-MESSAGE" { queue_id } else { "" };
         let mut text = String::new();
         for (name, value) in [
@@ -77,7 +80,7 @@ impl Mail {
             ("size", &size.to_string()),
             ("etrn_domain", ""),
             ("stress", ""),
-            ("sasl_method", if login.is_empty() { "" } else { "plain" }),
+            ("sasl_method", if login.is_empty() { "" } else { sasl_method }),
             ("sasl_username", login),
             ("sasl_sender", ""),
             ("encryption_protocol", tls),

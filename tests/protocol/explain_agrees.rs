@@ -72,6 +72,7 @@ fn main_file(random: &mut Random) -> String {
          [relay]\nhostname = \"relay.example.net\"\non_failure = \"{on_failure}\"\nsender_forms = [{forms}]\n\
          exempt_clients = [{exempt}]\nexempt_recipient_domains = [{inbound}]\n\
          identify_by_address = {by_address}\nsender_must_match_login = {match_login}\n\
+         tls_assumed_from = [\"198.18.0.0/15\"]\ntrust_proxied_tls = {match_login}\n\
          [policy]\non_rewrite = \"{on_rewrite}\"\n\
          [abuse]\non_abuse = \"{on_abuse}\"\nspam_count = 1\nspam_share = 1\nverdicts = []\n\
          [limits]\ntransaction.recipients = {transaction}\nmessage.bytes = {bytes}\n\
@@ -170,6 +171,7 @@ fn case(random: &mut Random, nth: u64) -> Case {
         helo: random.one_of(&["mx.acme.example", "mx.acme.example", "mx.bolt.example", "localhost", ""]).into(),
         tls: random.one_of(&["", "TLSv1.3"]).into(),
         login: login.into(),
+        sasl_method: random.one_of(&["PLAIN", "XCLIENT"]).into(),
         ..Client::default()
     };
     let sender = match random.below(40) {
@@ -327,12 +329,24 @@ impl Daemon {
                 return answers;
             }
         }
-        let Client { address, port, server, server_port, helo, tls, login } = case.client.clone();
+        let Client { address, port, server, server_port, helo, tls, login, sasl_method } = case.client.clone();
         let instance = smtpd.as_mut().map_or_else(String::new, |smtpd| smtpd.next_mail().instance);
         let (sender, size) = (case.sender.clone(), case.declared);
         let queue_id = mta.as_ref().map_or_else(|| format!("{port:X}"), |mta| mta.queue_id_of_message());
-        let mail =
-            Mail { client: address, port, server, server_port, helo, tls, login, sender, instance, size, queue_id };
+        let mail = Mail {
+            client: address,
+            port,
+            server,
+            server_port,
+            helo,
+            tls,
+            login,
+            sasl_method,
+            sender,
+            instance,
+            size,
+            queue_id,
+        };
         let mut accepted = Vec::new();
         for recipient in &case.recipients {
             let mut refused = None;
@@ -424,10 +438,12 @@ async fn compare(seed: u64, seen: &mut Seen) {
             Via::Both if case.client.address == "unknown" => Via::Policy,
             via => via,
         };
-        let Client { address, helo, tls, login, .. } = &case.client;
+        let Client { address, helo, tls, login, sasl_method, .. } = &case.client;
         let declared = Some(case.declared);
         let sender = via.read_sender(&case.sender);
-        let envelope = Envelope::new(parse_client(address), helo, tls, login, sender).declaring(declared);
+        let envelope = Envelope::new(parse_client(address), helo, tls, login, sender)
+            .with_sasl_method(sasl_method)
+            .declaring(declared);
         let size = MessageSize { bytes: Some(case.bytes), attachments: None };
         let rehearsal = rehearse(&daemon.running, &envelope, &case.recipients, size, via).await;
         let answers = daemon.answers(&case, via, nth as u32).await;

@@ -48,6 +48,8 @@ pub struct Step {
     /// The protocol version; empty without TLS.
     pub tls: Option<String>,
     pub login: Option<String>,
+    /// The method of the login, as the MTA reports it.
+    pub sasl_method: Option<String>,
     pub sender: Option<String>,
     /// One recipient or several. `r{1..100}@dest.example` stands for a hundred, `{n}` for the number of the repetition.
     pub to: Option<OneOrMany>,
@@ -199,7 +201,7 @@ impl Step {
     pub fn over(&self, other: &Step) -> Step {
         let mut step = self.clone();
         macro_rules! inherit { ($($key:ident)*) => { $(if step.$key.is_none() { step.$key = other.$key.clone(); })* } }
-        inherit!(client helo tls login sender to);
+        inherit!(client helo tls login sasl_method sender to);
         let expects_something = step.expect.is_some();
         if !expects_something {
             inherit!(expect over_policy over_both at_end at_end_over_policy says reason customer by setting user rewrite shadow steps);

@@ -314,15 +314,17 @@ impl Open<'_> {
 }
 
 fn mail_of(client: &Client, sender: &str) -> Mail {
-    let Client { address, port, server, server_port, helo, tls, login } = client.clone();
-    Mail { client: address, port, server, server_port, helo, tls, login, sender: sender.to_owned(), ..Mail::default() }
+    let Client { address, port, server, server_port, helo, tls, login, sasl_method } = client.clone();
+    Mail { client: address, port, server, server_port, helo, tls, login, sasl_method, sender: sender.to_owned(), ..Mail::default() }
 }
 
 pub fn envelope_of(step: &Step, via: Via) -> Envelope {
     let client = client_of(step);
     let sender = Step::said(&step.sender, "ann@acme.example");
     let sender = via.read_sender(&if via == Via::Policy { internal_form(&sender) } else { sender });
-    Envelope::new(parse_client(&client.address), &client.helo, &client.tls, &client.login, sender).declaring(step.size)
+    Envelope::new(parse_client(&client.address), &client.helo, &client.tls, &client.login, sender)
+        .with_sasl_method(&client.sasl_method)
+        .declaring(step.size)
 }
 
 fn client_of(step: &Step) -> Client {
@@ -331,6 +333,7 @@ fn client_of(step: &Step) -> Client {
         helo: Step::said(&step.helo, "mx.acme.example"),
         tls: Step::said(&step.tls, ""),
         login: Step::said(&step.login, ""),
+        sasl_method: Step::said(&step.sasl_method, "PLAIN"),
         ..Client::default()
     }
 }

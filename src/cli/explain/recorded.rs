@@ -1,6 +1,7 @@
 //! `explain REFERENCE`: what was decided, as the daemon recorded it. Reads the files; needs no daemon.
 
 use crate::cli::{DONE, NO, print, store_folder};
+use crate::envelope::XCLIENT;
 use crate::report::{Reference, decisions};
 use crate::session::RecordedDecision;
 use std::path::Path;
@@ -53,6 +54,7 @@ fn to_lines(recorded: &RecordedDecision) -> Vec<String> {
     line("helo", Some(&recorded.helo));
     line("tls", Some(&recorded.tls));
     line("login", Some(&recorded.login));
+    line("method", recorded.proxied_login.then_some(XCLIENT));
     line("sender", recorded.sender.as_deref());
     line("recipient", recorded.recipient.as_deref());
     line("recipients", recorded.recipients.map(|number| number.to_string()).as_deref());

@@ -23,6 +23,8 @@ pub(super) static RELAY: TableSpec = TableSpec {
         "sender_forms",
         "identify_by_address",
         "sender_must_match_login",
+        "tls_assumed_from",
+        "trust_proxied_tls",
         "local_submission",
         "max_range_addresses",
         "private_gateways",
@@ -50,6 +52,10 @@ pub struct Relay {
     pub sender_forms: Vec<SenderForm>,
     pub identify_by_address: bool,
     pub sender_must_match_login: bool,
+    /// Connections from these addresses count as encrypted, though the MTA reports no TLS.
+    pub tls_assumed_from: Vec<IpNet>,
+    /// A login that Postfix got by XCLIENT counts as encrypted: the proxy in front of it ended TLS.
+    pub trust_proxied_tls: bool,
     /// What becomes of mail from sendmail(1); `None`: as `exempt_clients` says.
     pub local_submission: Option<LocalSubmission>,
     /// The largest range of a customer: at least 1; in IPv6 a /64 counts as one address.
@@ -102,7 +108,16 @@ pub(super) fn read_relay(table: &Table<'_>, folder: &Path) -> Relay {
     let local_submission = table
         .get("local_submission")
         .and_then(|item| item.choice(&[("judge", LocalSubmission::Judge), ("exempt", LocalSubmission::Exempt)]));
-    let exempt_clients = table.get("exempt_clients").map(|item| read_exempt_clients(&item));
+    let nets = |key: &'static str, example: &str, everybody: [&'static str; 2]| {
+        table.get(key).map(|item| read_nets(&item, example, everybody))
+    };
+    let exempt_clients =
+        nets("exempt_clients", "\"127.0.0.0/8\", \"::1\"", ["no mail is checked", "every client is exempt"]);
+    let tls_assumed_from = nets(
+        "tls_assumed_from",
+        "\"127.0.0.1\", \"::1\"",
+        ["require_tls demands nothing", "every connection counts as encrypted"],
+    );
     let exempt_recipient_domains = table
         .get("exempt_recipient_domains")
         .map(|item| item.parsed_list("relay.example.net", |text| Ok(values::domain(text)?.as_str().to_owned())));
@@ -122,6 +137,8 @@ pub(super) fn read_relay(table: &Table<'_>, folder: &Path) -> Relay {
         sender_forms: sender_forms.unwrap_or_else(|| default::SENDER_FORMS.to_vec()),
         identify_by_address: boolean("identify_by_address", default::IDENTIFY_BY_ADDRESS),
         sender_must_match_login: boolean("sender_must_match_login", default::SENDER_MUST_MATCH_LOGIN),
+        tls_assumed_from: tls_assumed_from.unwrap_or_default(),
+        trust_proxied_tls: boolean("trust_proxied_tls", default::TRUST_PROXIED_TLS),
         local_submission,
         max_range_addresses: max_range_addresses.unwrap_or(default::MAX_RANGE_ADDRESSES),
         private_gateways: private_gateways.unwrap_or_default(),
@@ -149,13 +166,14 @@ fn read_hostname(table: &Table<'_>) -> String {
     .unwrap_or_else(|| "localhost".into())
 }
 
-fn read_exempt_clients(item: &Item<'_>) -> Vec<IpNet> {
+/// `everybody`: what a range of all addresses brings about, and why, for the warning.
+fn read_nets(item: &Item<'_>, example: &str, everybody: [&'static str; 2]) -> Vec<IpNet> {
     let mut nets = Vec::new();
-    for entry in item.list("\"127.0.0.0/8\", \"::1\"") {
+    for entry in item.list(example) {
         let Some(net) = entry.parsed("127.0.0.0/8", networks::net) else { continue };
         if net.prefix_len() == 0 {
-            let label = "every client is exempt";
-            entry.warning(Complaint::new("no mail is checked", label).help("list only hosts of your own"));
+            let [effect, label] = everybody;
+            entry.warning(Complaint::new(effect, label).help("list only hosts of your own"));
         }
         nets.push(net);
     }

@@ -4,6 +4,7 @@
 pub(super) mod abuse;
 pub(super) mod archive;
 mod connection;
+mod encryption;
 pub(super) mod exempt;
 pub(super) mod identify;
 pub(super) mod limits;
@@ -21,6 +22,7 @@ pub use connection::{
     ConnectionFacts, ConnectionLimit, ConnectionRefusal, is_exempt_connection, is_generic_helo, judge_connection,
     judge_generic_helo,
 };
+pub use encryption::way_out as tls_way_out;
 pub use identify::IdentifiedBy;
 pub use route::{Route, route};
 pub use size::{Oversize, SizeRefusal};

@@ -1,5 +1,6 @@
 //! Does a setting of the customer admit the transaction? (relay service, section 1)
 
+use super::encryption::{encryption, way_out};
 use super::identify::Identified;
 use super::sender::{SenderRelation, matches_login};
 use crate::directory::{AllowedSenders, Setting};
@@ -38,6 +39,9 @@ pub(in crate::policy) fn find_entrance<'a>(
     trace: &mut Trace,
 ) -> Result<Entrance<'a>, Refusal> {
     let Identified { customer, domain, .. } = *identified;
+    if let Some(why) = encryption(facts, rules.relay).assumption(facts) {
+        trace.note("tls", "assumed", || why);
+    }
     let mut nearest: Option<(Demand, &Setting)> = None;
     let mut nearest_shadow: Option<(Demand, &Setting)> = None;
     for setting in &customer.settings {
@@ -85,7 +89,7 @@ fn check(
         return Err(Demand::Auth);
     }
     // A login counts only if nobody on the way could read it.
-    if (setting.require_tls || setting.require_auth) && !facts.has_tls() {
+    if (setting.require_tls || setting.require_auth) && !encryption(facts, rules.relay).is_encrypted() {
         return Err(Demand::Tls);
     }
     let allowed = match setting.allowed_senders {
@@ -123,8 +127,11 @@ fn why_not(demand: Demand, setting: &Setting, facts: &Facts) -> String {
             format!("{} is in none of its enabled ranges", crate::policy::reply::words::client(facts.client))
         }
         Demand::Auth => "it requires AUTH, and the client did not log in".to_owned(),
-        Demand::Tls if setting.require_auth => "AUTH counts over TLS only, and the mail came without".to_owned(),
-        Demand::Tls => "it requires TLS, and the mail came without".to_owned(),
+        Demand::Tls => {
+            let why = if setting.require_auth { "AUTH counts over TLS only" } else { "it requires TLS" };
+            let way_out = way_out(facts.client, facts.proxied_login).map_or(String::new(), |hint| format!("; {hint}"));
+            format!("{why}, and the mail came without{way_out}")
+        }
         Demand::Sender => format!("it does not allow the sender {} ({})", facts.sender, setting.allowed_senders.key()),
         Demand::Login => format!("the sender {} is not the user that logged in ({})", facts.sender, facts.login),
     }
