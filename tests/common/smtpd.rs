@@ -58,7 +58,8 @@ impl Default for Mail {
 impl Mail {
     /// A request, with the attributes in Postfix's order.
     pub fn request(&self, state: &str, recipient: &str, recipient_count: u64, context: &str) -> String {
-        let Mail { client, port, server, server_port, helo, tls, login, sasl_method, sender, instance, size, queue_id } = self;
+        let Mail { client, port, server, server_port, helo, tls, login, sasl_method, sender, instance, size, queue_id } =
+            self;
         let queue_id = if state == "END-OF-MESSAGE" { queue_id } else { "" };
         let mut text = String::new();
         for (name, value) in [

@@ -315,7 +315,18 @@ impl Open<'_> {
 
 fn mail_of(client: &Client, sender: &str) -> Mail {
     let Client { address, port, server, server_port, helo, tls, login, sasl_method } = client.clone();
-    Mail { client: address, port, server, server_port, helo, tls, login, sasl_method, sender: sender.to_owned(), ..Mail::default() }
+    Mail {
+        client: address,
+        port,
+        server,
+        server_port,
+        helo,
+        tls,
+        login,
+        sasl_method,
+        sender: sender.to_owned(),
+        ..Mail::default()
+    }
 }
 
 pub fn envelope_of(step: &Step, via: Via) -> Envelope {
