@@ -1,6 +1,7 @@
 //! `backup` and `restore`: the store in one file, and back.
 
-use relaykeeper::administration::Administration;
+use relaykeeper::administration::{Administration, read_anchor};
+use relaykeeper::audit::{Action, Actor, Anchor, Instruction, Record, verify};
 use relaykeeper::backup::{restore, save};
 use relaykeeper::ledger::lock_store;
 use std::fs;
@@ -23,6 +24,19 @@ fn store() -> (tempfile::TempDir, rusqlite::Connection) {
     (folder, database)
 }
 
+fn order() -> Instruction {
+    Instruction { by: Actor::of_uid(0), at: "2026-11-28T07:00:00Z".parse().unwrap(), why: "disk replaced".to_owned() }
+}
+
+/// The records of a store's audit log, which must be whole.
+fn audit_log(folder: &Path) -> Vec<Record> {
+    let mut records = Vec::new();
+    let text = fs::read(folder.join("audit.log")).unwrap();
+    let verified = verify(&text[..], &read_anchor(folder).unwrap(), |record| records.push(record)).unwrap();
+    assert!(verified.is_good(), "{:?}", verified.breaks);
+    records
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -43,18 +57,18 @@ fn a_store_comes_back_as_it_was_while_it_was_written() {
     drop(writer);
     fs::write(store.path().join("decisions/0002"), "a later one\n").unwrap();
 
-    let restored = restore(store.path(), &backup).unwrap();
+    let restored = restore(store.path(), &backup, &order()).unwrap();
     assert_eq!(restored.files, saved.files);
     let database = rusqlite::Connection::open(store.path().join("configuration.db")).unwrap();
     let rows: i64 = database.query_row("SELECT sum(n) FROM t", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 7);
     assert_eq!(names(&store.path().join("decisions")), ["0001"]);
     assert_eq!(fs::read(store.path().join("administration.json")).ok(), state);
-    Administration::open(store.path()).unwrap();
     let before = restored.before.expect("what was there before");
     assert_eq!(names(&before.join("decisions")), ["0001", "0002"]);
     // A second backup has nothing of that, and replaces the first.
     assert_eq!(save(store.path(), &backup).unwrap().files, saved.files);
+    Administration::open(store.path()).unwrap();
 }
 
 #[test]
@@ -64,11 +78,11 @@ fn nothing_is_restored_beside_a_daemon() {
     save(store.path(), &backup).unwrap();
     let daemon = lock_store(store.path()).unwrap();
     let before = names(store.path());
-    let error = restore(store.path(), &backup).unwrap_err().to_string();
+    let error = restore(store.path(), &backup, &order()).unwrap_err().to_string();
     assert!(error.contains("is in use by another relaykeeper") && error.ends_with("; stop it first"), "{error}");
     assert_eq!(names(store.path()), before);
     drop(daemon);
-    restore(store.path(), &backup).unwrap();
+    restore(store.path(), &backup, &order()).unwrap();
     fs::remove_file(&backup).unwrap();
 }
 
@@ -91,7 +105,7 @@ fn a_damaged_backup_changes_nothing() {
     ];
     for (bytes, why) in damaged {
         fs::write(&backup, bytes).unwrap();
-        let error = restore(store.path(), &backup).unwrap_err().to_string();
+        let error = restore(store.path(), &backup, &order()).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
         assert_eq!(names(store.path()), before);
     }
@@ -128,9 +142,40 @@ fn names_stay_within_the_store() {
             archive.append(&header, text.as_bytes()).unwrap();
         }
         archive.finish().unwrap();
-        let error = restore(store.path(), &backup).unwrap_err().to_string();
+        let error = restore(store.path(), &backup, &order()).unwrap_err().to_string();
         assert!(error.contains("is not a file of a store"), "{name}: {error}");
         assert!(!store.path().parent().unwrap().join("evil").exists());
     }
     fs::write(&backup, "").unwrap();
+}
+
+/// The audit log of a restored store says that it was restored, by whom, why, and where the log that it replaces ended; and a
+/// daemon goes on behind that.
+#[tokio::test]
+async fn a_restore_is_in_the_audit_log() {
+    let (store, _writer) = store();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let backup = elsewhere.path().join("backup");
+    let act = async |files| {
+        let administration = Administration::open(store.path()).unwrap();
+        administration.record(order(), Action::ConfigurationUnknown { files }).await.unwrap();
+    };
+    act(1).await;
+    save(store.path(), &backup).unwrap();
+    act(2).await;
+    act(3).await;
+    assert_eq!(audit_log(store.path()).len(), 3);
+
+    let restored = restore(store.path(), &backup, &order()).unwrap();
+    let records = audit_log(store.path());
+    assert_eq!(records.len(), 2);
+    let Action::Restore { made, version, replaced: Some(Anchor { records: 3, hash }) } = &records[1].action else {
+        panic!("{:?}", records[1].action)
+    };
+    assert_eq!((made, version), (&restored.made, &restored.by));
+    let last = fs::read_to_string(restored.before.unwrap().join("audit.log")).unwrap();
+    assert!(last.ends_with(&format!("{hash}\"}}\n")), "{last}");
+    assert_eq!((&records[1].by, records[1].why.as_str()), (&order().by, "disk replaced"));
+    act(4).await;
+    assert_eq!(audit_log(store.path()).len(), 3);
 }

@@ -1,6 +1,7 @@
 //! What a record of the audit log says.
 
 use super::actor::Actor;
+use super::chain::Anchor;
 use crate::directory::{LimitName, Subject};
 use crate::orders::Target;
 use jiff::Timestamp;
@@ -42,6 +43,16 @@ pub enum Action {
     },
     /// The time of a shared store's server whose clock jumped is right: what it has counted was moved there.
     ClockReset,
+    /// A backup was put in the place of the store. This is the first record after those of the backup.
+    Restore {
+        /// When the backup was made (RFC 3339).
+        made: String,
+        /// The version of relaykeeper that made it.
+        version: String,
+        /// Where the audit log ended that was there before, and is now set aside; `None` if there was none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced: Option<Anchor>,
+    },
     /// A limit is raised until a time; in place of an earlier grant of it.
     Grant {
         subject: Subject,
@@ -103,6 +114,7 @@ impl Action {
             Action::Resume { .. } => "resume",
             Action::QuotaReset { .. } => "quota-reset",
             Action::ClockReset => "clock-reset",
+            Action::Restore { .. } => "restore",
             Action::Grant { .. } => "grant",
             Action::GrantEnded { .. } => "grant-ended",
             Action::Failed { .. } => "failed",
@@ -152,6 +164,13 @@ impl fmt::Display for Action {
             Action::Resume { subject } => on(f, "resume", subject),
             Action::QuotaReset { subject } => of(f, "reset the quota of", subject),
             Action::ClockReset => f.write_str("accept the clock of the shared store"),
+            Action::Restore { made, version, replaced } => {
+                write!(f, "restore the backup of {made} (relaykeeper {version})")?;
+                match replaced {
+                    Some(Anchor { records, .. }) => write!(f, "; the audit log set aside ends with record {records}"),
+                    None => Ok(()),
+                }
+            }
             Action::Grant { subject, limit, more, until } => {
                 of(f, "grant", subject)?;
                 write!(f, ": {limit} +{more} until {until}")

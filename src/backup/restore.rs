@@ -3,7 +3,8 @@
 use super::save::{Hashed, hex};
 use super::{BEFORE, BackupError, FORM, LOCK, MARKER, MAX_FILES, Marker, SUMS, is_left_out};
 use crate::administration::read_anchor;
-use crate::files::sync_folder;
+use crate::audit::{self, Action, Anchor, AuditLog, Instruction};
+use crate::files::{open_regular, sync_folder};
 use crate::ledger;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -28,22 +29,27 @@ pub struct Restored {
 }
 
 /// Replaces the store in `folder` by the one in `from`. Nothing is changed before all of the backup is read and proves to be
-/// whole and readable by this version; what was there is moved aside.
+/// whole and readable by this version; what was there is moved aside. The audit log of the restored store says so.
 ///
 /// # Errors
 /// A daemon runs, the backup is damaged or from a newer version, or something cannot be written.
-pub fn restore(folder: &Path, from: &Path) -> Result<Restored, BackupError> {
+pub fn restore(folder: &Path, from: &Path, order: &Instruction) -> Result<Restored, BackupError> {
     let _lock = ledger::lock_store(folder).map_err(|error| BackupError(format!("{error}; stop it first")))?;
     let new = folder.join(".restore.new");
     let _ = fs::remove_dir_all(&new);
     let unwritable = |error: io::Error| BackupError::of(&new, format_args!("cannot be written: {error}"));
     fs::create_dir(&new).map_err(unwritable)?;
-    let restored = unpack(from, &new).and_then(|(marker, names)| {
+    let restored = unpack(from, &new).and_then(|(marker, mut names)| {
         check(&new)?;
+        record(folder, &new, &marker, order)?;
+        let restored_files = names.len();
+        if !names.iter().any(|name| name == audit::FILE_NAME) {
+            names.push(audit::FILE_NAME.to_owned());
+        }
         give_to_owner(folder, &new, &names).map_err(unwritable)?;
         let before = exchange(folder, &new, &marker.made)
             .map_err(|error| BackupError::of(folder, format_args!("cannot be written: {error}")))?;
-        Ok(Restored { files: names.len(), made: marker.made, by: marker.relaykeeper, before })
+        Ok(Restored { files: restored_files, made: marker.made, by: marker.relaykeeper, before })
     });
     let _ = fs::remove_dir_all(&new);
     restored
@@ -137,6 +143,24 @@ fn check(folder: &Path) -> Result<(), BackupError> {
     }
     read_anchor(folder).map_err(|error| BackupError(error.to_string()))?;
     Ok(())
+}
+
+/// Appends to the audit log in `new` that it takes the place of the one in `folder`.
+fn record(folder: &Path, new: &Path, marker: &Marker, order: &Instruction) -> Result<(), BackupError> {
+    let failed = |error: &dyn std::error::Error| BackupError(error.to_string());
+    let anchor = read_anchor(new).map_err(|error| failed(&error))?;
+    let replaced = end_of_log(&folder.join(audit::FILE_NAME));
+    let action = Action::Restore { made: marker.made.clone(), version: marker.relaykeeper.clone(), replaced };
+    let mut log = AuditLog::open(new, &anchor, |_| {}).map_err(|error| failed(&error))?;
+    log.append(order, &[action]).map_err(|error| failed(&error))?;
+    Ok(())
+}
+
+/// The last record of a log; `None` if it has none, or cannot be read, which may be why a backup is restored.
+fn end_of_log(path: &Path) -> Option<Anchor> {
+    let log = BufReader::new(open_regular(path).ok()?);
+    let last = audit::verify(log, &Anchor::default(), |_| {}).ok()?.last;
+    (last.records > 0).then_some(last)
 }
 
 /// Run by root, it leaves files that the daemon's user can write: the folder's owner.

@@ -141,6 +141,9 @@ pub enum Command {
         config: ConfigFile,
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// The reason, for the audit log
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
     },
 }
 

@@ -1,7 +1,10 @@
 //! `backup`, `restore`: the store in one file. Both work on the files, and need no daemon; a restore must have none.
 
 use super::{DONE, NO, print, store_folder};
+use crate::audit::{Actor, Instruction};
 use crate::backup;
+use jiff::Timestamp;
+use nix::unistd::getuid;
 use std::path::Path;
 
 pub fn save(config: &Path, to: &Path) -> u8 {
@@ -19,9 +22,10 @@ pub fn save(config: &Path, to: &Path) -> u8 {
     }
 }
 
-pub fn restore(config: &Path, from: &Path) -> u8 {
+pub fn restore(config: &Path, from: &Path, why: String) -> u8 {
     let Some(folder) = store_folder(config) else { return NO };
-    match backup::restore(&folder, from) {
+    let order = Instruction { by: Actor::of_uid(getuid().as_raw()), at: Timestamp::now(), why };
+    match backup::restore(&folder, from, &order) {
         Ok(restored) => {
             let (folder, files) = (folder.display(), restored.files);
             print::line(format_args!("{folder}: {files} files, as of {} (relaykeeper {})", restored.made, restored.by));

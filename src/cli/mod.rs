@@ -58,7 +58,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Reload { config, why, allow_no_customers } => status::reload(&config.config, why, allow_no_customers),
         Command::Export { config, format } => export::run(&config.config, format),
         Command::Backup { config, file } => backup::save(&config.config, &file),
-        Command::Restore { config, file } => backup::restore(&config.config, &file),
+        Command::Restore { config, file, why } => backup::restore(&config.config, &file, why),
     })
 }
 
