@@ -30,6 +30,7 @@ mod grants;
 mod harness;
 mod lifecycle;
 mod local_mail;
+mod login_without_tls;
 mod notices;
 mod one_message;
 mod quotas;

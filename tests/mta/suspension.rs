@@ -1,7 +1,8 @@
 //! Suspensions: an administrator's order stops mail at once, also in the midst of a transaction.
 
-use crate::relay::{Front, Setup, on};
+use crate::relay::{Front, Relay, Setup, on};
 use std::process::Output;
+use std::time::Duration;
 
 const FIRST_WORDS: &str = "SMTP relay suspended for user: ann@acme.example (spam, ticket 4711)";
 
@@ -51,6 +52,41 @@ fn in_mid_transaction(front: Front) {
     assert_eq!(again.status.code(), Some(1), "{}", text(&again));
 }
 on!(in_mid_transaction: postfix_both, sendmail_milter);
+
+/// With `--until`, whatever is suspended may send again then; before, none of its mail passes.
+fn ends_by_itself(front: Front) {
+    let mut relay = Setup::with_customers().start(front);
+    let address = relay.address("192.0.2.7").to_string();
+    let with_login = ("kim@hooli.example", "203.0.113.99");
+    let by_address = ("ann@acme.example", "192.0.2.7");
+    for (kind, name, (sender, client)) in [
+        ("user", "ann@acme.example", by_address),
+        ("customer", "acme", by_address),
+        ("client", &*address, by_address),
+        ("login", "kim@hooli.example", with_login),
+    ] {
+        let connect = |relay: &Relay| {
+            let mut client = relay.tls_client(client, "mail.acme.example");
+            if (sender, name) == (with_login.0, with_login.0) {
+                client.login("kim@hooli.example", "secret-kim");
+            }
+            client
+        };
+        let said = relay.daemon.cli_text(&[kind, "suspend", name, "--until", "2h", "--why", "ticket 4711"]);
+        assert!(said.contains("is suspended until"), "{said}");
+        let mut client = connect(&relay);
+        let sent = client.send(sender, &["one@dest.example"]);
+        let whose = if kind == "client" { "IP address" } else { kind };
+        relay.assert_refused(&sent, "550 5.7.1", &format!("SMTP relay suspended for {whose}: {name}"));
+        client.quit();
+        relay.daemon.let_pass(Duration::from_secs(2 * 3_600 + 1));
+        let mut client = connect(&relay);
+        relay.deliver(&mut client, sender, &["one@dest.example"]);
+        client.quit();
+    }
+}
+// Clients of Sendmail come from loopback addresses here, which cannot be suspended.
+on!(ends_by_itself: postfix_both);
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
