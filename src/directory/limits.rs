@@ -139,6 +139,8 @@ pub struct CustomerLimits {
     counted: [Limit; LimitName::COUNT],
     /// Further limits on the same counts, all of them in shadow: `unpaid.*` beside `customer.*`.
     also_in_shadow: Option<Arc<CustomerLimits>>,
+    /// Whether the maximum is that of `unpaid.*`, and a paid customer would have a higher one.
+    lowered_by_billing: [bool; LimitName::COUNT],
     /// Where the lowest of `warn_at` is; `u64::MAX` where nobody is told.
     warned_from: [u64; LimitName::COUNT],
 }
@@ -153,6 +155,7 @@ impl CustomerLimits {
             warn_at: SmallVec::new(),
             counted: [Limit::UNLIMITED; LimitName::COUNT],
             also_in_shadow: None,
+            lowered_by_billing: [false; LimitName::COUNT],
             warned_from: [u64::MAX; LimitName::COUNT],
         };
         for name in LimitName::ALL {
@@ -171,6 +174,19 @@ impl CustomerLimits {
         let further = CustomerLimits::new(Limit::UNLIMITED, in_shadow);
         let has_any = LimitName::ALL.iter().any(|&name| further.counted(name).max.is_some());
         CustomerLimits { also_in_shadow: has_any.then(|| Arc::new(further)), ..self }
+    }
+
+    /// With a note of which maxima are as low as they are because the customer has not paid.
+    pub fn with_lowered_by_billing(mut self, lowered: impl Fn(LimitName) -> bool) -> CustomerLimits {
+        for name in LimitName::ALL {
+            self.lowered_by_billing[name as usize] = lowered(name);
+        }
+        self
+    }
+
+    /// Whether the maximum is that of `unpaid.*`, and a paid customer would have a higher one.
+    pub fn is_lowered_by_billing(&self, name: LimitName) -> bool {
+        self.lowered_by_billing[name as usize]
     }
 
     /// Further limits on the same counts, all of them in shadow; the rest of it is unlimited.

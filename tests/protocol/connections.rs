@@ -46,8 +46,9 @@ async fn generic_names_are_told_what_to_change() {
         }
         let (mut mta, answer) = open(&milter, kind, client(address, "LOCALHOST")).await;
         let words = format!(
-            "421 4.7.0 Try again later, closing connection. (EHLO) The HELO name LOCALHOST is generic; {address} may make 2 \
-             such connections a minute; set a full host name of its own there, such as mail.yourdomain.example ["
+            "421 4.7.0 Try again later, closing connection. (EHLO) The HELO/EHLO name LOCALHOST is not a name of your own, \
+             and {address} exceeded 2 connections a minute with such names; in your mail program's or server's settings, set the \
+             HELO/EHLO name to its own full host name, such as mail.yourdomain.example ["
         );
         assert!(answer.reply().starts_with(&words), "{answer:?}");
         // Should the MTA go on all the same, it hears the same.
@@ -73,8 +74,9 @@ async fn printers_in_a_customers_range_are_exempt_from_the_tighter_limit_only() 
         assert_eq!(greet(&milter, client("192.0.2.33", "printer")).await, Answer::Continue);
     }
     let sixth = greet(&milter, client("192.0.2.33", "printer")).await;
-    let words = "421 4.7.0 Try again later, closing connection. (EHLO) 192.0.2.33 may make 5 connections a minute (HELO \
-                 name printer); send several messages over one connection [";
+    let words = "421 4.7.0 Try again later, closing connection. (EHLO) The IP address 192.0.2.33 exceeded its limit of 5 \
+                 connections a minute (HELO name printer); all devices behind it share it: send several messages over one \
+                 connection [";
     assert!(sixth.reply().starts_with(words), "{sixth:?}");
 }
 
@@ -110,8 +112,8 @@ async fn connections_that_are_open_are_counted_until_they_end() {
     assert!(held.iter().all(|(_, answer)| *answer == Answer::Continue));
     // Another address of the same network.
     let (mta, answer) = open(&milter, Kind::Sendmail, client("2001:db8::ffff", "mx.stranger.example")).await;
-    let words = "421 4.7.0 Try again later, closing connection. (EHLO) 2001:db8::/64 may hold 3 connections open at a time \
-                 (HELO name mx.stranger.example); use fewer, ";
+    let words = "421 4.7.0 Try again later, closing connection. (EHLO) The IP address 2001:db8::/64 exceeded its limit of 3 \
+                 connections at a time (HELO name mx.stranger.example); all devices behind it share it: use fewer connections, ";
     assert!(answer.reply().starts_with(words), "{answer:?}");
     mta.quit().await;
     held.pop().unwrap().0.quit().await;
@@ -198,7 +200,7 @@ async fn a_session_counts_once_however_often_the_policy_service_is_asked() {
         assert!(ask(&mut smtpd, &next, "RCPT").await.starts_with("550 5.7.1"));
     }
     let refused = ask(&mut smtpd, &stranger(6, ""), "CONNECT").await;
-    let words = "421 4.7.0 Try again later, closing connection. (EHLO) 203.0.113.1 may make 5 connections a minute; ";
+    let words = "421 4.7.0 Try again later, closing connection. (EHLO) The IP address 203.0.113.1 exceeded its limit of 5 connections a minute; ";
     assert!(refused.starts_with(words), "{refused}");
     assert_eq!(ask(&mut smtpd, &stranger(6, "1.67890abe.0.0"), "RCPT").await, refused, "it is refused as a whole");
     assert!(

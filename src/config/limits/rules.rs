@@ -74,7 +74,14 @@ impl LimitRules {
             LimitName::CustomerPeak => peak.1,
             _ => None,
         };
+        let max_of = |limit: Limit| limit.max.unwrap_or(u64::MAX);
+        let is_lowered = |name| match name {
+            LimitName::CustomerDay => max_of(day.0) < max_of(limit(LimitKey::CustomerDay)),
+            LimitName::CustomerPeak => max_of(peak.0) < max_of(limit(LimitKey::CustomerPeak)),
+            _ => false,
+        };
         CustomerLimits::new(limit(LimitKey::TransactionRecipients), counted)
+            .with_lowered_by_billing(is_lowered)
             .with_sizes(limit(LimitKey::MessageBytes), limit(LimitKey::AttachmentsBytes))
             .with_also_in_shadow(also_in_shadow)
             .with_warnings(&self.warn_at)

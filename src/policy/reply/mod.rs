@@ -3,4 +3,4 @@
 mod refusal;
 pub(super) mod words;
 
-pub use refusal::{LimitCause, LimitRefusal, LookedUp, NameSource, Refusal};
+pub use refusal::{LimitCause, LimitRefusal, LookedUp, NameSource, RangeGap, Refusal};

@@ -1,7 +1,7 @@
 //! Why a transaction is refused: the reason itself. Its words are in [`super::words`].
 
-use crate::directory::{Action, AllowedSenders, LimitName};
-use crate::envelope::{AddressError, ReplyClass, Sender};
+use crate::directory::{Action, AllowedSenders, Billing, Customer, LimitName, Setting};
+use crate::envelope::{canonical_ip, AddressError, ReplyClass, Sender};
 use crate::orders::TargetKind;
 use crate::policy::rules::ConnectionRefusal;
 use crate::policy::rules::SizeRefusal;
@@ -22,6 +22,7 @@ pub enum Refusal {
     NotInRanges {
         client: Option<IpAddr>,
         domain: Box<str>,
+        gap: RangeGap,
     },
     /// The customer has no setting that is switched on.
     NoSetting {
@@ -29,7 +30,10 @@ pub enum Refusal {
         domain: Box<str>,
     },
     AuthRequired,
-    TlsRequired,
+    TlsRequired {
+        /// Empty if the client did not log in.
+        login: Box<str>,
+    },
     SenderNotAllowed {
         sender: Sender,
         setting: Arc<str>,
@@ -89,6 +93,32 @@ pub enum Refusal {
     },
 }
 
+/// Why no enabled range of a customer holds the client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeGap {
+    NotRegistered,
+    /// A range that holds it is switched off, or its setting is.
+    SwitchedOff,
+    /// The client came over IPv6, and the customer has only IPv4 ranges.
+    OnlyIpv4,
+}
+
+impl RangeGap {
+    pub(in crate::policy) fn of(customer: &Customer, client: Option<IpAddr>) -> RangeGap {
+        let Some(client) = client.map(canonical_ip) else { return RangeGap::NotRegistered };
+        let mut nets = customer.settings.iter().flat_map(|setting| &setting.ranges).map(|range| range.net).peekable();
+        let is_only_ipv4 = client.is_ipv6() && nets.peek().is_some() && nets.all(|net| net.addr().is_ipv4());
+        let is_off = |setting: &Setting| {
+            setting.ranges.iter().any(|range| !(setting.enabled && range.enabled) && range.net.contains(&client))
+        };
+        match customer.settings.iter().any(is_off) {
+            true if !customer.holds_client(client) => RangeGap::SwitchedOff,
+            _ if is_only_ipv4 => RangeGap::OnlyIpv4,
+            _ => RangeGap::NotRegistered,
+        }
+    }
+}
+
 /// A limit is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitRefusal {
@@ -100,6 +130,8 @@ pub struct LimitRefusal {
     /// The customer's name, the user's address or the login.
     pub whose: Arc<str>,
     pub cause: LimitCause,
+    /// Not paid only where this is why the maximum is what it is.
+    pub billing: Billing,
     /// When it would fit: milliseconds since 1970 on the wall clock.
     pub retry_at_ms: Option<i64>,
 }
@@ -158,7 +190,7 @@ impl Refusal {
             Refusal::NotInRanges { .. } => "address-not-in-ranges",
             Refusal::NoSetting { .. } => "no-setting",
             Refusal::AuthRequired => "auth-required",
-            Refusal::TlsRequired => "tls-required",
+            Refusal::TlsRequired { .. } => "tls-required",
             Refusal::SenderNotAllowed { .. } => "sender-not-allowed",
             Refusal::SenderNotOfLogin { .. } => "sender-not-of-login",
             Refusal::Suspended { kind: TargetKind::Customer, .. } => "customer-suspended",
@@ -197,7 +229,7 @@ impl Refusal {
             | Refusal::SenderNotAllowed { .. }
             | Refusal::SenderNotOfLogin { .. }
             | Refusal::Suspended { .. } => (550, (7, 1)),
-            Refusal::AuthRequired | Refusal::TlsRequired => (530, (7, 0)),
+            Refusal::AuthRequired | Refusal::TlsRequired { .. } => (530, (7, 0)),
             Refusal::TooManyRecipients { max: 0 } => (550, (5, 3)),
             Refusal::EmptySenderRecipients | Refusal::TooManyRecipients { .. } => (452, (5, 3)),
             Refusal::Limit(limit) => limit.codes(),

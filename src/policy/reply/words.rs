@@ -1,9 +1,9 @@
 //! The words of a refusal, for the person who reads it: what, why, what to change or when to retry, reference.
 //! The first words are those of the relay service: clients match on them.
 
-use super::refusal::{LimitCause, LimitRefusal, LookedUp, NameSource, Refusal};
-use crate::directory::{AllowedSenders, LimitName, Window};
-use crate::envelope::{MAX_REPLY_LINE, Reply, Sender};
+use super::refusal::{LimitCause, LimitRefusal, LookedUp, NameSource, RangeGap, Refusal};
+use crate::directory::{AllowedSenders, Billing, LimitName, Window};
+use crate::envelope::{canonical_domain, MAX_REPLY_LINE, Reply, Sender};
 use crate::orders::TargetKind;
 use crate::policy::rules::{ConnectionLimit, ConnectionRefusal};
 use crate::policy::rules::{Oversize, SizeRefusal};
@@ -28,28 +28,57 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::UnknownCustomer { client: address, looked_up, helo } => {
                 write!(f, "Mail relay denied [{}]: {}", client(*address), names(looked_up, helo))?;
-                f.write_str("; use a registered sender domain or HELO name from a registered address, or log in")
+                f.write_str(match looked_up[..] {
+                    [LookedUp { source: NameSource::Login, .. }] => {
+                        ", so this login is unknown here; check the user name in your mail program's or server's settings, or ask \
+                         your administrator"
+                    }
+                    _ => {
+                        "; in your mail program's or server's settings, use a registered sender domain or HELO/EHLO name from a \
+                         registered IP address, or log in"
+                    }
+                })
             }
-            Refusal::NotInRanges { client: address, domain } => {
-                let address = client(*address);
-                write!(
-                    f,
-                    "Invalid credentials for relay [{address}]: {address} is not among the addresses of {}",
-                    shown(domain)
-                )?;
-                f.write_str("; send from a registered address or have this one added")
+            Refusal::NotInRanges { client: address, domain, gap } => {
+                let (address, domain) = (client(*address), shown(domain));
+                write!(f, "Invalid credentials for relay [{address}]: ")?;
+                match gap {
+                    RangeGap::NotRegistered => write!(
+                        f,
+                        "{address} is not among the registered IP addresses of {domain}; send from one of these, or ask your \
+                         administrator to register this one"
+                    ),
+                    RangeGap::SwitchedOff => write!(
+                        f,
+                        "the IP address range of {address} is switched off for {domain}; ask your administrator to switch it on, \
+                         or send from another registered IP address"
+                    ),
+                    RangeGap::OnlyIpv4 => write!(
+                        f,
+                        "you came over IPv6 from {address}; only IPv4 ranges are registered for {domain}; send over IPv4, or ask \
+                         your administrator to register the IPv6 range"
+                    ),
+                }
             }
             Refusal::NoSetting { client: address, domain } => {
                 write!(
                     f,
-                    "Invalid credentials for relay [{}]: relaying for {} is switched off",
+                    "Invalid credentials for relay [{}]: relaying for {} is switched off; ask your administrator to switch it on",
                     client(*address),
                     shown(domain)
                 )
             }
-            Refusal::AuthRequired => f.write_str("Authentication required: log in with SMTP AUTH over TLS"),
-            Refusal::TlsRequired => {
-                f.write_str("Must issue a STARTTLS command first: mail is relayed here over TLS only")
+            Refusal::AuthRequired => f.write_str(
+                "Authentication required: you did not log in; switch on SMTP AUTH (user name and password) with TLS in your mail \
+                 program's or server's settings",
+            ),
+            Refusal::TlsRequired { login } => {
+                f.write_str("Must issue a STARTTLS command first: ")?;
+                match &**login {
+                    "" => f.write_str("mail is relayed here over TLS only")?,
+                    login => write!(f, "you logged in as {} without TLS, and a login counts over TLS only", shown(login))?,
+                }
+                f.write_str("; switch on STARTTLS or TLS in your mail program's or server's settings")
             }
             Refusal::SenderNotAllowed { sender, setting, allowed, login } => {
                 sender_words(f, sender, setting, *allowed, login)
@@ -62,28 +91,31 @@ impl fmt::Display for Refusal {
             Refusal::Suspended { kind, whose, why } => suspended_words(f, *kind, whose, why),
             Refusal::HeldBack { user, why } => {
                 write!(f, "Mail of {} is held back for signs of abuse: {}", shown(user), bounded(why, 200))?;
-                f.write_str("; it passes when this is over, the administrators have been told")
+                f.write_str("; it passes when this is over; ask your administrator, who has been told")
             }
             Refusal::EmptySenderRecipients => {
-                f.write_str("One recipient per transaction with an empty sender: send to the others one by one")
+                f.write_str(
+                    "One recipient per transaction with an empty sender: this is a bounce or automatic reply (empty sender <>); \
+                     send it to the other recipients one by one",
+                )
             }
             Refusal::TooManyRecipients { max: 0 } => {
-                f.write_str("Your message has too many recipients: none is allowed; ask your mail administrator")
+                f.write_str("Your message has too many recipients: none is allowed; ask your administrator")
             }
             Refusal::TooManyRecipients { max } => {
                 write!(
                     f,
-                    "Your message has too many recipients: {max} in one transaction; send the rest in a further one"
+                    "Your message has too many recipients: at most {max} in one transaction; send the rest in another one"
                 )
             }
             Refusal::CannotSplit { refusal } => match &**refusal {
                 Refusal::TooManyRecipients { max } => write!(
                     f,
-                    "Your message has too many recipients: {max} in one message; mail from sendmail(1) is never split, so send \
+                    "Your message has too many recipients: at most {max} in one message; mail from sendmail(1) is never split, so send \
                      it to fewer recipients at a time"
                 ),
                 Refusal::EmptySenderRecipients => f.write_str(
-                    "One recipient per message with an empty sender; mail from sendmail(1) is never split, so send each \
+                    "One recipient per message with an empty sender (bounce or automatic reply, <>); mail from sendmail(1) is never split, so send each \
                      recipient a message",
                 ),
                 other => other.fmt(f),
@@ -92,10 +124,10 @@ impl fmt::Display for Refusal {
             Refusal::Size(size) => size.fmt(f),
             Refusal::Connection(connection) => connection.fmt(f),
             Refusal::CustomerUnusable { whose } => {
-                write!(f, "Cannot decide: the configuration for {} is out of order; try again later", shown(whose))
+                write!(f, "Cannot decide: the configuration for {} has errors; nothing is wrong with your mail, try again later", shown(whose))
             }
             Refusal::DirectoryIncomplete => {
-                f.write_str("Cannot decide: a part of the customers' configuration is out of order; try again later")
+                f.write_str("Cannot decide: a part of the customers' configuration has errors; nothing is wrong with your mail, try again later")
             }
             Refusal::CannotRewrite { sender, .. } => {
                 write!(
@@ -103,7 +135,7 @@ impl fmt::Display for Refusal {
                     "Sender {} is outside the customer's domains and cannot be rewritten here",
                     shown(&sender.to_string())
                 )?;
-                f.write_str("; use an address in one of the customer's domains")
+                f.write_str("; use an address in one of the customer's domains as the sender")
             }
             Refusal::BadSender(error) => write!(f, "Bad sender address syntax: {error}"),
             Refusal::BadRecipient(error) => write!(f, "Bad recipient address syntax: {error}"),
@@ -127,9 +159,20 @@ impl fmt::Display for LimitRefusal {
             Window::TenMinutes => "10 minutes",
         };
         write!(f, "{first_words}: {} {what} in {window} ({})", self.max, shown(&self.whose))?;
+        if self.cause != LimitCause::NothingAllowed {
+            f.write_str(" is the limit")?;
+        }
+        match self.billing {
+            Billing::Paid => {}
+            Billing::Unpaid => f.write_str(", low because the customer is unpaid")?,
+            Billing::Trial => f.write_str(", low because the customer is on trial")?,
+        }
+        if self.cause != LimitCause::NothingAllowed {
+            f.write_str(" (ask your administrator for more)")?;
+        }
         let retry = self.retry_at_ms.map(|ms| clock_time(ms, self.limit.window()));
         match (self.cause, retry) {
-            (LimitCause::NothingAllowed, _) => f.write_str("; nothing may be sent: ask your mail administrator"),
+            (LimitCause::NothingAllowed, _) => f.write_str("; nothing may be sent: ask your administrator"),
             (LimitCause::MessageAlone, _) => {
                 f.write_str("; this message alone exceeds it: send to fewer recipients at a time")
             }
@@ -198,25 +241,23 @@ impl fmt::Display for ConnectionRefusal {
         f.write_str("Try again later, closing connection. (EHLO) ")?;
         match limit {
             ConnectionLimit::GenericHeloPerMinute => {
-                match &**helo {
-                    "" => f.write_str("No HELO name was given")?,
-                    helo => write!(f, "The HELO name {} is generic", shown(helo))?,
-                }
-                write!(
-                    f,
-                    "; {client} may make {max} such connections a minute; set a full host name of its own there"
-                )?;
-                f.write_str(", such as mail.yourdomain.example")
+                let fault = helo_fault(helo);
+                write!(f, "{}{}", fault[..1].to_uppercase(), &fault[1..])?;
+                write!(f, ", and {client} exceeded {max} connections a minute with such names")?;
+                f.write_str(
+                    "; in your mail program's or server's settings, set the HELO/EHLO name to its own full host name, such as \
+                     mail.yourdomain.example",
+                )
             }
             ConnectionLimit::PerMinute => {
-                write!(f, "{client} may make {max} connections a minute")?;
+                write!(f, "The IP address {client} exceeded its limit of {max} connections a minute")?;
                 named(f, helo)?;
-                f.write_str("; send several messages over one connection")
+                f.write_str("; all devices behind it share it: send several messages over one connection")
             }
             ConnectionLimit::Simultaneous => {
-                write!(f, "{client} may hold {max} connections open at a time")?;
+                write!(f, "The IP address {client} exceeded its limit of {max} connections at a time")?;
                 named(f, helo)?;
-                f.write_str("; use fewer, and send several messages over each")
+                f.write_str("; all devices behind it share it: use fewer connections, and send several messages over each")
             }
         }
     }
@@ -226,9 +267,9 @@ fn named(f: &mut fmt::Formatter<'_>, helo: &str) -> fmt::Result {
     if helo.is_empty() { Ok(()) } else { write!(f, " (HELO name {})", shown(helo)) }
 }
 
-/// Whatever a client named, bounded: long names are cut.
+/// Whatever a client named, bounded: long names are cut, so that cause and remedy fit in a reply.
 pub(in crate::policy) fn shown(name: &str) -> Cow<'_, str> {
-    bounded(name, 64)
+    bounded(name, 48)
 }
 
 fn bounded(name: &str, longest: usize) -> Cow<'_, str> {
@@ -256,19 +297,29 @@ fn clock_time(ms: i64, window: Window) -> String {
 }
 
 fn names(looked_up: &[LookedUp], helo: &str) -> String {
-    let unused_helo = || match helo {
-        "" => "no HELO name was given".to_owned(),
-        helo => format!("HELO {} is generic", shown(helo)),
-    };
     if looked_up.is_empty() {
-        return format!("the sender has no domain, and {}", unused_helo());
+        return format!("the sender has no domain, and {}", helo_fault(helo));
     }
     let names: Vec<String> = looked_up.iter().map(|name| format!("{} ({})", shown(&name.name), name.source)).collect();
     let names = format!("no customer is registered for {}", names.join(" or "));
     match looked_up {
-        [sender] if sender.source == NameSource::Sender => format!("{names}, and {}", unused_helo()),
+        [sender] if sender.source == NameSource::Sender => format!("{names}, and {}", helo_fault(helo)),
         _ => names,
     }
+}
+
+/// Why a HELO name identifies nobody, as [`crate::envelope::identifying_helo`] has it.
+fn helo_fault(helo: &str) -> String {
+    let name = canonical_domain(helo);
+    let fault = match &*name {
+        "" => return "no HELO/EHLO name was given".to_owned(),
+        name if name.starts_with('[') || name.parse::<IpAddr>().is_ok() => "is an IP address, not a host name",
+        "localhost" | "localhost.localdomain" => "is not a name of your own",
+        name if !name.contains('.') => "has no domain",
+        name if name.len() > 255 => "is too long",
+        _ => "is the relay's own name",
+    };
+    format!("the HELO/EHLO name {} {fault}", shown(helo))
 }
 
 fn sender_words(
@@ -288,19 +339,19 @@ fn sender_words(
     if !login.is_empty() {
         write!(f, " (logged in as {})", shown(login))?;
     }
-    f.write_str("; change the sender or have it registered")
+    f.write_str("; change the sender in your mail program's settings, or ask your administrator to register it")
 }
 
 /// Accuses nobody: the operator's own words, then whom to ask.
 fn suspended_words(f: &mut fmt::Formatter<'_>, kind: TargetKind, whose: &str, why: &str) -> fmt::Result {
-    let (what, whom_to_ask) = match kind {
-        TargetKind::Customer => ("customer", "ask the operator of this relay"),
-        TargetKind::User => ("user", "ask your mail administrator"),
-        TargetKind::Login => ("login", "ask your mail administrator"),
-        TargetKind::Client => ("IP address", "ask the operator of this relay"),
+    let what = match kind {
+        TargetKind::Customer => "customer",
+        TargetKind::User => "user",
+        TargetKind::Login => "login",
+        TargetKind::Client => "IP address",
     };
     write!(f, "SMTP relay suspended for {what}: {} ({})", shown(whose), bounded(why, 160))?;
-    write!(f, "; {whom_to_ask} to have it resumed, with this reference")
+    f.write_str("; ask your administrator to have it resumed, with this reference")
 }
 
 #[cfg(test)]

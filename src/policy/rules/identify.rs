@@ -3,7 +3,7 @@
 use crate::directory::{Customer, Owner, User};
 use crate::envelope::{canonical_login, identifying_helo};
 use crate::policy::facts::{Facts, Rules};
-use crate::policy::reply::{LookedUp, NameSource, Refusal};
+use crate::policy::reply::{LookedUp, NameSource, RangeGap, Refusal};
 use crate::policy::trace::Trace;
 use std::sync::Arc;
 
@@ -157,7 +157,7 @@ fn by_candidates<'a>(facts: &Facts<'a>, rules: &Rules<'a>, trace: &mut Trace) ->
         Refusal::AuthRequired
     } else {
         trace.note(STEP, "refuse", || format!("customer {} admits its own IP addresses only", customer.name));
-        Refusal::NotInRanges { client: facts.client, domain: domain.into() }
+        Refusal::NotInRanges { client: facts.client, domain: domain.into(), gap: RangeGap::of(customer, facts.client) }
     };
     Err(Unidentified { refusal, customer: Some(customer.name.clone()) })
 }

@@ -2,7 +2,7 @@
 //! (relay service, section 5).
 
 use super::identify::Login;
-use crate::directory::{Customer, CustomerLimits, LimitName, Parties, User};
+use crate::directory::{Billing, Customer, CustomerLimits, LimitName, Parties, User};
 use crate::ledger::{LedgerAnswer, LimitStanding};
 use crate::orders::Grantees;
 use crate::policy::decide::Admitted;
@@ -97,6 +97,10 @@ fn limit_refusal(admitted: &Admitted, standing: &LimitStanding, can_be_split: bo
         is_settings_action: admitted.action.is_some(),
         whose: whose.clone(),
         cause: cause_of(standing, can_be_split),
+        billing: match admitted.customer.limits.is_lowered_by_billing(standing.limit) {
+            true => admitted.customer.billing,
+            false => Billing::Paid,
+        },
         retry_at_ms: standing.fits_at.map(|moment| cx.live.wall_clock(moment)),
     })
 }

@@ -6,7 +6,7 @@ use super::sender::{SenderRelation, matches_login};
 use crate::directory::{AllowedSenders, Setting};
 use crate::envelope::Sender;
 use crate::policy::facts::{Facts, Rules};
-use crate::policy::reply::Refusal;
+use crate::policy::reply::{RangeGap, Refusal};
 use crate::policy::trace::Trace;
 
 const STEP: &str = "setting";
@@ -66,10 +66,10 @@ pub(in crate::policy) fn find_entrance<'a>(
     }
     if let Some((demand, setting)) = nearest_shadow {
         trace.note(STEP, "shadow", || format!("\"{}\" is in shadow: its refusal is not enforced", setting.name));
-        return Ok(Entrance { setting, shadow: Some(refusal(demand, setting, facts, domain)) });
+        return Ok(Entrance { setting, shadow: Some(refusal(demand, setting, facts, identified)) });
     }
     Err(match nearest {
-        Some((demand, setting)) => refusal(demand, setting, facts, domain),
+        Some((demand, setting)) => refusal(demand, setting, facts, identified),
         None => Refusal::NoSetting { client: facts.client, domain: domain.into() },
     })
 }
@@ -106,11 +106,15 @@ fn check(
     if matches { Ok(()) } else { Err(Demand::Login) }
 }
 
-fn refusal(demand: Demand, setting: &Setting, facts: &Facts, domain: &str) -> Refusal {
+fn refusal(demand: Demand, setting: &Setting, facts: &Facts, identified: &Identified) -> Refusal {
     match demand {
-        Demand::Address => Refusal::NotInRanges { client: facts.client, domain: domain.into() },
+        Demand::Address => Refusal::NotInRanges {
+            client: facts.client,
+            domain: identified.domain.into(),
+            gap: RangeGap::of(identified.customer, facts.client),
+        },
         Demand::Auth => Refusal::AuthRequired,
-        Demand::Tls => Refusal::TlsRequired,
+        Demand::Tls => Refusal::TlsRequired { login: facts.login.into() },
         Demand::Sender => Refusal::SenderNotAllowed {
             sender: facts.sender.clone(),
             setting: setting.name.clone(),
