@@ -1,7 +1,7 @@
 //! Why a transaction is refused: the reason itself. Its words are in [`super::words`].
 
 use crate::directory::{Action, AllowedSenders, Billing, Customer, LimitName, Setting};
-use crate::envelope::{canonical_ip, AddressError, ReplyClass, Sender};
+use crate::envelope::{AddressError, ReplyClass, Sender, canonical_ip};
 use crate::orders::TargetKind;
 use crate::policy::rules::ConnectionRefusal;
 use crate::policy::rules::SizeRefusal;

@@ -3,7 +3,7 @@
 
 use super::refusal::{LimitCause, LimitRefusal, LookedUp, NameSource, RangeGap, Refusal};
 use crate::directory::{AllowedSenders, Billing, LimitName, Window};
-use crate::envelope::{canonical_domain, MAX_REPLY_LINE, Reply, Sender};
+use crate::envelope::{MAX_REPLY_LINE, Reply, Sender, canonical_domain};
 use crate::orders::TargetKind;
 use crate::policy::rules::{ConnectionLimit, ConnectionRefusal};
 use crate::policy::rules::{Oversize, SizeRefusal};
@@ -257,7 +257,9 @@ impl fmt::Display for ConnectionRefusal {
             ConnectionLimit::Simultaneous => {
                 write!(f, "The IP address {client} exceeded its limit of {max} connections at a time")?;
                 named(f, helo)?;
-                f.write_str("; all devices behind it share it: use fewer connections, and send several messages over each")
+                f.write_str(
+                    "; all devices behind it share it: use fewer connections, and send several messages over each",
+                )
             }
         }
     }
