@@ -71,7 +71,7 @@ fn write(log: &Logger, decision: &LoggedDecision) {
         line = line.optional("recipient", decision.recipient);
     }
     let hint = match verdict.refusal() {
-        Some(Refusal::TlsRequired) => tls_way_out(decision.envelope.client, decision.envelope.proxied_login),
+        Some(Refusal::TlsRequired { .. }) => tls_way_out(decision.envelope.client, decision.envelope.proxied_login),
         _ => None,
     };
     let archived = verdict.archive_to.as_ref().filter(|_| decision.recipients.is_some() && verdict.passes());
