@@ -61,8 +61,9 @@ fn it_is_judged_and_counted_waits_for_its_limit_and_bounces_where_waiting_does_n
     let many: Vec<String> = (0..4).map(|n| format!("m{n}@dest.example")).collect();
     relay.daemon.let_pass(Duration::from_secs(86_401));
     relay.mta.hand_in("shop@acme.example", &many.iter().map(String::as_str).collect::<Vec<_>>(), "fifth");
-    let line =
-        relay.mta.await_line(&["milter-reject: END-OF-MESSAGE", "5.5.3 Your message has too many recipients: at most 3"]);
+    let line = relay
+        .mta
+        .await_line(&["milter-reject: END-OF-MESSAGE", "5.5.3 Your message has too many recipients: at most 3"]);
     assert!(line.contains("is never split"), "{line}");
     await_bounce(&relay, "shop@acme.example");
     // The one that waited leaves, now that the limit allows it: any mail makes Postfix look again.
