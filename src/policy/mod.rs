@@ -26,7 +26,7 @@ pub use decide::{
 };
 pub use facts::{Context, Facts, LiveFacts, Rules};
 pub use front_end::{FrontEnd, MtaProtocol, Rewriting};
-pub use reply::{LimitCause, LimitRefusal, LookedUp, NameSource, Refusal};
+pub use reply::{LimitCause, LimitRefusal, LookedUp, NameSource, RangeGap, Refusal};
 pub use rules::{
     ConnectionFacts, ConnectionLimit, ConnectionRefusal, IdentifiedBy, Oversize, Route, SizeRefusal,
     is_exempt_connection, is_generic_helo, judge_connection, judge_generic_helo, route, tls_way_out,
