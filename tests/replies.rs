@@ -78,12 +78,9 @@ fn situations() -> Vec<Refusal> {
     for billing in [Billing::Unpaid, Billing::Trial] {
         all.push(limit(LimitName::CustomerDay, LimitCause::Usage, billing));
     }
-    for cause in [
-        LimitCause::OpenReservations,
-        LimitCause::OwnRecipients,
-        LimitCause::MessageAlone,
-        LimitCause::NothingAllowed,
-    ] {
+    for cause in
+        [LimitCause::OpenReservations, LimitCause::OwnRecipients, LimitCause::MessageAlone, LimitCause::NothingAllowed]
+    {
         all.push(limit(LimitName::UserUniques, cause, Billing::Paid));
     }
     for what in [Oversize::Message, Oversize::Attachment, Oversize::Attachments { count: 12 }] {
@@ -118,7 +115,16 @@ fn limit(limit: LimitName, cause: LimitCause, billing: Billing) -> Refusal {
         LimitName::LoginMessages | LimitName::LoginUniques => "kim",
         LimitName::CustomerDay | LimitName::CustomerPeak => "acme",
     };
-    Refusal::Limit(LimitRefusal { limit, max, action: Action::Defer, is_settings_action: false, whose: whose.into(), cause, billing, retry_at_ms })
+    Refusal::Limit(LimitRefusal {
+        limit,
+        max,
+        action: Action::Defer,
+        is_settings_action: false,
+        whose: whose.into(),
+        cause,
+        billing,
+        retry_at_ms,
+    })
 }
 
 fn sender(text: &str) -> Sender {
