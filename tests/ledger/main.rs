@@ -1,6 +1,8 @@
 //! The ledger from outside, over every store.
 
 #[cfg(feature = "test-clock")]
+mod backlog;
+#[cfg(feature = "test-clock")]
 mod batches;
 #[cfg(feature = "test-clock")]
 mod clock_jumps;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// What outlives a SIGKILL of the server.
-const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+pub(crate) const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 const URLS: &str = "RELAYKEEPER_TEST_REDIS";
 

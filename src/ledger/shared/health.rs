@@ -22,7 +22,7 @@ impl SharedStore {
     pub fn counted_locally(&self) -> Option<(watch::Receiver<u64>, u64)> {
         match &self.fallback {
             Fallback::Local(local) => Some((local.shared_counts().unmerged(), local.shared_counts().merged())),
-            Fallback::Defer | Fallback::Accept(_) => None,
+            Fallback::Defer(_) | Fallback::Accept(_) => None,
         }
     }
 
@@ -32,8 +32,7 @@ impl SharedStore {
         let is_whole_store = outage.as_ref().is_some_and(|outage| !outage.in_part);
         let (messages_to_count, messages_lost) = match &self.fallback {
             Fallback::Local(local) => (*local.shared_counts().unmerged().borrow(), 0),
-            Fallback::Accept(backlog) => (backlog.len() as u64, backlog.lost()),
-            Fallback::Defer => (0, 0),
+            Fallback::Accept(backlog) | Fallback::Defer(backlog) => (backlog.len() as u64, backlog.lost()),
         };
         Gauges {
             parts: counts.nodes as u64,
@@ -61,8 +60,8 @@ impl SharedStore {
             (Some(outage), Fallback::Accept(backlog)) => {
                 degraded(format_args!("{outage}; messages accepted and not counted yet: {}", backlog.len()))
             }
-            (Some(outage), Fallback::Defer) if outage.in_part => degraded(format_args!("{outage}")),
-            (Some(outage), Fallback::Defer) => Readiness::Failed(outage.why),
+            (Some(outage), Fallback::Defer(_)) if outage.in_part => degraded(format_args!("{outage}")),
+            (Some(outage), Fallback::Defer(_)) => Readiness::Failed(outage.why),
             (None, Fallback::Local(local)) if let unmerged @ 1.. = *local.shared_counts().unmerged().borrow() => {
                 degraded(format_args!("messages counted locally that are not merged yet: {unmerged}"))
             }

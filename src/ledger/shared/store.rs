@@ -3,7 +3,7 @@
 use super::client::error::one_line;
 use super::client::servers::Servers;
 use super::client::store_clock::{LocalClock, StoreClock};
-use super::fallback::{Attempt, Fallback, LocalCounts, LocalFallback, UncountedMessage};
+use super::fallback::{Attempt, Backlog, Fallback, LocalCounts, LocalFallback, UncountedMessage};
 use super::protocol::ServerTime;
 use super::protocol::keys::PREFIX;
 use super::protocol::nonces::Nonces;
@@ -91,7 +91,7 @@ impl SharedStore {
                 let opened = LocalCounts::open(folder, reservation_timeout, daemon, nonces.clone(), local_clock)?;
                 (Fallback::Local(LocalFallback::new(opened.counts)), opened.clock, opened.hash_key)
             }
-            OnOutage::Defer => (Fallback::Defer, clock(None), hash_key),
+            OnOutage::Defer => (Fallback::Defer(Arc::default()), clock(None), hash_key),
             OnOutage::Accept => (Fallback::Accept(Arc::default()), clock(None), hash_key),
         };
         let remote = Remote::new(servers, prefix, servers_clock.clone(), hash_key, daemon, nonces, reservation_timeout);
@@ -118,7 +118,7 @@ impl SharedStore {
     fn local_counts(&self) -> Option<&LocalCounts> {
         match &self.fallback {
             Fallback::Local(local) => Some(local.counts(&self.remote)),
-            Fallback::Defer | Fallback::Accept(_) => None,
+            Fallback::Defer(_) | Fallback::Accept(_) => None,
         }
     }
 
@@ -129,7 +129,7 @@ impl SharedStore {
                 local.counts(&self.remote).note(parties, &decision.answer, &decision.used);
                 Ok(decision.answer)
             }
-            (Ok(decision), Fallback::Defer | Fallback::Accept(_)) => Ok(decision.answer),
+            (Ok(decision), Fallback::Defer(_) | Fallback::Accept(_)) => Ok(decision.answer),
             (Err(_), Fallback::Accept(_)) => Ok(LedgerAnswer::fitting(self.clock.now())),
             (Err(error), _) => Err(error.into()),
         }
@@ -170,20 +170,38 @@ impl SharedStore {
         if let Some(counts) = self.local_counts() {
             return self.commit_or_count_locally(counts, request).await;
         }
-        let nonce = self.remote.nonces.issue(&request.parties.customer);
+        let customer = &request.parties.customer;
+        let uncounted = |nonce| UncountedMessage {
+            parties: request.parties.clone(),
+            named: named.clone(),
+            unnamed: recipients.unnamed,
+            transaction: self.remote.transaction(request.id),
+            nonce,
+            at: Instant::now(),
+        };
+        // What nobody waits for has left already.
+        let count_later = match &self.fallback {
+            Fallback::Accept(backlog) => Some(backlog),
+            Fallback::Defer(backlog) if !request.is_awaited => Some(backlog),
+            Fallback::Defer(_) | Fallback::Local(_) => None,
+        };
+        if let Some(backlog) = count_later
+            && self.remote.is_unreachable(customer)
+        {
+            backlog.count_later(uncounted(None), &self.remote);
+            return Ok(LedgerAnswer::fitting(self.clock.now()));
+        }
+        let nonce = self.remote.nonces.issue(customer);
         let report = if request.limits.warn() { UsageReport::UsedAndReserved } else { UsageReport::Nothing };
         let decision = self.remote.commit(request, nonce.number(), report).await;
-        if decision.is_err()
-            && let Fallback::Accept(backlog) = &self.fallback
-        {
-            let message = UncountedMessage {
-                parties: request.parties.clone(),
-                named: named.clone(),
-                unnamed: recipients.unnamed,
-                nonce: nonce.stay_pending(),
-                at: Instant::now(),
-            };
-            backlog.count_later(message, &self.remote);
+        match (&decision, count_later, &self.fallback) {
+            (Err(_), Some(backlog), _) => {
+                backlog.count_later(uncounted(Some(nonce.stay_pending())), &self.remote);
+            }
+            (Err(_), None, Fallback::Defer(backlog)) => {
+                backlog.release_later(self.remote.transaction(request.id), request.parties, &self.remote);
+            }
+            _ => {}
         }
         self.decision(decision, request.parties)
     }
@@ -249,18 +267,20 @@ impl Store for SharedStore {
     fn release(&self, id: ReservationId, parties: &Parties) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (remote, transaction, parties) = (self.remote.clone(), self.remote.transaction(id), parties.clone());
-        let counts = match &self.fallback {
-            Fallback::Local(local) => Some(local.shared_counts()),
-            Fallback::Defer | Fallback::Accept(_) => None,
+        let later = match &self.fallback {
+            Fallback::Local(local) => {
+                let counts = local.shared_counts();
+                counts.release(id, &parties);
+                ReleaseLater::Counts(counts)
+            }
+            Fallback::Defer(backlog) | Fallback::Accept(backlog) => ReleaseLater::Backlog(backlog.clone()),
         };
-        if let Some(counts) = &counts {
-            counts.release(id, &parties);
-        }
         let mut release = Box::pin(async move {
-            if remote.release(transaction, &parties).await.is_err()
-                && let Some(counts) = &counts
-            {
-                counts.release_later(transaction, &parties);
+            if remote.release(transaction, &parties).await.is_err() {
+                match later {
+                    ReleaseLater::Counts(counts) => counts.release_later(transaction, &parties),
+                    ReleaseLater::Backlog(backlog) => backlog.release_later(transaction, &parties, &remote),
+                }
             }
         });
         // The first poll writes it to the connection's queue.
@@ -315,6 +335,12 @@ impl Store for SharedStore {
     fn wall_now(&self) -> i64 {
         self.servers_clock.time.wall()
     }
+}
+
+/// Who releases a reservation once the servers are reachable.
+enum ReleaseLater {
+    Counts(Arc<LocalCounts>),
+    Backlog(Arc<Backlog>),
 }
 
 fn random() -> Result<[[u8; 16]; 2], OpenError> {

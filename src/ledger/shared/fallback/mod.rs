@@ -13,7 +13,8 @@
 //! A customer's mail is decided locally from the first request that fails until all that was counted locally for it is
 //! merged: the servers do not know all of it before. Then what was counted locally becomes last-known usage in one step.
 //!
-//! With `accept`, mail is accepted uncounted, and the backlog counts it later. With `defer` there is nothing to do.
+//! With `accept`, mail is accepted uncounted, and the backlog counts it later; with `defer`, too, if it has left before it was to be
+//! counted. With both, the backlog also releases reservations of transactions that ended meanwhile.
 
 mod backlog;
 mod last_known;
@@ -33,7 +34,7 @@ use tokio::task::AbortHandle;
 
 #[derive(Debug)]
 pub(super) enum Fallback {
-    Defer,
+    Defer(Arc<Backlog>),
     Accept(Arc<Backlog>),
     Local(LocalFallback),
 }
@@ -42,8 +43,9 @@ impl Fallback {
     /// Waits until everything is on disk; what the backlog has is waited for at most for that long.
     pub async fn close(&self, timeout: Duration) {
         match self {
-            Fallback::Defer => {}
-            Fallback::Accept(backlog) => drop(tokio::time::timeout(timeout, backlog.counted()).await),
+            Fallback::Defer(backlog) | Fallback::Accept(backlog) => {
+                drop(tokio::time::timeout(timeout, backlog.counted()).await)
+            }
             Fallback::Local(local) => local.counts.close().await,
         }
     }

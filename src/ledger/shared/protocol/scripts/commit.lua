@@ -10,14 +10,14 @@ local function commit()
   local senders = open_senders(p.who, c, id)
 
   -- A retry of what was counted already, or a request so late that its nonce was retired.
-  local counted, before = '', c.daemons[daemon]
+  local counted, before = {}, c.daemons[daemon]
   if before then
     local is_known = nonce < before.settled
     unsettled = math.max(unsettled, before.settled)
     for place = 1, #before.nonces, 6 do
       local other = read('>I6', before.nonces, place)
       is_known = is_known or other == nonce
-      if other >= unsettled then counted = counted .. sub(before.nonces, place, place + 5) end
+      if other >= unsettled then counted[#counted + 1] = sub(before.nonces, place, place + 5) end
     end
     if is_known then
       return p.who >= 4 and { now, usage_report(c, senders) } or now
@@ -81,7 +81,7 @@ local function commit()
     if newly_seen > 0 then add(a.times, at, newly_seen) end
     tidy(a)
   end
-  c.daemons[daemon] = { at = floor(now / 1000), settled = unsettled, nonces = counted .. write('>I6', nonce) }
+  c.daemons[daemon] = { at = floor(now / 1000), settled = unsettled, nonces = table.concat(counted) .. write('>I6', nonce) }
   if p.who >= 4 then answer[#answer + 1] = usage_report(c, senders) end
   save_all(c, senders)
   if #answer == 1 then return now end
