@@ -3,8 +3,11 @@
 //! ```text
 //! cargo bench --bench shared_store                     # all of it: two minutes
 //! cargo bench --bench shared_store -- shared bare 16   # some of: embedded shared bare floor; and how many sessions
+//! cargo bench --bench shared_store -- shared starts 16 # beside a store that a thousand daemons have used
 //! cargo bench --bench shared_store --features test-clock -- days 16 64
 //! ```
+//!
+//! `starts`: as `shared`, after [`STARTS`] daemons that each counted a message of every customer and ended. Only when it is named.
 //!
 //! `days`: as `shared`, but days pass meanwhile, [`MESSAGES_A_DAY`] of each user, so that with nearly each message older ones
 //! leave the windows.
@@ -31,6 +34,7 @@ const USERS: usize = 1_000;
 const USERS_PER_CUSTOMER: usize = 10;
 const REMEMBERED: usize = 20;
 const MESSAGES_A_DAY: usize = 20;
+const STARTS: usize = 1_000;
 const MEASURED: Duration = Duration::from_secs(4);
 /// One user in so many has also logged in.
 const LOGINS: usize = 4;
@@ -56,9 +60,14 @@ fn main() {
     for (logins, sessions) in
         [0, LOGINS].into_iter().flat_map(|logins| sessions.iter().map(move |&sessions| (logins, sessions)))
     {
-        let mut rates = [None; 5];
-        for (place, name) in ["embedded", "shared", "bare", "floor", "days"].into_iter().enumerate() {
-            if is_wanted(name) && (name != "days" || cfg!(feature = "test-clock")) {
+        let mut rates = [None; 6];
+        for (place, name) in ["embedded", "shared", "bare", "floor", "days", "starts"].into_iter().enumerate() {
+            let is_possible = match name {
+                "days" => cfg!(feature = "test-clock"),
+                "starts" => !names.is_empty(),
+                _ => true,
+            };
+            if is_wanted(name) && is_possible {
                 rates[place] = Some(runtime.block_on(measure(name, sessions, logins)));
             }
         }
@@ -82,7 +91,10 @@ async fn measure(name: &str, sessions: usize, logins: usize) -> f64 {
     let server = Server::start(&folder);
     let connection = server.connection().await;
     let calls = match name {
-        "shared" => {
+        "shared" | "starts" => {
+            if name == "starts" {
+                start_often(&server.url()).await;
+            }
             let ledger =
                 Ledger::open_shared_with_folder(&[server.url()], OnOutage::Local, &folder.0, RESERVATION_TIMEOUT)
                     .expect("a URL");
@@ -321,6 +333,19 @@ async fn fill(ledger: &Ledger, logins: usize) {
         let kept = AcceptedRecipients { named: &named, unnamed: 0 };
         let answer = ledger.commit(ledger.new_reservation(), &party(user, logins), &limits, kept).await;
         assert!(answer.is_ok_and(|answer| answer.fits()));
+    }
+}
+
+/// Daemons start, count a message of every customer, and end.
+async fn start_often(url: &str) {
+    let limits = limits();
+    for _ in 0..STARTS {
+        let ledger = Ledger::open_shared(&[url.to_owned()], OnOutage::Defer, RESERVATION_TIMEOUT).expect("a URL");
+        for user in (0..USERS).step_by(USERS_PER_CUSTOMER) {
+            let kept = AcceptedRecipients { named: &[key(user, 0)], unnamed: 0 };
+            let answer = ledger.commit(ledger.new_reservation(), &party(user, 0), &limits, kept).await;
+            assert!(answer.is_ok_and(|answer| answer.fits()));
+        }
     }
 }
 
