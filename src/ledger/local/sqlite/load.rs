@@ -15,8 +15,8 @@ use rusqlite::Connection;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Ids that a loader reads in a round.
-const RANGE: i64 = 131_072;
+/// Ids that a loader reads in a round: what is read is buffered until the other loaders have read theirs.
+const RANGE: i64 = 2_048;
 
 /// More would only wait for the disk.
 const MAX_LOADERS: usize = 4;
@@ -66,6 +66,9 @@ pub(in crate::ledger::local) fn load(
         })
     })
 }
+
+/// Messages of a hundred recipients each, as many as all loaders buffer, take less than 8 MB.
+const _: () = assert!(MAX_LOADERS * RANGE as usize * (size_of::<Row>() + 100 * size_of::<RecipientKey>()) < 8 << 20);
 
 /// What the rows refer to.
 struct StoredAccounts {
