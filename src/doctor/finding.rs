@@ -137,8 +137,10 @@ fn summary(findings: &[Finding]) -> String {
     let how_many = crate::config::how_many;
     let counts =
         format!("{}, {}, {}", how_many(errors, "error"), how_many(warnings, "warning"), how_many(notes, "note"));
+    let has_seen_all = findings.iter().all(|finding| finding.id != "not-looked-at");
     match (errors, warnings) {
-        (0, 0) => format!("nothing is wrong ({counts})"),
+        (0, 0) if has_seen_all => format!("nothing is wrong ({counts})"),
+        (0, 0) => format!("nothing wrong was found, but not everything was looked at ({counts})"),
         _ => counts,
     }
 }
@@ -181,6 +183,9 @@ mod tests {
         assert_eq!(lines[0], format!("error: policy-not-asked   a: {}...", "x".repeat(200)));
         assert_eq!((lines.len(), lines.last().map(String::as_str)), (16, Some("3 errors, 1 warning, 1 note")));
         assert_eq!(super::lines(&[]), ["nothing is wrong (0 errors, 0 warnings, 0 notes)"]);
+        let unseen = super::lines(&[finding("not-looked-at", Severity::Note, "")]);
+        let summary = unseen.last().expect("a summary");
+        assert_eq!(*summary, "nothing wrong was found, but not everything was looked at (0 errors, 0 warnings, 1 note)");
     }
 
     #[test]
