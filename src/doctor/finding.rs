@@ -185,7 +185,10 @@ mod tests {
         assert_eq!(super::lines(&[]), ["nothing is wrong (0 errors, 0 warnings, 0 notes)"]);
         let unseen = super::lines(&[finding("not-looked-at", Severity::Note, "")]);
         let summary = unseen.last().expect("a summary");
-        assert_eq!(*summary, "nothing wrong was found, but not everything was looked at (0 errors, 0 warnings, 1 note)");
+        assert_eq!(
+            *summary,
+            "nothing wrong was found, but not everything was looked at (0 errors, 0 warnings, 1 note)"
+        );
     }
 
     #[test]
