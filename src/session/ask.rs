@@ -76,8 +76,35 @@ async fn look(
             |standing: &LimitStanding| !matches!(standing.limit, LimitName::UserMessages | LimitName::LoginMessages);
         answer.over.retain(counts_recipients);
         answer.shadow_over.retain(counts_recipients);
+        leave_to_earlier_recipients(&mut answer, ledger, except, parties, limits, accepted).await?;
     }
     Ok(answer)
+}
+
+/// Takes out limits on unique recipients that the new one adds nothing to: those accepted before exceed them, in shadow, and it is known.
+async fn leave_to_earlier_recipients(
+    answer: &mut LedgerAnswer,
+    ledger: &Ledger,
+    except: Option<ReservationId>,
+    parties: &Parties,
+    limits: &CustomerLimits,
+    accepted: &[RecipientKey],
+) -> Result<(), LedgerError> {
+    let is_unique =
+        |standing: &LimitStanding| matches!(standing.limit, LimitName::UserUniques | LimitName::LoginUniques);
+    if !answer.over.iter().chain(&answer.shadow_over).any(is_unique) {
+        return Ok(());
+    }
+    let before = ledger.look(except, parties, limits, accepted).await?;
+    let of_before = |limit| before.over.iter().chain(&before.shadow_over).find(|standing| standing.limit == limit);
+    // A recipient that was seen before moves from `used` or `reserved` to `own`.
+    let all = |standing: &LimitStanding| standing.used + standing.reserved + standing.own;
+    let adds_to = |standing: &LimitStanding| {
+        !is_unique(standing) || of_before(standing.limit).is_none_or(|before| all(before) < all(standing))
+    };
+    answer.over.retain(adds_to);
+    answer.shadow_over.retain(adds_to);
+    Ok(())
 }
 
 /// What [further limits in shadow](CustomerLimits::also_in_shadow) would refuse; most customers have none. Where the ledger cannot
