@@ -6,6 +6,8 @@ use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
 use relaykeeper::ledger::{Ledger, LedgerError, Readiness};
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
 
 /// What outlives a SIGKILL of the server.
 const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -42,6 +44,18 @@ fn a_folder_that_turns_read_only_during_an_outage_refuses_counts_and_recovers() 
     });
 }
 
+/// A daemon that has just read the store's secret saves it. A disk must not turn read-only in the middle of that: SQLite writes to
+/// mapped memory then (SIGBUS), whatever was found out before it began.
+async fn until_the_secret_is_saved(servers: &Servers, folder: &Path) {
+    let connection = Connection::open_with_flags(folder.join("outage.db"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    until("the secret is saved", async || {
+        let saved: String =
+            connection.query_row("SELECT lower(hex(hash_key)) FROM store", [], |row| row.get(0)).unwrap();
+        servers.cli(0, &["get", "rk:store"]).ends_with(&saved)
+    })
+    .await;
+}
+
 #[test]
 fn usage_that_could_not_be_saved_for_an_outage_is_saved_later() {
     let Some(disk) = Disk::new() else { return };
@@ -50,6 +64,7 @@ fn usage_that_could_not_be_saved_for_an_outage_is_saved_later() {
     runtime().block_on(async {
         let ledger = open(&servers.urls(), &folder);
         until_ready(&ledger).await;
+        until_the_secret_is_saved(&servers, &folder).await;
         set_read_only(&folder, true);
         assert_eq!(send(&ledger, "ann", 0..3).await, Some(3), "the server counts it");
         until("saving fails", async || match ledger.health().readiness {
