@@ -31,7 +31,9 @@ pub(super) trait Store {
     fn now(&self) -> Moment;
     /// Of a moment in an answer.
     fn wall(&self, moment: Moment) -> i64;
-    fn wall_now(&self) -> i64;
+    fn wall_now(&self) -> i64 {
+        self.wall(self.now())
+    }
 
     /// Gets a transaction's accounts into the processor's cache.
     fn foresee(&self, _parties: &Parties, _when: Foreseen) {}

@@ -1,16 +1,13 @@
 //! `on_outage = "local"` on a disk in trouble: what is counted locally is refused in time, and nothing that was accepted is lost.
 
 use crate::disk::{Disk, set_read_only};
-use crate::outage::{of_customer, on_the_server, open, send, try_to_send, until, until_ready};
+use crate::outage::{ON_DISK, of_customer, on_the_server, open, send, try_to_send, until, until_ready};
 use crate::redis::{Flavour, Kind, Servers};
 use crate::stores::{RESERVATION_TIMEOUT, runtime};
 use relaykeeper::config::OnOutage;
 use relaykeeper::ledger::{Ledger, LedgerError, Readiness};
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
-
-/// What outlives a SIGKILL of the server.
-const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 #[test]
 fn a_folder_that_turns_read_only_during_an_outage_refuses_counts_and_recovers() {

@@ -173,10 +173,6 @@ impl Store for EmbeddedStore {
         self.clock.wall(moment)
     }
 
-    fn wall_now(&self) -> i64 {
-        self.wall(self.now())
-    }
-
     fn foresee(&self, parties: &Parties, when: Foreseen) {
         self.book.foresee(parties, when);
     }
