@@ -54,13 +54,13 @@ pub enum Command {
         why: String,
     },
     Status,
-    /// Watches what SMTP clients say from now on, for so long.
+    /// Watches SMTP events for this many seconds, from now on.
     Watch {
         #[serde(default)]
         filter: EventFilter,
         seconds: u32,
     },
-    /// What a watch has seen since it was fetched last; waits for the first event for so long, half a minute at most.
+    /// The events of a watch since the last request for them. Waits up to `wait_seconds`, at most 30, for the first one.
     Events {
         watch: u64,
         #[serde(default)]

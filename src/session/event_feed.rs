@@ -113,7 +113,7 @@ impl EventFeed {
         }
     }
 
-    /// Watches from now on for so long, an hour at most. The name is for [`EventFeed::fetch`].
+    /// Begins a watch that ends after the given time, at most one hour. Returns its number, for [`EventFeed::fetch`].
     ///
     /// # Errors
     /// Too many watch.
